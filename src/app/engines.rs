@@ -1,0 +1,220 @@
+//! Starts the engines, keeps their health, and prepares what calls need of them: phrases and
+//! read prompts.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use crate::call::chat_messages;
+use crate::config::Config;
+use crate::conversation::settings::AssistantSettings;
+use crate::engines::llm::{Llm, LlmWorkerSettings};
+use crate::engines::phrases::PhraseBook;
+use crate::engines::stt::{Stt, SttConfig};
+use crate::engines::supervisor::{WorkerSnapshot, WorkerSpec, WorkerState, find_executable};
+use crate::engines::tts::{Tts, TtsConfig};
+use crate::engines::vad::Vad;
+use crate::engines::EngineError;
+use crate::models::Catalog;
+use crate::observe::{Component, Health, Scrape, State};
+
+/// Until the next try to prepare what failed.
+const RETRY: Duration = Duration::from_secs(10);
+
+/// The engines of the server.
+pub(super) struct Engines {
+    pub(super) stt: Stt,
+    pub(super) llm: Llm,
+    pub(super) tts: Tts,
+    pub(super) vad: Vad,
+    pub(super) phrases: PhraseBook,
+}
+
+/// Where everything that engines need is. A file that is not there keeps its name, so that the
+/// worker says what is missing.
+struct Files {
+    stt: PathBuf,
+    llm: PathBuf,
+    tts: PathBuf,
+    vad: PathBuf,
+    runtime: PathBuf,
+}
+
+impl Files {
+    fn of(config: &Config) -> Self {
+        let folder = config.models_folder();
+        let catalog = Catalog::embedded(&folder);
+        let path = |name: &str| {
+            let found = catalog.as_ref().ok().and_then(|catalog| catalog.path_of(name).ok());
+            found.unwrap_or_else(|| match PathBuf::from(name) {
+                file if file.is_file() => file,
+                _ => folder.join(name),
+            })
+        };
+        Self {
+            stt: path(&config.engines.stt),
+            llm: path(&config.engines.llm),
+            tts: path(&config.engines.tts),
+            vad: path(&config.engines.vad),
+            runtime: path(&config.engines.runtime),
+        }
+    }
+}
+
+impl Engines {
+    /// Starts everything in the background. What cannot start shows in the health.
+    ///
+    /// # Errors
+    /// Where the detector, which runs in this process, cannot be loaded.
+    pub(super) fn start(config: &Arc<Config>, health: &Health) -> Result<Self, EngineError> {
+        let files = Files::of(config);
+        let executable = |name: &str| {
+            find_executable(name, config.engines.folder.as_deref()).unwrap_or_else(|_| PathBuf::from(name))
+        };
+        let threads = config.engines.threads;
+        let mut stt = SttConfig::new(executable("offhook-stt"), &files.stt);
+        stt.threads = u16::from(threads);
+        let stt = Stt::start(&stt);
+        let mut llm = LlmWorkerSettings::new(&files.llm);
+        llm.threads = u32::from(threads);
+        let llm = Llm::start(WorkerSpec::new(executable("offhook-llm")), &llm)?;
+        let mut tts = TtsConfig::new(executable("offhook-tts"), &files.tts, &files.runtime);
+        tts.threads = u16::from(threads);
+        let tts = Tts::start(&tts);
+        let vad = Vad::open(&files.vad, &files.runtime)?;
+        health.set(Component::Vad, State::Ready);
+        let phrases = PhraseBook::new(config.data.join("phrases"), &config.engines.tts);
+        let engines = Self {
+            stt,
+            llm,
+            tts,
+            vad,
+            phrases,
+        };
+        engines.watch(config, health);
+        Ok(engines)
+    }
+
+    fn watch(&self, config: &Arc<Config>, health: &Health) {
+        tokio::spawn(watch_worker(self.stt.state(), Component::Stt, health.clone()));
+        tokio::spawn(watch_worker(self.tts.state(), Component::Tts, health.clone()));
+        tokio::spawn(prepare_phrases(
+            self.phrases.clone(),
+            self.tts.clone(),
+            texts(config),
+            health.clone(),
+        ));
+        tokio::spawn(read_prompts(self.llm.clone(), Arc::clone(config), health.clone()));
+    }
+
+    /// What the engines count, by name.
+    pub(super) fn counters(&self) -> Arc<dyn Fn() -> Scrape + Send + Sync> {
+        let (stt, llm, tts, vad) = (self.stt.clone(), self.llm.clone(), self.tts.clone(), self.vad.clone());
+        Arc::new(move || {
+            let vad = vad.snapshot();
+            let mut scrape = vec![
+                ("vad_windows", vad.windows),
+                ("vad_runs", vad.runs),
+                ("vad_dropped", vad.dropped),
+            ];
+            scrape.extend(worker_counters(
+                ["stt_queued", "stt_in_flight", "stt_completed", "stt_failed", "stt_deaths", "stt_starts"],
+                &stt.snapshot(),
+            ));
+            scrape.extend(worker_counters(
+                ["llm_queued", "llm_in_flight", "llm_completed", "llm_failed", "llm_deaths", "llm_starts"],
+                &llm.snapshot(),
+            ));
+            scrape.extend(worker_counters(
+                ["tts_queued", "tts_in_flight", "tts_completed", "tts_failed", "tts_deaths", "tts_starts"],
+                &tts.snapshot(),
+            ));
+            scrape
+        })
+    }
+
+    pub(super) async fn stop(&self) {
+        tokio::join!(self.stt.shutdown(), self.llm.shutdown(), self.tts.shutdown());
+    }
+}
+
+fn worker_counters(names: [&'static str; 6], snapshot: &WorkerSnapshot) -> Scrape {
+    let level = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+    let values = [
+        level(snapshot.queued),
+        level(snapshot.in_flight),
+        snapshot.completed,
+        snapshot.failed,
+        snapshot.deaths,
+        snapshot.starts,
+    ];
+    names.into_iter().zip(values).collect()
+}
+
+/// Every fixed phrase of every assistant, once.
+fn texts(config: &Config) -> Vec<String> {
+    let phrases = config.assistants.values().flat_map(AssistantSettings::phrases);
+    let texts: BTreeSet<String> = phrases.map(|(_, text)| text).collect();
+    texts.into_iter().collect()
+}
+
+fn health_of(state: &WorkerState) -> State {
+    match state {
+        WorkerState::Starting => State::Starting,
+        WorkerState::Ready { .. } => State::Ready,
+        WorkerState::Restarting { .. } => State::Restarting,
+        WorkerState::Failed { reason } => State::Failed(reason.to_string()),
+        WorkerState::Stopped => State::Failed("stopped".to_owned()),
+    }
+}
+
+/// Keeps a worker's health up to date until the worker is gone for good.
+async fn watch_worker(mut state: watch::Receiver<WorkerState>, component: Component, health: Health) {
+    loop {
+        let now = health_of(&state.borrow_and_update());
+        health.set(component, now);
+        if state.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Loads the phrases from disk, has the missing ones spoken, and tries again until all are there.
+async fn prepare_phrases(book: PhraseBook, tts: Tts, texts: Vec<String>, health: Health) {
+    loop {
+        if book.load(&texts).await.is_empty() {
+            break;
+        }
+        // A voice that is not there yet is waited for; one that failed is tried again.
+        let failed = match tts.ready().await {
+            Ok(()) => book.prepare(&tts, &texts).await,
+            Err(error) => vec![(String::new(), error)],
+        };
+        let Some((_, error)) = failed.first() else {
+            break;
+        };
+        health.set(Component::Phrases, State::Failed(format!("{} phrases are missing: {error}", failed.len())));
+        tokio::time::sleep(RETRY).await;
+    }
+    health.set(Component::Phrases, State::Ready);
+}
+
+/// Has every assistant's prompt read before the first call, then keeps the worker's health. The
+/// worker reads them again by itself after a restart.
+async fn read_prompts(llm: Llm, config: Arc<Config>, health: Health) {
+    if llm.ready().await.is_ok() {
+        for (name, assistant) in &config.assistants {
+            let prompt = assistant.prompt();
+            if prompt.is_empty() {
+                continue;
+            }
+            if let Err(error) = llm.warm(chat_messages(&prompt)).await {
+                tracing::warn!(assistant = name, %error, "its prompt is not read ahead");
+            }
+        }
+    }
+    watch_worker(llm.state(), Component::Llm, health).await;
+}

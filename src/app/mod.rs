@@ -1,0 +1,296 @@
+//! Puts everything together: the only file that sees every part.
+//!
+//! ```text
+//! lock data ─▶ store ─▶ HTTP ─▶ SIP (503) ─▶ engines, phrases, prompts ─▶ ready ─▶ calls
+//! signal ─▶ new calls 503 ─▶ live ones finish, or end when the time is over ─▶ journal closed
+//! ```
+
+mod engines;
+mod registrations;
+mod upkeep;
+
+use std::fs::File;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::RngExt;
+use rustix::fs::FlockOperation;
+use time::OffsetDateTime;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::audio::Codec;
+use crate::call::{self, CallCommand, CallLimits, Recorder, Registry, Services};
+use crate::config::Config;
+use crate::engines::EngineError;
+use crate::http::{self, Routes, Scraper};
+use crate::net::local::advertised_address;
+use crate::net::media::{Media, MediaConfig};
+use crate::net::sip::{self, Sip, SipConfig};
+use crate::observe::{Component, Health, Metrics, State};
+use crate::record::{EndedBy, EndedReason};
+use crate::sip::endpoint::{Credentials, InboundAuthentication, Limits};
+use crate::store::{Journal, Store, StoreError};
+
+use engines::Engines;
+
+/// How long calls that outlast the drain get to say goodbye on the wire.
+const FAREWELL: Duration = Duration::from_secs(3);
+
+/// Why the server could not start. The operator's to mend; the message says what.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// Another server uses the data folder.
+    #[error("another offhook is running on the data folder {}", .0.display())]
+    Locked(PathBuf),
+    /// The data folder cannot be used.
+    #[error("cannot use the data folder {}: {source}", path.display())]
+    Data {
+        /// The folder.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The database cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The HTTP listener cannot be opened.
+    #[error(transparent)]
+    Http(#[from] http::BindError),
+    /// A SIP listener cannot be opened.
+    #[error(transparent)]
+    Sip(#[from] sip::BindError),
+    /// An engine that runs in this process cannot be loaded.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// A thread or timer cannot be had.
+    #[error("cannot start the media thread or the recorder: {0}")]
+    System(io::Error),
+}
+
+/// Runs the server until `stop` turns true, then drains it.
+///
+/// # Errors
+/// Where it cannot start.
+pub async fn serve(config: Config, mut stop: watch::Receiver<bool>) -> Result<(), ServeError> {
+    let _lock = lock_data(&config)?;
+    let server = Server::start(config).await?;
+    // The sender lives in main until the end.
+    let _ = stop.wait_for(|stop| *stop).await;
+    server.stop().await;
+    Ok(())
+}
+
+/// Holds the data folder for this process; the lock goes with the file.
+fn lock_data(config: &Config) -> Result<File, ServeError> {
+    let failed = |source| ServeError::Data {
+        path: config.data.clone(),
+        source,
+    };
+    std::fs::create_dir_all(&config.data).map_err(failed)?;
+    let file = File::create(config.data.join("offhook.lock")).map_err(failed)?;
+    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(ServeError::Locked(config.data.clone())),
+        Err(error) => Err(failed(error.into())),
+    }
+}
+
+struct Server {
+    config: Arc<Config>,
+    sip: Sip,
+    registry: Registry,
+    journal: Journal,
+    engines: Engines,
+    registrations: registrations::Registrations,
+    http_stop: watch::Sender<bool>,
+    http: JoinHandle<io::Result<()>>,
+    background: Vec<JoinHandle<()>>,
+}
+
+impl Server {
+    async fn start(config: Config) -> Result<Self, ServeError> {
+        let config = Arc::new(config);
+        let health = Health::new(&[
+            Component::Stt,
+            Component::Llm,
+            Component::Tts,
+            Component::Vad,
+            Component::Phrases,
+            Component::Store,
+            Component::Disk,
+            Component::Sip,
+        ]);
+        let metrics = Metrics::default();
+        let store = Store::open(&config.data).await?;
+        let closed = store.close_open_calls(OffsetDateTime::now_utc()).await?;
+        if closed > 0 {
+            tracing::warn!(closed, "calls left open by a crash were closed");
+        }
+        let journal = Journal::start(store.clone());
+        let media = Media::start(MediaConfig {
+            bind: config.rtp.bind,
+            port_min: config.rtp.port_min,
+            port_max: config.rtp.port_max,
+        })
+        .map_err(ServeError::System)?;
+        let recorder = match config.recording.enabled {
+            true => Some(Recorder::start().map_err(ServeError::System)?),
+            false => None,
+        };
+        let (sip, incoming) = Sip::start(sip_config(&config), rand::rng().random()).await?;
+        let (listener, http_address) = http::bind(config.http.listen).await?;
+        health.set(Component::Sip, State::Ready);
+        announce(&sip, http_address);
+        let engines = Engines::start(&config, &health)?;
+        let registry = Registry::new(usize::try_from(config.limits.max_calls).unwrap_or(usize::MAX));
+        let scraper = scraper(&sip, &media, &journal, recorder.clone(), &engines);
+        let routes = Routes {
+            health: health.clone(),
+            metrics: metrics.clone(),
+            scraper,
+        };
+        let (http_stop, mut stopped) = watch::channel(false);
+        let http = tokio::spawn(http::serve(listener, routes, async move {
+            let _ = stopped.wait_for(|stop| *stop).await;
+        }));
+        let services = Services {
+            sip: sip.clone(),
+            media,
+            stt: engines.stt.clone(),
+            llm: engines.llm.clone(),
+            tts: engines.tts.clone(),
+            vad: engines.vad.clone(),
+            phrases: engines.phrases.clone(),
+            journal: journal.clone(),
+            recorder,
+            health: health.clone(),
+            metrics,
+            numbers: number_plan(&config),
+            registry: registry.clone(),
+            limits: call_limits(&config),
+        };
+        let background = vec![
+            tokio::spawn(call::take_calls(services, incoming)),
+            tokio::spawn(upkeep::watch_store(store.clone(), Arc::clone(&config), health)),
+            tokio::spawn(upkeep::sweep(store, Arc::clone(&config))),
+        ];
+        let registrations = registrations::start(&config, &sip).await;
+        Ok(Self {
+            config,
+            sip,
+            registry,
+            journal,
+            engines,
+            registrations,
+            http_stop,
+            http,
+            background,
+        })
+    }
+
+    /// New calls are refused, live ones may finish within the drain time.
+    async fn stop(self) {
+        tracing::info!(calls = self.registry.snapshots().len(), "stopping");
+        // An error means that SIP is gone, which is where this leads.
+        let _ = self.sip.set_accepting(false).await;
+        let drain = Duration::from_secs(u64::from(self.config.limits.drain_seconds));
+        if tokio::time::timeout(drain, self.registry.empty()).await.is_err() {
+            for call in self.registry.snapshots() {
+                self.registry.send(
+                    call.id,
+                    CallCommand::End {
+                        reason: EndedReason::ServerShutdown,
+                        by: EndedBy::Operator,
+                    },
+                );
+            }
+            let _ = tokio::time::timeout(FAREWELL, self.registry.empty()).await;
+        }
+        self.registrations.stop(&self.sip).await;
+        self.engines.stop().await;
+        self.journal.flush().await;
+        self.http_stop.send_replace(true);
+        let _ = tokio::time::timeout(FAREWELL, self.http).await;
+        for task in self.background {
+            task.abort();
+        }
+        tracing::info!("stopped");
+    }
+}
+
+fn announce(sip: &Sip, http: SocketAddr) {
+    for (_, address) in sip.transports() {
+        tracing::info!(%address, "SIP over UDP");
+    }
+    tracing::info!(address = %http, "HTTP: /healthz, /readyz, /metrics");
+}
+
+fn sip_config(config: &Config) -> SipConfig {
+    let mut known = config.sip.allow.clone();
+    known.extend(config.trunks.values().flat_map(crate::config::Trunk::sources));
+    let authentication = config.sip.digest.as_ref().map(|digest| InboundAuthentication {
+        realm: digest.realm.clone(),
+        users: digest
+            .users
+            .iter()
+            .map(|(username, password)| Credentials {
+                username: username.clone(),
+                password: password.expose().to_owned(),
+            })
+            .collect(),
+        trusted: known.clone(),
+    });
+    SipConfig {
+        listen: config.sip.listen.clone(),
+        public_address: config.sip.public_address,
+        // With digest, strangers may knock: they are challenged.
+        allow: if authentication.is_some() { Vec::new() } else { known },
+        user_agent: config.sip.user_agent.clone(),
+        authentication,
+        limits: Limits::default(),
+    }
+}
+
+fn call_limits(config: &Config) -> CallLimits {
+    CallLimits {
+        media_address: advertised_address(config.rtp.bind, config.rtp.public_address.or(config.sip.public_address)),
+        codecs: vec![Codec::Pcmu, Codec::Pcma],
+        data: config.data.clone(),
+        media_timeout: Duration::from_secs(u64::from(config.rtp.timeout_seconds)),
+        minimum_free: config.recording.minimum_free_megabytes.saturating_mul(1_000_000),
+    }
+}
+
+fn number_plan(config: &Arc<Config>) -> call::NumberPlan {
+    let config = Arc::clone(config);
+    Arc::new(move |user| {
+        let (id, settings) = config.assistant_for(user)?;
+        Some((id, settings.clone()))
+    })
+}
+
+fn scraper(
+    sip: &Sip,
+    media: &Media,
+    journal: &Journal,
+    recorder: Option<Recorder>,
+    engines: &Engines,
+) -> Scraper {
+    let (sip, media, journal, engines) = (sip.clone(), media.clone(), journal.clone(), engines.counters());
+    Arc::new(move || {
+        let (sip, media, journal) = (sip.clone(), media.clone(), journal.clone());
+        let (recorder, engines) = (recorder.clone(), Arc::clone(&engines));
+        Box::pin(async move {
+            let mut scrape = upkeep::sip_counters(&sip).await;
+            scrape.extend(upkeep::media_counters(media.counters()));
+            scrape.push(("journal_dropped", journal.dropped()));
+            scrape.push(("recording_frames_lost", recorder.map_or(0, |recorder| recorder.lost())));
+            scrape.extend(engines());
+            scrape
+        })
+    })
+}

@@ -1,0 +1,270 @@
+//! From telephone audio to words.
+//!
+//! ```text
+//!  8 kHz ─► pieces at pauses ─► audible part ─► 16 kHz ─► trimmed context ─► decode ─┬─► text
+//!                                                  ▲                                 │ suspicious
+//!                                                  │    figures? decode as figures ◄─┤
+//!                                                  └── the full context, if waiting ◄─┘
+//! ```
+//!
+//! The encoder looks at the speech and [`Settings::margin`] more, not at 30 s, which is where the
+//! speed comes from. A decode that repeats itself, runs on or is unsure gets a second opinion, and
+//! the likelier of the two stays.
+
+use std::time::Instant;
+
+use offhook::audio::{SampleRate, resample};
+use offhook::engines::Transcript;
+
+use crate::decode::{Alphabet, Decoded, Ending, Rules, Vocabulary, decode};
+use crate::speech::{TELEPHONE_RATE, audible, pieces};
+use crate::whisper::{FULL_CONTEXT, POSITIONS_PER_SECOND, RATE, Token, Whisper, WhisperError};
+
+/// Most tokens of a hint; the latest ones count.
+const LONGEST_HINT: usize = 64;
+/// What makes the model write figures as a caller reads them out.
+const FIGURES_HINT: &str = " 2, 5, 8, 1, 0, 7.";
+
+/// How to transcribe. The defaults are what measured best; see `tests/bench/stt`.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    /// Encoder positions (20 ms each) looked at beyond the speech.
+    pub(crate) margin: usize,
+    /// Fewest encoder positions.
+    pub(crate) floor: usize,
+    /// Mean log-probability under which a decode is doubted.
+    pub(crate) doubt: f32,
+    /// Mean log-probability under which a larger context is worth its time.
+    pub(crate) despair: f32,
+    /// That larger context, in encoder positions.
+    pub(crate) second_context: usize,
+    /// How much less likely figures may be than words, where there are figures in the words.
+    pub(crate) figures_handicap: f32,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { margin: 128, floor: 160, doubt: -0.25, despair: -0.9, second_context: FULL_CONTEXT, figures_handicap: 0.0 }
+    }
+}
+
+/// What is asked.
+pub(crate) struct Order<'a> {
+    /// 8 kHz.
+    pub(crate) samples: &'a [i16],
+    /// What was said before, or what the words may be about.
+    pub(crate) hint: Option<&'a str>,
+    /// Somebody waits for it: worth a second look at the full context.
+    pub(crate) waiting: bool,
+    /// Asked between tokens.
+    pub(crate) cancelled: &'a dyn Fn() -> bool,
+    /// Told between the passes over a long stretch.
+    pub(crate) progress: &'a dyn Fn(),
+}
+
+/// A transcript, or `None` where it was cancelled.
+type Outcome<T> = Result<Option<T>, WhisperError>;
+
+/// Turns audio into transcripts, one after another.
+pub(crate) struct Recogniser {
+    whisper: Whisper,
+    vocabulary: Vocabulary,
+    settings: Settings,
+    figures_hint: Vec<Token>,
+}
+
+/// One decode, with what is needed to compare it with another.
+struct Candidate {
+    decoded: Decoded,
+    text: String,
+    rushed: bool,
+}
+
+impl Candidate {
+    fn is_broken(&self) -> bool {
+        self.rushed || matches!(self.decoded.ending, Ending::Repetition | Ending::Limit)
+    }
+
+    fn score(&self) -> f32 {
+        let penalty = if self.is_broken() { 1.0 } else { 0.0 };
+        self.decoded.mean_log_probability - penalty
+    }
+}
+
+impl Recogniser {
+    /// Uses a loaded model.
+    pub(crate) fn new(whisper: Whisper, settings: Settings) -> Result<Self, WhisperError> {
+        let vocabulary = Vocabulary::new(whisper.special(), whisper.pieces());
+        let figures_hint = whisper.tokenize(FIGURES_HINT)?;
+        Ok(Self { whisper, vocabulary, settings, figures_hint })
+    }
+
+    /// Makes the model allocate what it needs.
+    pub(crate) fn warm(&mut self) -> Result<(), WhisperError> {
+        self.whisper.listen(&[0.0; RATE], FULL_CONTEXT / 4)?;
+        self.whisper.encode()
+    }
+
+    /// Transcribes. `None` where the order was cancelled meanwhile.
+    pub(crate) fn transcribe(&mut self, order: &Order<'_>) -> Outcome<Transcript> {
+        let started = Instant::now();
+        let mut heard = Vec::new();
+        for piece in pieces(order.samples) {
+            let part = audible(piece);
+            if part.is_empty() {
+                continue;
+            }
+            match self.piece(&piece[part], order)? {
+                None => return Ok(None),
+                Some(candidate) => heard.push(candidate),
+            }
+            (order.progress)();
+        }
+        let mut transcript = join(&heard);
+        transcript.audio_ms = milliseconds(order.samples.len());
+        transcript.decode_ms = u32::try_from(started.elapsed().as_millis()).unwrap_or(u32::MAX);
+        Ok(Some(transcript))
+    }
+
+    fn piece(&mut self, samples: &[i16], order: &Order<'_>) -> Outcome<Candidate> {
+        let seconds = samples.len() as f32 / TELEPHONE_RATE as f32;
+        let samples = to_whisper(samples);
+        let speech = samples.len() * POSITIONS_PER_SECOND / RATE;
+        let context = (speech + self.settings.margin).max(self.settings.floor).min(FULL_CONTEXT);
+        let hint = self.hint(order.hint)?;
+        self.whisper.listen(&samples, context)?;
+        if (order.cancelled)() {
+            return Ok(None);
+        }
+        self.whisper.encode()?;
+        let Some(first) = self.decode(seconds, &hint, Alphabet::Words, order)? else {
+            return Ok(None);
+        };
+        let Some(best) = self.as_figures(first, seconds, order)? else { return Ok(None) };
+        let despair = best.is_broken() || best.score() < self.settings.despair;
+        // What is probably noise is not worth it.
+        let speech = best.decoded.no_speech_probability < 0.6;
+        let larger = self.settings.second_context;
+        if !order.waiting || !despair || !speech || context >= larger {
+            return Ok(Some(best));
+        }
+        (order.progress)();
+        self.whisper.listen(&samples, larger)?;
+        self.whisper.encode()?;
+        let Some(second) = self.decode(seconds, &hint, Alphabet::Words, order)? else {
+            return Ok(None);
+        };
+        let second = self.as_figures(second, seconds, order)?;
+        Ok(second.map(|second| if second.score() > best.score() { second } else { best }))
+    }
+
+    /// What is mostly figures, but not only, is tried as nothing else.
+    fn as_figures(&mut self, words: Candidate, seconds: f32, order: &Order<'_>) -> Outcome<Candidate> {
+        let doubted = words.score() < self.settings.doubt && is_mostly_figures(&words.text);
+        if !doubted && !(words.is_broken() && has_figures(&words.text)) {
+            return Ok(Some(words));
+        }
+        let hint = self.figures_hint.clone();
+        let figures = self.decode(seconds, &hint, Alphabet::Figures, order)?;
+        Ok(figures.map(|figures| {
+            let likelier = figures.score() + self.settings.figures_handicap > words.score();
+            if likelier && !figures.text.is_empty() { figures } else { words }
+        }))
+    }
+
+    fn decode(
+        &mut self,
+        seconds: f32,
+        hint: &[Token],
+        alphabet: Alphabet,
+        order: &Order<'_>,
+    ) -> Outcome<Candidate> {
+        let special = self.vocabulary.special();
+        let mut prompt = Vec::new();
+        if !hint.is_empty() {
+            prompt.push(special.previous);
+            prompt.extend_from_slice(hint);
+        }
+        prompt.push(special.start);
+        prompt.extend_from_slice(&special.task);
+        let room = self.whisper.text_context() / 2;
+        let rules = Rules {
+            speech_end: seconds,
+            slack: 0.4,
+            // Twice the tokens of the fastest talkers, and some for "yes".
+            max_tokens: ((12.0 + 9.0 * seconds) as usize).min(room),
+            alphabet,
+        };
+        let decoded =
+            decode(&mut self.whisper, &self.vocabulary, &prompt, &rules, order.cancelled)?;
+        if decoded.ending == Ending::Cancelled {
+            return Ok(None);
+        }
+        let text = self.vocabulary.text(decoded.tokens.iter().copied());
+        let words = text.split_whitespace().count();
+        let rushed = words >= 6 && words as f32 > 7.0 * seconds;
+        Ok(Some(Candidate { decoded, text, rushed }))
+    }
+
+    fn hint(&self, hint: Option<&str>) -> Result<Vec<Token>, WhisperError> {
+        let Some(hint) = hint.map(str::trim).filter(|hint| !hint.is_empty()) else {
+            return Ok(Vec::new());
+        };
+        let mut tokens = self.whisper.tokenize(&format!(" {}", hint.replace('\0', " ")))?;
+        tokens.drain(..tokens.len().saturating_sub(LONGEST_HINT));
+        Ok(tokens)
+    }
+}
+
+/// 8 kHz samples as Whisper wants them.
+fn to_whisper(samples: &[i16]) -> Vec<f32> {
+    let wide = resample::whole(samples, SampleRate::TELEPHONE, SampleRate::WIDEBAND);
+    let mut samples: Vec<f32> =
+        wide.into_iter().map(|sample| f32::from(sample) / 32_768.0).collect();
+    // whisper.cpp refuses less than 0.1 s and was trained on more than a word.
+    samples.resize(samples.len().max(RATE * 11 / 10), 0.0);
+    samples
+}
+
+/// Whether two words or more, and half of all, but not all, are figures, written or spelled.
+fn is_mostly_figures(text: &str) -> bool {
+    let spelled = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"];
+    let is_figure = |word: &&str| {
+        word.bytes().any(|byte| byte.is_ascii_digit())
+            || spelled.iter().any(|name| name.eq_ignore_ascii_case(word))
+    };
+    let words = text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty());
+    let (figures, others): (Vec<&str>, Vec<&str>) = words.partition(is_figure);
+    figures.len() >= 2 && !others.is_empty() && figures.len() >= others.len()
+}
+
+fn has_figures(text: &str) -> bool {
+    text.bytes().any(|byte| byte.is_ascii_digit())
+}
+
+/// The pieces of a long stretch as one.
+fn join(heard: &[Candidate]) -> Transcript {
+    let texts = heard.iter().map(|piece| piece.text.as_str()).filter(|text| !text.is_empty());
+    let text = texts.collect::<Vec<_>>().join(" ");
+    let weights: Vec<f32> = heard.iter().map(|piece| piece.text.len().max(1) as f32).collect();
+    let total: f32 = weights.iter().sum();
+    let mean = |value: fn(&Decoded) -> f32| {
+        let sum: f32 = heard.iter().zip(&weights).map(|(h, w)| value(&h.decoded) * w).sum();
+        if total > 0.0 { sum / total } else { 0.0 }
+    };
+    Transcript {
+        mean_log_probability: mean(|decoded| decoded.mean_log_probability),
+        no_speech_probability: if heard.is_empty() {
+            1.0
+        } else {
+            mean(|decoded| decoded.no_speech_probability)
+        },
+        repetition_cut: heard.iter().any(|h| h.decoded.ending == Ending::Repetition),
+        text,
+        ..Transcript::default()
+    }
+}
+
+fn milliseconds(samples: usize) -> u32 {
+    u32::try_from(samples / (TELEPHONE_RATE / 1000)).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,496 @@
+//! The task of one answered call: feeds the conversation and does what it wants.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use time::OffsetDateTime;
+use tokio::sync::mpsc;
+
+use super::registry::{CallCommand, Line};
+use super::timeline::Timeline;
+use super::work::{Work, engine_name};
+use super::{Recorder, Services};
+use crate::audio::Frame;
+use crate::conversation::settings::AssistantSettings;
+use crate::conversation::{
+    CallTime, Control, Conversation, Engine, Input, Output, PhraseKind, SamplePosition, Transcript, Work as Failing,
+};
+use crate::engines::llm::GenerateSettings;
+use crate::engines::vad::{VadStream, WINDOW_SAMPLES};
+use crate::engines::{EngineError, EngineEvent, Transcript as Heard};
+use crate::ids::Generation;
+use crate::net::media::{MediaStream, TICK_MS, Tick};
+use crate::net::sip::LegCommand;
+use crate::record::{CallRecord, CallStatus, EndedBy, EndedReason};
+use crate::sdp::{self, LocalMedia, Negotiated};
+use crate::sip::endpoint::{EndCause, Event, Hangup, LegId};
+use crate::store::Entry;
+
+/// Engine events that a call may lag behind.
+const ENGINE_EVENTS: usize = 256;
+
+/// Lost ticks that are made up for with silence: a minute.
+const MOST_LOST: u64 = 3000;
+
+/// Everything that setting up a call produced.
+pub(super) struct Answered {
+    pub(super) services: Services,
+    pub(super) line: Line,
+    pub(super) leg: LegId,
+    pub(super) sip_events: mpsc::Receiver<Event>,
+    pub(super) record: CallRecord,
+    pub(super) settings: AssistantSettings,
+    pub(super) phrases: HashMap<PhraseKind, Arc<[i16]>>,
+    pub(super) local: LocalMedia,
+    pub(super) negotiated: Negotiated,
+    pub(super) stream: MediaStream,
+    pub(super) ticks: mpsc::Receiver<Tick>,
+    pub(super) vad: VadStream,
+    pub(super) recorder: Option<Recorder>,
+}
+
+/// How a call ended.
+struct End {
+    reason: EndedReason,
+    by: EndedBy,
+}
+
+pub(super) struct Driver {
+    call: Answered,
+    conversation: Conversation,
+    work: Work,
+    engine_events: mpsc::Receiver<EngineEvent>,
+    timeline: Timeline,
+    epoch: Option<Instant>,
+    next_tick: u64,
+    last_arrival: Instant,
+    on_hold: bool,
+    engines_up: [bool; 3],
+    messages: u32,
+    end: Option<End>,
+    left_by_peer: bool,
+}
+
+impl Driver {
+    pub(super) fn new(call: Answered) -> Self {
+        let (events, engine_events) = mpsc::channel(ENGINE_EVENTS);
+        let work = Work::new(
+            call.record.id,
+            call.services.clone(),
+            events,
+            call.phrases.clone(),
+            call.settings.voice.speed as f32,
+        );
+        let conversation = Conversation::new(&call.settings, work.prepared());
+        Self {
+            call,
+            conversation,
+            work,
+            engine_events,
+            timeline: Timeline::default(),
+            epoch: None,
+            next_tick: 0,
+            last_arrival: Instant::now(),
+            on_hold: false,
+            engines_up: [true; 3],
+            messages: 0,
+            end: None,
+            left_by_peer: false,
+        }
+    }
+
+    /// Runs the call to its end and closes its record.
+    pub(super) async fn run(mut self) {
+        self.call.line.set_status(CallStatus::InProgress);
+        self.call.services.metrics.call_started();
+        while self.end.is_none() {
+            self.step().await;
+            self.obey();
+        }
+        self.finish();
+    }
+
+    async fn step(&mut self) {
+        let deadline = self.conversation.deadline().map(|(at, _)| at);
+        tokio::select! {
+            biased;
+            tick = self.call.ticks.recv() => match tick {
+                Some(tick) => self.tick(&tick),
+                None => self.end_now(EndedReason::InternalError, EndedBy::System),
+            },
+            event = self.call.sip_events.recv() => match event {
+                Some(event) => self.sip_event(event),
+                None => self.hung_up(EndedReason::SignallingTimedOut, EndedBy::System),
+            },
+            Some(event) = self.engine_events.recv() => self.engine_event(event),
+            window = self.call.vad.next() => {
+                let input = Input::Vad {
+                    end: SamplePosition(window.end),
+                    samples: WINDOW_SAMPLES as u32,
+                    probability: window.probability,
+                };
+                self.handle(input);
+            }
+            command = self.call.line.command() => self.command(command),
+            () = sleep_until(deadline) => self.handle(Input::Timeout),
+        }
+    }
+
+    fn handle(&mut self, input: Input) {
+        self.conversation.handle(input, Instant::now());
+    }
+
+    fn call_time(&self, at: Instant) -> CallTime {
+        let since = self.epoch.map_or(Duration::ZERO, |epoch| at.saturating_duration_since(epoch));
+        CallTime(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    fn tick(&mut self, tick: &Tick) {
+        if self.epoch.is_none() {
+            let before = Duration::from_millis(tick.index * TICK_MS);
+            self.epoch = Some(tick.at.checked_sub(before).unwrap_or(tick.at));
+            self.last_arrival = tick.at;
+            self.handle(Input::MediaStarted);
+        }
+        self.timeline.push(tick.index, &tick.heard);
+        self.listen(tick);
+        if let Some(recorder) = &self.call.recorder {
+            recorder.frame(self.call.record.id, tick.index, tick.heard.clone(), tick.spoken.clone());
+        }
+        for arrival in &tick.arrivals {
+            self.last_arrival = arrival.at;
+            let input = Input::Frame {
+                at: self.call_time(arrival.at),
+                level_dbfs: arrival.level_dbfs,
+            };
+            self.handle(input);
+        }
+        self.report_playback(tick);
+        for digit in &tick.digits {
+            let key = digit.digit.to_char();
+            self.call.record.digits.push(key);
+            self.handle(Input::Digit(key));
+        }
+        self.watch_engines();
+        self.watch_media(tick.at);
+    }
+
+    /// Gives the detector the tick's samples, and silence for ticks that were lost.
+    fn listen(&mut self, tick: &Tick) {
+        let lost = tick.index.saturating_sub(self.next_tick);
+        for _ in 0..lost.min(MOST_LOST) {
+            self.call.vad.push(Frame::SILENCE.samples());
+        }
+        self.call.vad.push(tick.heard.samples());
+        self.next_tick = tick.index + 1;
+    }
+
+    fn report_playback(&mut self, tick: &Tick) {
+        let at = self.call_time(tick.at);
+        for played in &tick.played {
+            let Some(clip) = self.work.playing(played.clip) else {
+                continue;
+            };
+            self.handle(Input::Playback {
+                clip,
+                played: played.samples,
+                at,
+            });
+            if played.finished {
+                self.work.played(played.clip);
+                self.handle(Input::PlaybackFinished { clip, at });
+            }
+        }
+    }
+
+    fn watch_engines(&mut self) {
+        let services = &self.call.services;
+        let up = [
+            services.stt.state().borrow().is_ready(),
+            services.llm.state().borrow().is_ready(),
+            services.tts.state().borrow().is_ready(),
+        ];
+        let engines = [Engine::Stt, Engine::Llm, Engine::Tts];
+        for (index, engine) in engines.into_iter().enumerate() {
+            if self.engines_up[index] != up[index] {
+                self.engines_up[index] = up[index];
+                self.handle(Input::EngineState { engine, up: up[index] });
+            }
+        }
+    }
+
+    fn watch_media(&mut self, now: Instant) {
+        let silent = now.saturating_duration_since(self.last_arrival);
+        if !self.on_hold && silent > self.call.services.limits.media_timeout {
+            self.handle(Input::Control(Control::End {
+                reason: EndedReason::MediaTimedOut,
+                by: EndedBy::System,
+                say_goodbye: false,
+            }));
+        }
+    }
+
+    fn command(&mut self, command: CallCommand) {
+        match command {
+            CallCommand::End { reason, by } => self.handle(Input::Control(Control::End {
+                reason,
+                by,
+                say_goodbye: false,
+            })),
+        }
+    }
+
+    fn sip_event(&mut self, event: Event) {
+        match event {
+            Event::Offer { sdp, .. } => self.offered(sdp),
+            Event::Answer { sdp, .. } => self.answered(&sdp),
+            Event::Ended { cause, .. } => {
+                let (reason, by) = ended(&cause);
+                self.hung_up(reason, by);
+            }
+            Event::Info { .. }
+            | Event::Confirmed { .. }
+            | Event::OfferWithdrawn { .. }
+            | Event::OfferRefused { .. }
+            | Event::Progress { .. }
+            | Event::Answered { .. }
+            | Event::IncomingCall(_)
+            | Event::Registration { .. } => {}
+        }
+    }
+
+    /// The peer changes the session: hold, resume, another address or codec.
+    fn offered(&mut self, offer: Option<Vec<u8>>) {
+        let leg = self.call.leg;
+        self.call.local.next_version();
+        let Some(offer) = offer else {
+            let ours = sdp::offer(&self.call.local);
+            self.call.services.sip.leg(leg, LegCommand::AnswerOffer(ours));
+            return;
+        };
+        match sdp::answer(&offer, &self.call.local) {
+            Ok((answer, negotiated)) => {
+                self.call.services.sip.leg(leg, LegCommand::AnswerOffer(answer));
+                self.renegotiated(negotiated);
+            }
+            Err(error) => self.call.services.sip.leg(leg, LegCommand::RejectOffer(error.status())),
+        }
+    }
+
+    fn answered(&mut self, answer: &[u8]) {
+        if let Ok(negotiated) = sdp::accept(answer, &self.call.local) {
+            self.renegotiated(negotiated);
+        }
+    }
+
+    fn renegotiated(&mut self, negotiated: Negotiated) {
+        if negotiated.remote_hold != self.on_hold {
+            self.on_hold = negotiated.remote_hold;
+            let control = match self.on_hold {
+                true => Control::Hold,
+                false => Control::Resume,
+            };
+            self.last_arrival = Instant::now();
+            self.handle(Input::Control(control));
+        }
+        if negotiated.direction.sends() && negotiated != self.call.negotiated {
+            self.call.stream.renegotiate(&negotiated);
+        }
+        self.call.negotiated = negotiated;
+    }
+
+    fn hung_up(&mut self, reason: EndedReason, by: EndedBy) {
+        self.left_by_peer = true;
+        self.handle(Input::HungUp);
+        self.end_now(reason, by);
+    }
+
+    fn end_now(&mut self, reason: EndedReason, by: EndedBy) {
+        self.end.get_or_insert(End { reason, by });
+    }
+
+    fn engine_event(&mut self, event: EngineEvent) {
+        let generation = event.generation();
+        let input = match event {
+            EngineEvent::Transcript { result: Ok(heard), .. } => Input::Transcript {
+                generation,
+                transcript: transcript(heard),
+            },
+            EngineEvent::Transcript { result: Err(error), .. } => {
+                return self.failed(Engine::Stt, generation, Failing::Transcribe, &error);
+            }
+            EngineEvent::ReplyText { text, .. } => Input::ReplyText { generation, text },
+            EngineEvent::ReplyDone { .. } => Input::ReplyDone { generation },
+            EngineEvent::ReplyFailed { error, .. } => {
+                return self.failed(Engine::Llm, generation, Failing::Generate, &error);
+            }
+            EngineEvent::Speech {
+                clause,
+                result: Ok(samples),
+                ..
+            } => match self.work.spoken(generation, clause, samples) {
+                Some(length) => Input::ClauseReady {
+                    generation,
+                    clause,
+                    length,
+                },
+                None => return,
+            },
+            EngineEvent::Speech {
+                clause,
+                result: Err(error),
+                ..
+            } => return self.failed(Engine::Tts, generation, Failing::Speak { clause }, &error),
+        };
+        self.handle(input);
+    }
+
+    fn failed(&mut self, engine: Engine, generation: Generation, work: Failing, error: &EngineError) {
+        let engine = engine_name(engine);
+        self.call.services.metrics.engine_failed(engine, error.label());
+        tracing::warn!(call = %self.call.record.id, engine, %error, "an engine failed");
+        self.handle(Input::Failed {
+            generation,
+            work,
+            retryable: error.is_retryable(),
+        });
+    }
+
+    /// Does everything that the conversation wants by now.
+    fn obey(&mut self) {
+        while let Some(output) = self.conversation.poll() {
+            self.carry_out(output);
+        }
+    }
+
+    fn carry_out(&mut self, output: Output) {
+        match output {
+            Output::Transcribe {
+                generation,
+                range,
+                urgency,
+            } => {
+                let audio = self.timeline.slice(range);
+                let asked = self.work.transcribe(generation, audio, urgency);
+                self.check(asked, Engine::Stt, generation, Failing::Transcribe);
+            }
+            Output::Generate {
+                generation,
+                messages,
+                max_tokens,
+                temperature,
+                urgency,
+            } => {
+                let settings = GenerateSettings {
+                    temperature,
+                    max_tokens,
+                    ..GenerateSettings::default()
+                };
+                let asked = self.work.generate(generation, &messages, settings, urgency);
+                self.check(asked, Engine::Llm, generation, Failing::Generate);
+            }
+            Output::Speak {
+                generation,
+                clause,
+                text,
+                urgency,
+            } => {
+                let asked = self.work.speak(generation, clause, text, urgency);
+                self.check(asked, Engine::Tts, generation, Failing::Speak { clause });
+            }
+            Output::Play { clip, from } => match self.work.clip(clip) {
+                Some((key, samples)) => self.call.stream.play(key, samples, from),
+                None => {
+                    let at = self.call_time(Instant::now());
+                    self.handle(Input::PlaybackFinished { clip, at });
+                }
+            },
+            Output::StopPlayback { fade_ms } => {
+                self.call.stream.stop(fade_ms);
+                self.work.silenced();
+            }
+            Output::Commit { generation } => self.work.commit(generation),
+            Output::CancelWork { generation } | Output::Release { generation } => self.work.cancel(generation),
+            Output::EndCall { reason, by } => self.end_now(reason, by),
+            Output::Message(message) => {
+                let entry = Entry::Message(self.call.record.id, self.messages, message);
+                self.messages += 1;
+                self.call.services.journal.write(entry);
+            }
+            Output::Turn(turn) => {
+                self.call.services.metrics.turn(&turn);
+                if turn.turn.0 == 0 {
+                    self.call.record.greeting_ms = turn.first_packet_ms;
+                }
+                let entry = Entry::Turn(self.call.record.id, turn);
+                self.call.services.journal.write(entry);
+            }
+            Output::Progress(progress) => {
+                tracing::debug!(call = %self.call.record.id, ?progress, "progress");
+            }
+        }
+    }
+
+    fn check(&mut self, asked: Result<(), EngineError>, engine: Engine, generation: Generation, work: Failing) {
+        if let Err(error) = asked {
+            self.failed(engine, generation, work, &error);
+        }
+    }
+
+    fn finish(mut self) {
+        self.obey();
+        let End { reason, by } = self.end.take().unwrap_or(End {
+            reason: EndedReason::InternalError,
+            by: EndedBy::System,
+        });
+        if !self.left_by_peer {
+            self.call.services.sip.leg(self.call.leg, LegCommand::Hangup(Hangup::default()));
+        }
+        let record = &mut self.call.record;
+        record.status = CallStatus::Ended;
+        record.ended_at = Some(OffsetDateTime::now_utc());
+        record.ended_reason = Some(reason);
+        record.ended_by = Some(by);
+        let services = &self.call.services;
+        services.metrics.call_ended(reason);
+        services.llm.release(record.id);
+        if let Some(recorder) = &self.call.recorder {
+            recorder.finish(record.id);
+        }
+        tracing::info!(call = %record.id, %reason, "call ended");
+        services.journal.write(Entry::Call(Box::new(record.clone())));
+    }
+}
+
+fn transcript(heard: Heard) -> Transcript {
+    Transcript {
+        text: heard.text,
+        mean_logprob: heard.mean_log_probability,
+        no_speech_probability: heard.no_speech_probability,
+        repeated: heard.repetition_cut,
+    }
+}
+
+/// Who ended a leg, and why.
+pub(super) fn ended(cause: &EndCause) -> (EndedReason, EndedBy) {
+    match cause {
+        EndCause::Local => (EndedReason::ManuallyCanceled, EndedBy::Operator),
+        EndCause::RemoteBye { .. } => (EndedReason::CustomerEndedCall, EndedBy::Customer),
+        EndCause::RemoteCancel { .. } => (EndedReason::CustomerCanceled, EndedBy::Customer),
+        EndCause::Rejected { status: 486 | 600, .. } => (EndedReason::CustomerBusy, EndedBy::Customer),
+        EndCause::Rejected { .. } => (EndedReason::CallRejected, EndedBy::Customer),
+        EndCause::RingTimeout => (EndedReason::CustomerDidNotAnswer, EndedBy::Customer),
+        EndCause::Unanswered => (EndedReason::InternalError, EndedBy::System),
+        EndCause::NoResponse | EndCause::NoAck | EndCause::DialogLost { .. } | EndCause::TransportFailed => {
+            (EndedReason::SignallingTimedOut, EndedBy::System)
+        }
+    }
+}
+
+async fn sleep_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,93 @@
+//! One task per call: it owns the call's media, its conversation and what is remembered of it.
+//!
+//! ```text
+//!             ┌─ inbound: admission, offer, port, row, file ─▶ 180, 200
+//! Incoming ──▶│
+//!             └─ refused: 4xx/5xx, written down
+//!                       │ ACK
+//!                       ▼
+//! ticks, SIP events, ┌────────┐ ──▶ Conversation ──▶ engines, playback, journal
+//! engine events,  ──▶│ driver │
+//! commands, time     └────────┘ ──▶ BYE, record closed, everything released
+//! ```
+
+mod driver;
+mod inbound;
+mod recording;
+mod registry;
+mod timeline;
+mod work;
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::audio::Codec;
+use crate::conversation::settings::AssistantSettings;
+use crate::engines::llm::Llm;
+use crate::engines::phrases::PhraseBook;
+use crate::engines::stt::Stt;
+use crate::engines::tts::Tts;
+use crate::engines::vad::Vad;
+use crate::ids::AssistantId;
+use crate::net::media::Media;
+use crate::net::sip::Sip;
+use crate::observe::{Health, Metrics};
+use crate::store::Journal;
+
+pub use inbound::take_calls;
+pub use recording::Recorder;
+pub use registry::{CallCommand, CallSnapshot, Registry};
+pub use work::chat_messages;
+
+/// Finds who answers a called user part.
+pub type NumberPlan = Arc<dyn Fn(&str) -> Option<(AssistantId, AssistantSettings)> + Send + Sync>;
+
+/// What calls need of the rest of the server. Handles only; cheap to clone.
+#[derive(Clone)]
+pub struct Services {
+    /// Signalling.
+    pub sip: Sip,
+    /// Media.
+    pub media: Media,
+    /// Hears.
+    pub stt: Stt,
+    /// Thinks.
+    pub llm: Llm,
+    /// Speaks.
+    pub tts: Tts,
+    /// Notices speech.
+    pub vad: Vad,
+    /// What is spoken without an engine.
+    pub phrases: PhraseBook,
+    /// What is kept.
+    pub journal: Journal,
+    /// What is recorded; `None` where recording is switched off.
+    pub recorder: Option<Recorder>,
+    /// Whether calls can be taken.
+    pub health: Health,
+    /// What is counted.
+    pub metrics: Metrics,
+    /// Who answers what.
+    pub numbers: NumberPlan,
+    /// Live calls.
+    pub registry: Registry,
+    /// Numbers and limits.
+    pub limits: CallLimits,
+}
+
+/// Settings of the operator that concern every call.
+#[derive(Clone, Debug)]
+pub struct CallLimits {
+    /// Our address in SDP.
+    pub media_address: IpAddr,
+    /// Codecs we speak, best first.
+    pub codecs: Vec<Codec>,
+    /// Data folder.
+    pub data: PathBuf,
+    /// A call without packets for this long is over.
+    pub media_timeout: Duration,
+    /// The disk must have this many bytes left for a new call.
+    pub minimum_free: u64,
+}

@@ -1,0 +1,212 @@
+//! What a call has asked of the engines, and the audio that came back.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+
+use crate::audio::level::is_audible;
+use crate::conversation::{ChatMessage, ChatRole, ClipId, ClipLength, Engine, PhraseKind, PreparedPhrases, Urgency};
+use crate::engines::llm::{self, GenerateRequest, GenerateSettings, SpeechPrompt};
+use crate::engines::stt::TranscribeRequest;
+use crate::engines::supervisor::RequestHandle;
+use crate::engines::tts::SpeakRequest;
+use crate::engines::{EngineError, EngineEvent, Priority};
+use crate::ids::{CallId, Generation};
+use crate::net::media::ClipKey;
+
+use super::Services;
+
+/// 5 ms: fine enough to find where a clip becomes audible.
+const AUDIBILITY_STEP: usize = 40;
+
+/// Requests by generation, clauses by name, and the keys under which clips play.
+pub(super) struct Work {
+    call: CallId,
+    services: Services,
+    events: mpsc::Sender<EngineEvent>,
+    requests: HashMap<Generation, Vec<RequestHandle>>,
+    clauses: HashMap<(Generation, u32), Arc<[i16]>>,
+    phrases: HashMap<PhraseKind, Arc<[i16]>>,
+    playing: HashMap<ClipKey, ClipId>,
+    next_key: u64,
+    speed: f32,
+}
+
+impl Work {
+    pub(super) fn new(
+        call: CallId,
+        services: Services,
+        events: mpsc::Sender<EngineEvent>,
+        phrases: HashMap<PhraseKind, Arc<[i16]>>,
+        speed: f32,
+    ) -> Self {
+        Self {
+            call,
+            services,
+            events,
+            requests: HashMap::new(),
+            clauses: HashMap::new(),
+            phrases,
+            playing: HashMap::new(),
+            next_key: 0,
+            speed,
+        }
+    }
+
+    /// Length and lead-in of the phrases that this call can play.
+    pub(super) fn prepared(&self) -> PreparedPhrases {
+        self.phrases.iter().map(|(kind, samples)| (*kind, length(samples))).collect()
+    }
+
+    pub(super) fn transcribe(
+        &mut self,
+        generation: Generation,
+        audio: Arc<[i16]>,
+        urgency: Urgency,
+    ) -> Result<(), EngineError> {
+        let request = TranscribeRequest {
+            generation,
+            call: self.call,
+            priority: priority(urgency),
+            audio,
+            hint: None,
+        };
+        let handle = self.services.stt.transcribe(request, self.events.clone())?;
+        self.keep(generation, handle);
+        Ok(())
+    }
+
+    pub(super) fn generate(
+        &mut self,
+        generation: Generation,
+        messages: &[ChatMessage],
+        settings: GenerateSettings,
+        urgency: Urgency,
+    ) -> Result<(), EngineError> {
+        let request = GenerateRequest {
+            generation,
+            call: self.call,
+            priority: priority(urgency),
+            messages: chat_messages(messages),
+            settings,
+            seed: generation.get(),
+        };
+        let handle = self.services.llm.generate(request, self.events.clone())?;
+        self.keep(generation, handle);
+        Ok(())
+    }
+
+    pub(super) fn speak(
+        &mut self,
+        generation: Generation,
+        clause: u32,
+        text: String,
+        urgency: Urgency,
+    ) -> Result<(), EngineError> {
+        let request = SpeakRequest {
+            generation,
+            clause,
+            call: self.call,
+            priority: priority(urgency),
+            text,
+            speed: self.speed,
+        };
+        let handle = self.services.tts.speak(request, self.events.clone())?;
+        self.keep(generation, handle);
+        Ok(())
+    }
+
+    fn keep(&mut self, generation: Generation, handle: RequestHandle) {
+        self.requests.entry(generation).or_default().push(handle);
+    }
+
+    /// Speculative work became work that the caller waits for.
+    pub(super) fn commit(&self, generation: Generation) {
+        for handle in self.requests.get(&generation).into_iter().flatten() {
+            handle.promote();
+        }
+    }
+
+    /// Stops the work of a generation (dropping a handle cancels its request) and forgets its
+    /// audio.
+    pub(super) fn cancel(&mut self, generation: Generation) {
+        self.requests.remove(&generation);
+        self.clauses.retain(|(of, _), _| *of != generation);
+    }
+
+    /// Keeps a clause's audio until its generation is cancelled. `None` where it was cancelled
+    /// already.
+    pub(super) fn spoken(&mut self, generation: Generation, clause: u32, samples: Arc<[i16]>) -> Option<ClipLength> {
+        self.requests.contains_key(&generation).then(|| {
+            let length = length(&samples);
+            self.clauses.insert((generation, clause), samples);
+            length
+        })
+    }
+
+    /// A key and the samples to play for a clip; `None` where there is no such audio.
+    pub(super) fn clip(&mut self, clip: ClipId) -> Option<(ClipKey, Arc<[i16]>)> {
+        let samples = match clip {
+            ClipId::Phrase(kind) => self.phrases.get(&kind),
+            ClipId::Clause { generation, clause } => self.clauses.get(&(generation, clause)),
+        }?;
+        let key = ClipKey(self.next_key);
+        self.next_key += 1;
+        self.playing.insert(key, clip);
+        Some((key, Arc::clone(samples)))
+    }
+
+    /// The clip that plays under a key.
+    pub(super) fn playing(&self, key: ClipKey) -> Option<ClipId> {
+        self.playing.get(&key).copied()
+    }
+
+    /// A clip was played to its end.
+    pub(super) fn played(&mut self, key: ClipKey) {
+        self.playing.remove(&key);
+    }
+
+    /// Playback was stopped: no clip plays any more.
+    pub(super) fn silenced(&mut self) {
+        self.playing.clear();
+    }
+}
+
+/// The word for an engine in metrics.
+pub(super) fn engine_name(engine: Engine) -> &'static str {
+    match engine {
+        Engine::Stt => "stt",
+        Engine::Llm => "llm",
+        Engine::Tts => "tts",
+    }
+}
+
+fn priority(urgency: Urgency) -> Priority {
+    match urgency {
+        Urgency::Speculative => Priority::Speculative,
+        Urgency::Waited => Priority::Waiting,
+    }
+}
+
+/// The conversation as the engine reads it, its instructions made fit for speech.
+pub fn chat_messages(messages: &[ChatMessage]) -> Vec<llm::ChatMessage> {
+    let speech = SpeechPrompt::default();
+    let mut first = true;
+    let convert = |message: &ChatMessage| match message.role {
+        ChatRole::System if std::mem::take(&mut first) => speech.system_message(&message.content),
+        ChatRole::System => llm::ChatMessage::new(llm::ChatRole::System, message.content.clone()),
+        ChatRole::User => llm::ChatMessage::new(llm::ChatRole::User, message.content.clone()),
+        ChatRole::Assistant => llm::ChatMessage::new(llm::ChatRole::Assistant, message.content.clone()),
+    };
+    messages.iter().map(convert).collect()
+}
+
+fn length(samples: &[i16]) -> ClipLength {
+    let quiet = samples.chunks(AUDIBILITY_STEP).take_while(|chunk| !is_audible(chunk)).count();
+    let count = |samples: usize| u32::try_from(samples).unwrap_or(u32::MAX);
+    ClipLength {
+        samples: count(samples.len()),
+        audible_from: count((quiet * AUDIBILITY_STEP).min(samples.len())),
+    }
+}

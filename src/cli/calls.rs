@@ -1,0 +1,191 @@
+//! `offhook calls`: what a server has kept.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use super::{Failure, print};
+use crate::ids::CallId;
+use crate::record::{CallRecord, Role, TurnLedger};
+use crate::store::{CallQuery, Store};
+
+/// `offhook calls`.
+#[derive(Debug, Args)]
+pub struct Calls {
+    #[command(subcommand)]
+    command: Option<CallsCommand>,
+    #[command(flatten)]
+    list: List,
+}
+
+#[derive(Debug, Subcommand)]
+enum CallsCommand {
+    /// List calls, newest first.
+    List(List),
+    /// Show one call: what was said, when, and how long each answer took.
+    Show(Show),
+}
+
+#[derive(Debug, Args)]
+struct List {
+    /// Data folder of the server.
+    #[arg(long, value_name = "DIR", env = "OFFHOOK_DATA", default_value = "./data")]
+    data: PathBuf,
+    /// At most this many.
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    limit: u32,
+    /// Only calls before this time (RFC 3339), to page.
+    #[arg(long, value_name = "TIME")]
+    before: Option<String>,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+struct Show {
+    /// The call's id, or the beginning of it.
+    id: String,
+    /// Data folder of the server.
+    #[arg(long, value_name = "DIR", env = "OFFHOOK_DATA", default_value = "./data")]
+    data: PathBuf,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) async fn calls(command: Calls) -> Result<(), Failure> {
+    match command.command {
+        None => list(command.list).await,
+        Some(CallsCommand::List(command)) => list(command).await,
+        Some(CallsCommand::Show(command)) => show(command).await,
+    }
+}
+
+fn failed(error: impl std::fmt::Display) -> Failure {
+    Failure::Failed(error.to_string())
+}
+
+async fn list(command: List) -> Result<(), Failure> {
+    let before = match &command.before {
+        Some(text) => Some(
+            OffsetDateTime::parse(text, &Rfc3339)
+                .map_err(|_| Failure::Usage(format!("--before: {text:?} is no time like 2026-01-31T12:00:00Z")))?,
+        ),
+        None => None,
+    };
+    let query = CallQuery {
+        limit: command.limit,
+        before,
+    };
+    let calls = match Store::open_existing(&command.data).await.map_err(failed)? {
+        Some(store) => store.calls(&query).await.map_err(failed)?,
+        None => Vec::new(),
+    };
+    if command.json {
+        print::json(&calls);
+    } else if calls.is_empty() {
+        print::line(&format!("No calls in {}.", command.data.display()));
+    } else {
+        let rows: Vec<Vec<String>> = calls.iter().map(row).collect();
+        print::table(&["ID", "TIME", "FROM", "TO", "ASSISTANT", "SECONDS", "ENDED"], &rows);
+    }
+    Ok(())
+}
+
+fn row(call: &CallRecord) -> Vec<String> {
+    let length = call.started_at.zip(call.ended_at).map(|(start, end)| (end - start).whole_seconds());
+    vec![
+        call.id.to_string(),
+        call.created_at.format(&Rfc3339).unwrap_or_default(),
+        call.from.clone(),
+        call.to.clone(),
+        call.assistant.to_string(),
+        length.map_or_else(|| "-".to_owned(), |seconds| seconds.to_string()),
+        call.ended_reason.map_or_else(|| "in progress".to_owned(), |reason| reason.to_string()),
+    ]
+}
+
+async fn show(command: Show) -> Result<(), Failure> {
+    let none = || Failure::Failed(format!("there is no call {} in {}", command.id, command.data.display()));
+    let store = Store::open_existing(&command.data).await.map_err(failed)?.ok_or_else(none)?;
+    let id = find(&store, &command.id).await?.ok_or_else(none)?;
+    let call = store.call(id).await.map_err(failed)?.ok_or_else(none)?;
+    if command.json {
+        print::json(&call);
+    } else {
+        describe(&call);
+    }
+    Ok(())
+}
+
+async fn find(store: &Store, id: &str) -> Result<Option<CallId>, Failure> {
+    let found = store.ids_starting(id).await.map_err(failed)?;
+    match found.as_slice() {
+        [] => Ok(None),
+        [one] => Ok(Some(*one)),
+        _ => Err(Failure::Usage(format!("more than one call's id begins with {id}"))),
+    }
+}
+
+fn describe(call: &CallRecord) {
+    print::line(&format!("call       {}", call.id));
+    print::line(&format!("from       {} ({})", call.from, call.peer));
+    print::line(&format!("to         {} -> {}", call.to, call.assistant));
+    print::line(&format!("time       {}", call.created_at.format(&Rfc3339).unwrap_or_default()));
+    if let Some(codec) = &call.codec {
+        print::line(&format!("codec      {codec}"));
+    }
+    if let Some(reason) = call.ended_reason {
+        print::line(&format!("ended      {reason}"));
+    }
+    if let Some(recording) = &call.recording {
+        print::line(&format!("recording  {recording}"));
+    }
+    if !call.digits.is_empty() {
+        print::line(&format!("digits     {}", call.digits));
+    }
+    print::line("");
+    for message in &call.messages {
+        let who = match message.role {
+            Role::User => "caller",
+            Role::Bot => "assistant",
+            Role::System => "system",
+        };
+        let cut = if message.interrupted { " [interrupted]" } else { "" };
+        print::line(&format!(
+            "{:>8.2} s  {who:<9}  {}{cut}",
+            message.start_ms as f64 / 1000.0,
+            message.message
+        ));
+    }
+    if call.turns.is_empty() {
+        return;
+    }
+    print::line("\nms from the end of the caller's speech:");
+    let rows: Vec<Vec<String>> = call.turns.iter().map(ledger_row).collect();
+    print::table(
+        &["TURN", "ENDPOINT", "TRANSCRIPT", "TOKEN", "CLAUSE", "AUDIO", "PACKET", "HOLDING", "RETRIES"],
+        &rows,
+    );
+}
+
+fn ledger_row(turn: &TurnLedger) -> Vec<String> {
+    let since = |at: Option<u64>| match at.zip(turn.speech_ended_ms) {
+        Some((at, end)) => (i128::from(at) - i128::from(end)).to_string(),
+        None => "-".to_owned(),
+    };
+    vec![
+        turn.turn.0.to_string(),
+        since(turn.endpoint_ms),
+        since(turn.transcript_ms),
+        since(turn.first_token_ms),
+        since(turn.first_clause_ms),
+        since(turn.first_audio_ms),
+        since(turn.first_packet_ms),
+        since(turn.holding_packet_ms),
+        turn.retries.to_string(),
+    ]
+}

@@ -1,0 +1,334 @@
+//! The configuration file: its shape, its defaults and its rules.
+//!
+//! One TOML file, every key of which can be overridden from the environment
+//! (`OFFHOOK__section__key=value`, value in TOML or bare text). No file at all is a valid
+//! configuration: everything on loopback, the demo assistant for any number. All mistakes are
+//! reported at once, each with its file, key and what is allowed.
+
+mod load;
+mod trunk;
+mod validate;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use ipnet::IpNet;
+use serde::Deserialize;
+
+pub use load::{Mistake, Mistakes, Source, load};
+pub use trunk::{Profile, Trunk};
+
+use crate::conversation::settings::AssistantSettings;
+use crate::ids::AssistantId;
+
+/// The name of the assistant that is always there unless the file names others.
+pub const DEMO_ASSISTANT: &str = "demo";
+
+/// The commented example, which is also the documentation of every key.
+pub const EXAMPLE: &str = include_str!("../../scripts/offhook.example.toml");
+
+const DEMO: &str = include_str!("demo-assistant.toml");
+
+/// Text that never reaches a log, an error or a snapshot.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Wraps a secret that did not come from the file.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The secret itself, for the one place that needs it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[redacted]")
+    }
+}
+
+/// Everything that the operator can set.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Data folder: database, recordings, phrases.
+    pub data: PathBuf,
+    /// SIP listeners and who may call.
+    pub sip: Sip,
+    /// Media sockets.
+    pub rtp: Rtp,
+    /// Health and metrics.
+    pub http: Http,
+    /// What is kept of a call's sound.
+    pub recording: Recording,
+    /// Workers and models.
+    pub engines: Engines,
+    /// Admission.
+    pub limits: Limits,
+    /// Carriers and PBXs, by name.
+    pub trunks: BTreeMap<String, Trunk>,
+    /// Which assistant answers which number.
+    pub numbers: Vec<Number>,
+    /// Assistants by name, in Vapi's field names.
+    pub assistants: BTreeMap<String, AssistantSettings>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            data: PathBuf::from("./data"),
+            sip: Sip::default(),
+            rtp: Rtp::default(),
+            http: Http::default(),
+            recording: Recording::default(),
+            engines: Engines::default(),
+            limits: Limits::default(),
+            trunks: BTreeMap::new(),
+            numbers: Vec::new(),
+            assistants: BTreeMap::new(),
+        }
+    }
+}
+
+/// SIP over UDP.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Sip {
+    /// UDP sockets to listen on.
+    pub listen: Vec<SocketAddr>,
+    /// The address that peers should use for us, where it is not the one we listen on (NAT).
+    pub public_address: Option<IpAddr>,
+    /// Sources that may send us anything at all. Empty: everybody, which is allowed on loopback
+    /// or with digest only.
+    pub allow: Vec<IpNet>,
+    /// Credentials that callers from outside `allow` and the trunks' addresses must show.
+    pub digest: Option<Digest>,
+    /// What we call ourselves in User-Agent and Server.
+    pub user_agent: String,
+}
+
+impl Default for Sip {
+    fn default() -> Self {
+        Self {
+            listen: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 5060))],
+            public_address: None,
+            allow: Vec::new(),
+            digest: None,
+            user_agent: concat!("Offhook/", env!("CARGO_PKG_VERSION")).to_owned(),
+        }
+    }
+}
+
+/// Inbound digest authentication (RFC 3261 section 22).
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Digest {
+    /// Realm shown in the challenge.
+    #[serde(default = "default_realm")]
+    pub realm: String,
+    /// User names and passwords.
+    pub users: BTreeMap<String, Secret>,
+}
+
+fn default_realm() -> String {
+    "offhook".to_owned()
+}
+
+/// Media sockets.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Rtp {
+    /// Address that media sockets bind to.
+    pub bind: IpAddr,
+    /// The address in our SDP, where it is not `bind` (NAT).
+    pub public_address: Option<IpAddr>,
+    /// First port of the range; even ports are used for RTP.
+    pub port_min: u16,
+    /// Last port of the range.
+    pub port_max: u16,
+    /// A call ends when no packet arrived for this long.
+    pub timeout_seconds: u32,
+}
+
+impl Default for Rtp {
+    fn default() -> Self {
+        Self {
+            bind: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            public_address: None,
+            port_min: 16384,
+            port_max: 32767,
+            timeout_seconds: 60,
+        }
+    }
+}
+
+/// The HTTP listener.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Http {
+    /// Where `/healthz`, `/readyz` and `/metrics` answer.
+    pub listen: SocketAddr,
+}
+
+impl Default for Http {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
+        }
+    }
+}
+
+/// Recordings.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Recording {
+    /// Keep a stereo WAV of every call.
+    pub enabled: bool,
+    /// Delete recordings and calls older than this.
+    pub retention_days: Option<u32>,
+    /// Delete the oldest recordings when all of them together are larger than this.
+    pub quota_megabytes: Option<u64>,
+    /// Refuse new calls when the data folder's disk has less than this left.
+    pub minimum_free_megabytes: u64,
+}
+
+impl Default for Recording {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            retention_days: None,
+            quota_megabytes: Some(10_000),
+            minimum_free_megabytes: 100,
+        }
+    }
+}
+
+/// Workers and their models.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Engines {
+    /// Folder of the worker binaries; beside `offhook` itself if not set.
+    pub folder: Option<PathBuf>,
+    /// Folder of the models; `models` in the data folder if not set.
+    pub models: Option<PathBuf>,
+    /// Speech to text model, by its name in the manifest.
+    pub stt: String,
+    /// Language model, by its name in the manifest, or a path to a GGUF file.
+    pub llm: String,
+    /// Voice, by its name in the manifest.
+    pub tts: String,
+    /// Voice activity detector, by its name in the manifest.
+    pub vad: String,
+    /// ONNX runtime, by its name in the manifest.
+    pub runtime: String,
+    /// Threads that each worker may use.
+    pub threads: u8,
+}
+
+impl Default for Engines {
+    fn default() -> Self {
+        Self {
+            folder: None,
+            models: None,
+            stt: "whisper-base-q8_0".to_owned(),
+            llm: "qwen2.5-coder-0.5b-instruct-q4_k_m".to_owned(),
+            tts: "piper-en-us-joe-medium".to_owned(),
+            vad: "silero-vad".to_owned(),
+            runtime: "onnxruntime".to_owned(),
+            threads: 2,
+        }
+    }
+}
+
+/// How much we take on.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Calls at once; the next one is answered 486.
+    pub max_calls: u32,
+    /// How long a stop waits for calls to end by themselves.
+    pub drain_seconds: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_calls: 8,
+            drain_seconds: 30,
+        }
+    }
+}
+
+/// One rule of the number plan.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Number {
+    /// The called user part: exact, or with a trailing `*`, or `*` alone for any.
+    pub number: String,
+    /// The assistant that answers.
+    pub assistant: String,
+}
+
+impl Number {
+    /// How well this rule fits a called user part: the length of what it fixes, exact rules
+    /// before patterns. `None` where it does not fit.
+    fn fit(&self, user: &str) -> Option<usize> {
+        match self.number.strip_suffix('*') {
+            Some(prefix) => user.starts_with(prefix).then_some(prefix.len()),
+            None => (self.number == user).then_some(usize::MAX),
+        }
+    }
+}
+
+impl Config {
+    /// The assistant that answers a called user part: the best fitting rule, else an assistant
+    /// of that name, else the only one or the demo assistant. `None` where the plan has no
+    /// answer.
+    pub fn assistant_for(&self, user: &str) -> Option<(AssistantId, &AssistantSettings)> {
+        let ruled = self
+            .numbers
+            .iter()
+            .filter_map(|rule| Some((rule.fit(user)?, &rule.assistant)))
+            .max_by_key(|(fit, _)| *fit)
+            .map(|(_, name)| name.as_str());
+        let named = self.assistants.get_key_value(user).map(|(name, _)| name);
+        let name = match (ruled, named) {
+            (Some(name), _) => name,
+            (None, Some(name)) => name,
+            (None, None) if self.numbers.is_empty() => self.default_assistant()?,
+            (None, None) => return None,
+        };
+        let settings = self.assistants.get(name)?;
+        Some((AssistantId::new(name), settings))
+    }
+
+    fn default_assistant(&self) -> Option<&str> {
+        if self.assistants.contains_key(DEMO_ASSISTANT) {
+            return Some(DEMO_ASSISTANT);
+        }
+        match self.assistants.len() {
+            1 => self.assistants.keys().next().map(String::as_str),
+            _ => None,
+        }
+    }
+
+    /// Folder of the models.
+    pub fn models_folder(&self) -> PathBuf {
+        self.engines.models.clone().unwrap_or_else(|| self.data.join("models"))
+    }
+
+    /// True where a peer on another machine could reach a SIP listener.
+    pub fn reachable_from_outside(&self) -> bool {
+        self.sip.listen.iter().any(|at| !at.ip().is_loopback())
+    }
+}
+
+#[cfg(test)]
+mod tests;

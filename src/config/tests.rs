@@ -1,0 +1,135 @@
+use std::path::Path;
+
+use super::*;
+
+fn load_text(text: &str, environment: &[(&str, &str)]) -> Result<Config, Mistakes> {
+    let file = std::env::temp_dir().join(format!(
+        "offhook-config-{}-{:?}.toml",
+        std::process::id(),
+        std::thread::current().id()
+    ));
+    std::fs::write(&file, text).expect("temporary file");
+    let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    let result = load(Some(&file), environment);
+    std::fs::remove_file(&file).expect("remove");
+    result
+}
+
+fn keys(result: Result<Config, Mistakes>) -> Vec<String> {
+    result.expect_err("mistakes").0.into_iter().map(|mistake| mistake.key).collect()
+}
+
+#[test]
+fn no_file_is_a_valid_configuration_with_the_demo_assistant_on_loopback() {
+    let config = load(None, []).expect("defaults are valid");
+    assert_eq!(config.sip.listen, vec!["127.0.0.1:5060".parse().expect("address")]);
+    assert!(!config.reachable_from_outside());
+    let (name, _) = config.assistant_for("anything").expect("an assistant");
+    assert_eq!(name.as_str(), DEMO_ASSISTANT);
+}
+
+#[test]
+fn the_commented_example_is_valid_and_every_profile_parses() {
+    load_text(EXAMPLE, &[]).expect("example");
+    for name in Profile::NAMES {
+        assert!(Profile::named(name).is_some(), "{name}");
+    }
+}
+
+#[test]
+fn every_mistake_is_reported_at_once_with_its_key() {
+    let found = keys(load_text(
+        r#"
+        colour = "blue"
+        [sip]
+        listen = ["127.0.0.1:5060"]
+        lisen = 3
+        allow = ["10.0.0.0/99"]
+        [http]
+        listen = "everywhere"
+        [limits]
+        max_calls = -1
+        [[numbers]]
+        number = "1*2"
+        assistant = "nobody"
+        [assistants.a]
+        firstMesage = "hello"
+        maxDurationSeconds = "long"
+        "#,
+        &[],
+    ));
+    for key in [
+        "colour",
+        "sip.lisen",
+        "sip.allow.[0]",
+        "http.listen",
+        "limits.max_calls",
+        "numbers.[0].number",
+        "numbers.[0].assistant",
+        "assistants.a.firstMesage",
+        "assistants.a.maxDurationSeconds",
+    ] {
+        assert!(found.contains(&key.to_owned()), "{key} missing in {found:?}");
+    }
+}
+
+#[test]
+fn other_machines_are_let_in_only_with_an_allow_list_or_digest() {
+    let open = "[sip]\nlisten = [\"0.0.0.0:5060\"]\n[rtp]\nbind = \"0.0.0.0\"\n";
+    assert_eq!(keys(load_text(open, &[])), ["sip.listen"]);
+    load_text(open, &[("OFFHOOK__sip__allow", "[\"192.0.2.0/24\"]")]).expect("allow-list");
+    load_text(open, &[("OFFHOOK__sip__digest__users__ann", "secret")]).expect("digest");
+}
+
+#[test]
+fn the_environment_overrides_the_file_and_is_named_in_its_mistakes() {
+    let config = load_text("[limits]\nmax_calls = 3\n", &[("OFFHOOK__limits__max_calls", "5")]).expect("valid");
+    assert_eq!(config.limits.max_calls, 5);
+    let mistakes = load_text("", &[("OFFHOOK__limits__max_cals", "5")]).expect_err("unknown").0;
+    assert_eq!(mistakes[0].source, Source::Environment);
+    assert_eq!(mistakes[0].key, "limits.max_cals");
+}
+
+#[test]
+fn the_best_fitting_number_rule_wins() {
+    let config = load_text(
+        r#"
+        numbers = [
+          { number = "*", assistant = "any" },
+          { number = "+1555*", assistant = "prefix" },
+          { number = "+15551234", assistant = "exact" },
+        ]
+        [assistants.any]
+        [assistants.prefix]
+        [assistants.exact]
+        "#,
+        &[],
+    )
+    .expect("valid");
+    for (user, name) in [("+15551234", "exact"), ("+15559", "prefix"), ("bob", "any")] {
+        assert_eq!(config.assistant_for(user).expect("match").0.as_str(), name);
+    }
+}
+
+#[test]
+fn a_trunk_that_registers_names_what_it_lacks() {
+    let found = keys(load_text("[trunks.pbx]\nprofile = \"freepbx\"\nusername = \"200\"\n", &[]));
+    assert_eq!(found, ["trunks.pbx.registrar", "trunks.pbx.password"]);
+}
+
+#[test]
+fn secrets_do_not_show_in_debug_output() {
+    let config = load_text(
+        "[sip.digest.users]\nann = \"hunter2\"\n[trunks.p]\nprofile=\"freepbx\"\nregistrar=\"pbx\"\nusername=\"u\"\npassword=\"hunter3\"\n",
+        &[],
+    )
+    .expect("valid");
+    assert!(!format!("{config:?}").contains("hunter"));
+}
+
+#[test]
+fn a_file_that_is_missing_or_not_toml_is_one_clear_mistake() {
+    let missing = load(Some(Path::new("/nonexistent/offhook.toml")), []).expect_err("missing");
+    assert!(missing.to_string().contains("cannot be read"));
+    assert!(load_text("[sip", &[]).expect_err("syntax").to_string().contains("not TOML"));
+}

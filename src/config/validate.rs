@@ -1,0 +1,134 @@
+//! Rules that span keys or that a type cannot say.
+
+use std::collections::BTreeSet;
+
+use super::{Config, Profile, Trunk};
+
+/// Every broken rule, as its dotted key and what is allowed.
+pub(super) fn validate(config: &Config) -> Vec<(String, String)> {
+    let mut mistakes = Vec::new();
+    let mut report = |key: String, message: String| mistakes.push((key, message));
+    validate_sip(config, &mut report);
+    validate_rtp(config, &mut report);
+    validate_numbers(config, &mut report);
+    for (name, trunk) in &config.trunks {
+        validate_trunk(&format!("trunks.{name}"), trunk, &mut report);
+    }
+    for (name, assistant) in &config.assistants {
+        for (field, message) in assistant.mistakes() {
+            report(format!("assistants.{name}.{field}"), message);
+        }
+    }
+    if !(1..=64).contains(&config.engines.threads) {
+        report(
+            "engines.threads".to_owned(),
+            format!("{} is not from 1 to 64", config.engines.threads),
+        );
+    }
+    if config.limits.max_calls == 0 {
+        report("limits.max_calls".to_owned(), "must be at least 1".to_owned());
+    }
+    mistakes
+}
+
+fn validate_sip(config: &Config, report: &mut dyn FnMut(String, String)) {
+    let sip = &config.sip;
+    if sip.listen.is_empty() {
+        report("sip.listen".to_owned(), "needs at least one address:port".to_owned());
+    }
+    let mut seen = BTreeSet::new();
+    for at in &sip.listen {
+        if !seen.insert(at) {
+            report("sip.listen".to_owned(), format!("{at} is listed twice"));
+        }
+    }
+    if let Some(digest) = &sip.digest
+        && digest.users.is_empty()
+    {
+        report("sip.digest.users".to_owned(), "needs at least one name = \"password\"".to_owned());
+    }
+    let known_sources = !sip.allow.is_empty() || config.trunks.values().any(|t| !t.sources().is_empty());
+    if config.reachable_from_outside() && !known_sources && sip.digest.is_none() {
+        report(
+            "sip.listen".to_owned(),
+            "reaches other machines, so say who may call: set sip.allow (addresses), \
+             sip.digest.users (passwords) or a trunk with addresses"
+                .to_owned(),
+        );
+    }
+}
+
+fn validate_rtp(config: &Config, report: &mut dyn FnMut(String, String)) {
+    let rtp = &config.rtp;
+    if rtp.port_min < 1024 {
+        report("rtp.port_min".to_owned(), format!("{} is not from 1024 to 65534", rtp.port_min));
+    }
+    if rtp.port_max <= rtp.port_min {
+        report(
+            "rtp.port_max".to_owned(),
+            format!("{} is not above rtp.port_min ({})", rtp.port_max, rtp.port_min),
+        );
+    } else if u32::from(rtp.port_max - rtp.port_min) + 1 < config.limits.max_calls.saturating_mul(2) {
+        report(
+            "rtp.port_max".to_owned(),
+            format!("leaves too few ports for limits.max_calls = {}: 2 for each call", config.limits.max_calls),
+        );
+    }
+    if config.reachable_from_outside() && rtp.bind.is_loopback() {
+        report(
+            "rtp.bind".to_owned(),
+            "is a loopback address while sip.listen reaches other machines, which would hear nothing: \
+             use the same address as sip.listen, or 0.0.0.0"
+                .to_owned(),
+        );
+    }
+    if !(5..=3600).contains(&rtp.timeout_seconds) {
+        report("rtp.timeout_seconds".to_owned(), format!("{} is not from 5 to 3600", rtp.timeout_seconds));
+    }
+}
+
+fn validate_numbers(config: &Config, report: &mut dyn FnMut(String, String)) {
+    for (index, rule) in config.numbers.iter().enumerate() {
+        if !config.assistants.contains_key(&rule.assistant) {
+            let names: Vec<&str> = config.assistants.keys().map(String::as_str).collect();
+            report(
+                format!("numbers.[{index}].assistant"),
+                format!("there is no assistant {:?}; there are: {}", rule.assistant, names.join(", ")),
+            );
+        }
+        let stars = rule.number.matches('*').count();
+        if rule.number.is_empty() || stars > 1 || (stars == 1 && !rule.number.ends_with('*')) {
+            report(
+                format!("numbers.[{index}].number"),
+                format!("{:?} is not a number or name, optionally ending in one *", rule.number),
+            );
+        }
+    }
+}
+
+fn validate_trunk(key: &str, trunk: &Trunk, report: &mut dyn FnMut(String, String)) {
+    if Profile::named(&trunk.profile).is_none() {
+        report(
+            format!("{key}.profile"),
+            format!("there is no profile {:?}; there are: {}", trunk.profile, Profile::NAMES.join(", ")),
+        );
+        return;
+    }
+    if trunk.registers() {
+        let needed = [
+            ("registrar", trunk.registrar.is_some()),
+            ("username", trunk.username.is_some()),
+            ("password", trunk.password.is_some()),
+        ];
+        for (field, present) in needed {
+            if !present {
+                report(format!("{key}.{field}"), "is needed, because this trunk registers".to_owned());
+            }
+        }
+    } else if trunk.sources().is_empty() {
+        report(
+            format!("{key}.allow"),
+            "is needed: the addresses that this trunk's calls come from".to_owned(),
+        );
+    }
+}

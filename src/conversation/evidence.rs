@@ -1,0 +1,215 @@
+//! Whether a transcript is what somebody said: recognisers invent words for noise.
+
+use std::time::Duration;
+
+use super::api::Transcript;
+use super::phrases::{PhraseSet, words};
+
+/// What Whisper writes for noise and silence, learnt from subtitles.
+const INVENTED: &[&str] = &[
+    "thank you",
+    "thanks",
+    "thanks for watching",
+    "thank you for watching",
+    "thank you so much for watching",
+    "please subscribe",
+    "like and subscribe",
+    "dont forget to subscribe",
+    "see you next time",
+    "see you in the next video",
+    "bye",
+    "bye bye",
+    "you",
+    "the end",
+    "subtitles by the amara org community",
+    "music",
+    "applause",
+    "so",
+];
+
+/// Nobody says more in one stretch.
+const MOST_LETTERS: usize = 4000;
+
+/// What the voice activity detector says about the stretch.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct SpeechEvidence {
+    /// How much of it was speech.
+    pub(super) speech: Duration,
+    /// Mean probability of the windows that were.
+    pub(super) mean_probability: f32,
+}
+
+impl SpeechEvidence {
+    /// Somebody spoke for certain, so that they deserve an answer.
+    pub(super) fn is_strong(&self) -> bool {
+        self.speech >= Duration::from_millis(400) && self.mean_probability >= 0.75
+    }
+}
+
+/// What a transcript is worth.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// Words that were said.
+    Words(String),
+    /// Somebody spoke, but nothing can be made out.
+    Unclear,
+    /// Nobody spoke.
+    Noise,
+}
+
+/// Judges a transcript of a stretch.
+pub(super) fn judge(transcript: &Transcript, heard: SpeechEvidence) -> Verdict {
+    let text = without_annotations(&transcript.text);
+    let count = words(&text).len();
+    if count > 0 && is_credible(transcript, &text, count, heard) {
+        return Verdict::Words(text);
+    }
+    if heard.is_strong() {
+        Verdict::Unclear
+    } else {
+        Verdict::Noise
+    }
+}
+
+fn is_credible(transcript: &Transcript, text: &str, count: usize, heard: SpeechEvidence) -> bool {
+    let Transcript {
+        mean_logprob,
+        no_speech_probability,
+        repeated,
+        ..
+    } = *transcript;
+    // What is no number is no evidence of anything.
+    if mean_logprob.is_nan() || no_speech_probability.is_nan() {
+        return heard.is_strong();
+    }
+    let guessed = mean_logprob < -1.2;
+    let silent = no_speech_probability > 0.8 && mean_logprob < -0.6;
+    let looped = repeated && mean_logprob < -0.8;
+    // Nobody says eight words a second.
+    let seconds = heard.speech.as_secs_f64().max(0.05);
+    let rushed = count >= 5 && count as f64 / seconds > 8.0;
+    let doubtful = !heard.is_strong() || no_speech_probability > 0.5 || mean_logprob < -0.7;
+    let invented = doubtful && PhraseSet::new(INVENTED).is(text)
+        // A short "thank you" is common enough to be believed with good probabilities.
+        && !(mean_logprob > -0.35 && no_speech_probability < 0.3);
+    !(guessed || silent || looped || rushed || invented)
+}
+
+/// The text without "[BLANK_AUDIO]", "(coughs)" and "*music*".
+fn without_annotations(text: &str) -> String {
+    let mut kept = String::with_capacity(text.len());
+    let mut closing = None;
+    let mut aside = String::new();
+    for letter in text.chars().take(MOST_LETTERS) {
+        match closing {
+            Some(close) if letter == close => {
+                closing = None;
+                aside.clear();
+            }
+            Some(_) => aside.push(letter),
+            None => match letter {
+                '[' => closing = Some(']'),
+                '(' => closing = Some(')'),
+                '*' => closing = Some('*'),
+                '\u{266A}' | '\u{266B}' => {}
+                letter => kept.push(letter),
+            },
+        }
+    }
+    // A bracket that never closes is no annotation.
+    kept.push_str(&aside);
+    kept.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn transcript(text: &str, mean_logprob: f32, no_speech_probability: f32) -> Transcript {
+        Transcript {
+            text: text.to_owned(),
+            mean_logprob,
+            no_speech_probability,
+            repeated: false,
+        }
+    }
+
+    const STRONG: SpeechEvidence = SpeechEvidence {
+        speech: Duration::from_millis(900),
+        mean_probability: 0.92,
+    };
+    const WEAK: SpeechEvidence = SpeechEvidence {
+        speech: Duration::from_millis(160),
+        mean_probability: 0.6,
+    };
+
+    #[test]
+    fn clear_words_are_words_however_short() {
+        for (text, heard) in [
+            ("No.", WEAK),
+            ("When do you open?", STRONG),
+            ("Thank you.", WEAK),
+        ] {
+            let said = judge(&transcript(text, -0.2, 0.02), heard);
+            assert_eq!(said, Verdict::Words(text.to_owned()));
+        }
+    }
+
+    #[test]
+    fn nothing_heard_is_noise_or_unclear_by_the_detectors_evidence() {
+        for text in [
+            "",
+            "[BLANK_AUDIO]",
+            "(coughs)",
+            " ... ",
+            "*music*",
+            "\u{266A}",
+        ] {
+            assert_eq!(
+                judge(&transcript(text, -0.3, 0.9), WEAK),
+                Verdict::Noise,
+                "{text}"
+            );
+            assert_eq!(
+                judge(&transcript(text, -0.3, 0.9), STRONG),
+                Verdict::Unclear,
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn inventions_are_refused() {
+        let refused = |text, logprob, silence, heard| {
+            assert_ne!(
+                judge(&transcript(text, logprob, silence), heard),
+                Verdict::Words(text.to_owned()),
+                "{text}"
+            );
+        };
+        refused("Thanks for watching!", -0.5, 0.4, WEAK);
+        refused("Thank you.", -0.8, 0.6, STRONG);
+        refused("The quick brown fox jumps over it", -1.5, 0.1, STRONG);
+        refused("I am here", -0.7, 0.95, STRONG);
+        refused(
+            "one two three four five six seven eight nine ten",
+            -0.3,
+            0.1,
+            STRONG,
+        );
+        let looped = Transcript {
+            repeated: true,
+            ..transcript("no no no", -0.9, 0.1)
+        };
+        assert_eq!(judge(&looped, STRONG), Verdict::Unclear);
+    }
+
+    #[test]
+    fn annotations_are_taken_out_of_words() {
+        let said = judge(
+            &transcript("[noise] Hello (laughs) there (I think", -0.2, 0.0),
+            STRONG,
+        );
+        assert_eq!(said, Verdict::Words("Hello there I think".to_owned()));
+    }
+}

@@ -1,0 +1,199 @@
+//! From the voice activity detector's probabilities to stretches of speech.
+//!
+//! ```text
+//!            >= startThreshold            for minSpeechSeconds
+//!  Silence ────────────────────► Onset ────────────────────────► Speech
+//!     ▲                            │                               │
+//!     └────── < endThreshold ──────┴────────── < endThreshold ─────┘
+//! ```
+
+use super::api::{CallTime, SAMPLES_PER_MS, SamplePosition};
+
+/// A frame above this level is sound of the caller's, dB relative to full scale.
+const LOUD_DBFS: f32 = -45.0;
+/// A loud frame this long after the last speech is no longer the caller's speech, in ms.
+const SPEECH_DECAY_MS: u64 = 200;
+
+/// What a window changed.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Heard {
+    /// No speech, or too little yet.
+    Silence,
+    /// Speech was confirmed; it began at `start`.
+    Began {
+        start: SamplePosition,
+        end: SamplePosition,
+    },
+    /// Speech went on.
+    Speech { end: SamplePosition },
+    /// Speech was over in this window.
+    Stopped,
+}
+
+#[derive(Debug)]
+pub(super) struct Hearing {
+    start_threshold: f32,
+    end_threshold: f32,
+    min_speech: u64,
+    /// Where the windows that count as speech began, and how much they are.
+    run: Option<(SamplePosition, u64)>,
+    heard_to: SamplePosition,
+    last_loud: Option<CallTime>,
+    last_speech: SamplePosition,
+}
+
+impl Hearing {
+    /// `min_speech` in samples.
+    pub(super) fn new(start_threshold: f32, end_threshold: f32, min_speech: u64) -> Self {
+        Self {
+            start_threshold,
+            end_threshold,
+            min_speech,
+            run: None,
+            heard_to: SamplePosition::default(),
+            last_loud: None,
+            last_speech: SamplePosition::default(),
+        }
+    }
+
+    /// One window, `samples` long, that ends at `end`.
+    pub(super) fn window(&mut self, end: SamplePosition, samples: u32, probability: f32) -> Heard {
+        self.heard_to = self.heard_to.max(end);
+        let samples = u64::from(samples);
+        let was_speech = self.speaking();
+        let threshold = if self.run.is_some() {
+            self.end_threshold
+        } else {
+            self.start_threshold
+        };
+        // A probability that is no number is no speech.
+        if probability.is_nan() || probability < threshold {
+            self.run = None;
+            return if was_speech {
+                Heard::Stopped
+            } else {
+                Heard::Silence
+            };
+        }
+        let window_start = SamplePosition(end.0.saturating_sub(samples));
+        let (start, so_far) = self.run.unwrap_or((window_start, 0));
+        self.run = Some((start, so_far.saturating_add(samples)));
+        if !self.speaking() {
+            return Heard::Silence;
+        }
+        self.last_speech = end;
+        if was_speech {
+            Heard::Speech { end }
+        } else {
+            Heard::Began { start, end }
+        }
+    }
+
+    /// A received frame's level.
+    pub(super) fn frame(&mut self, at: CallTime, level_dbfs: f32) {
+        let in_speech =
+            self.run.is_some() || at.0 <= self.last_speech.time().0.saturating_add(SPEECH_DECAY_MS);
+        if level_dbfs > LOUD_DBFS && in_speech {
+            self.last_loud = Some(at);
+        }
+    }
+
+    /// Confirmed speech is going on.
+    pub(super) fn speaking(&self) -> bool {
+        self.run
+            .is_some_and(|(_, samples)| samples >= self.min_speech.max(1))
+    }
+
+    /// Speech is going on, or may be beginning.
+    pub(super) fn may_be_speaking(&self) -> bool {
+        self.run.is_some()
+    }
+
+    /// How far the detector has come.
+    pub(super) fn heard_to(&self) -> SamplePosition {
+        self.heard_to
+    }
+
+    /// The last loud frame since `start`, or else where the detector heard the last speech.
+    pub(super) fn speech_ended(&self, start: SamplePosition) -> CallTime {
+        let loud = self.last_loud.filter(|at| *at >= start.time());
+        loud.unwrap_or(self.last_speech.time())
+    }
+
+    /// Forgets the speech going on.
+    pub(super) fn reset(&mut self) {
+        self.run = None;
+    }
+}
+
+/// Samples in a time of ms.
+pub(super) fn samples(ms: u64) -> u64 {
+    ms.saturating_mul(SAMPLES_PER_MS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Windows of 32 ms with these probabilities.
+    fn hear(hearing: &mut Hearing, probabilities: &[f32]) -> Vec<Heard> {
+        let mut end = hearing.heard_to;
+        let window = |probability: &f32| {
+            end.0 += 256;
+            hearing.window(end, 256, *probability)
+        };
+        probabilities.iter().map(window).collect()
+    }
+
+    fn hearing() -> Hearing {
+        Hearing::new(0.5, 0.35, samples(60))
+    }
+
+    #[test]
+    fn a_click_is_no_speech() {
+        let mut hearing = hearing();
+        assert_eq!(
+            hear(&mut hearing, &[0.1, 0.9, 0.1, 0.9, 0.2]),
+            [Heard::Silence; 5]
+        );
+    }
+
+    #[test]
+    fn speech_begins_where_its_first_window_began_and_goes_on_at_the_lower_threshold() {
+        let mut hearing = hearing();
+        assert_eq!(
+            hear(&mut hearing, &[0.4, 0.6, 0.4, 0.36, 0.3, 0.4]),
+            [
+                Heard::Silence,
+                Heard::Silence,
+                Heard::Began {
+                    start: SamplePosition(256),
+                    end: SamplePosition(768)
+                },
+                Heard::Speech {
+                    end: SamplePosition(1024)
+                },
+                Heard::Stopped,
+                Heard::Silence,
+            ]
+        );
+    }
+
+    #[test]
+    fn speech_ends_with_the_last_loud_frame_and_not_with_a_noise_after_it() {
+        let mut hearing = hearing();
+        hear(&mut hearing, &[0.9; 10]);
+        for (at, level) in [(280, -20.0), (300, -30.0), (320, -60.0)] {
+            hearing.frame(CallTime(at), level);
+        }
+        hear(&mut hearing, &[0.1; 20]);
+        hearing.frame(CallTime(700), -20.0);
+        assert_eq!(hearing.speech_ended(SamplePosition(0)), CallTime(300));
+    }
+
+    #[test]
+    fn a_probability_that_is_no_number_is_silence() {
+        let mut hearing = hearing();
+        assert_eq!(hear(&mut hearing, &[f32::NAN; 3]), [Heard::Silence; 3]);
+    }
+}

@@ -1,0 +1,126 @@
+//! What the model is told of the conversation: what was said and what was heard, nothing else.
+
+use std::collections::VecDeque;
+
+use super::api::{ChatMessage, ChatRole};
+
+/// The conversation is cut at its beginning beyond this, in bytes: the prompt's share of a small
+/// model's context.
+const MOST_BYTES: usize = 16 * 1024;
+/// And beyond this many messages.
+const MOST_MESSAGES: usize = 200;
+
+#[derive(Debug)]
+pub(super) struct History {
+    prompt: Vec<ChatMessage>,
+    said: VecDeque<ChatMessage>,
+    bytes: usize,
+}
+
+impl History {
+    pub(super) fn new(prompt: Vec<ChatMessage>) -> Self {
+        Self {
+            prompt,
+            said: VecDeque::new(),
+            bytes: 0,
+        }
+    }
+
+    /// Remembers words. Those of one speaker after another's are one message.
+    pub(super) fn push(&mut self, role: ChatRole, words: &str) {
+        let words = words.trim();
+        if words.is_empty() {
+            return;
+        }
+        self.bytes += words.len() + 1;
+        match self.said.back_mut() {
+            // Somebody who is never answered starts a new message some time.
+            Some(last) if last.role == role && last.content.len() < MOST_BYTES / 4 => {
+                last.content.push(' ');
+                last.content.push_str(words);
+            }
+            Some(_) | None => {
+                self.said.push_back(ChatMessage {
+                    role,
+                    content: words.to_owned(),
+                });
+            }
+        }
+        while self.said.len() > 1 && (self.bytes > MOST_BYTES || self.said.len() > MOST_MESSAGES) {
+            if let Some(oldest) = self.said.pop_front() {
+                self.bytes = self.bytes.saturating_sub(oldest.content.len() + 1);
+            }
+        }
+    }
+
+    /// The messages for the model.
+    pub(super) fn chat(&self) -> Vec<ChatMessage> {
+        self.prompt.iter().chain(&self.said).cloned().collect()
+    }
+
+    /// The messages for the model, as if these words had been said after all others.
+    pub(super) fn chat_with(&self, role: ChatRole, words: &str) -> Vec<ChatMessage> {
+        let mut chat = self.chat();
+        let in_prompt = self.said.is_empty();
+        match chat.last_mut() {
+            Some(last) if last.role == role && !in_prompt => {
+                last.content.push(' ');
+                last.content.push_str(words);
+            }
+            Some(_) | None => chat.push(ChatMessage {
+                role,
+                content: words.to_owned(),
+            }),
+        }
+        chat
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn prompt() -> Vec<ChatMessage> {
+        vec![ChatMessage {
+            role: ChatRole::System,
+            content: "Be brief.".to_owned(),
+        }]
+    }
+
+    #[test]
+    fn words_of_one_speaker_are_one_message() {
+        let mut history = History::new(prompt());
+        history.push(ChatRole::User, "Hello.");
+        history.push(ChatRole::User, " Anybody? ");
+        history.push(ChatRole::Assistant, "");
+        let chat = history.chat_with(ChatRole::User, "Well?");
+        assert_eq!(chat.len(), 2);
+        assert_eq!(chat[1].content, "Hello. Anybody? Well?");
+        assert_eq!(
+            history.chat()[1].content,
+            "Hello. Anybody?",
+            "chat_with remembers nothing"
+        );
+    }
+
+    #[test]
+    fn a_long_conversation_loses_its_beginning_but_never_the_prompt() {
+        let mut history = History::new(prompt());
+        for turn in 0..1000 {
+            history.push(
+                ChatRole::User,
+                &format!("question {turn} {}", "x".repeat(100)),
+            );
+            history.push(ChatRole::Assistant, &format!("answer {turn}"));
+        }
+        let chat = history.chat();
+        assert_eq!(chat[0].content, "Be brief.");
+        assert!(
+            chat.iter()
+                .map(|message| message.content.len())
+                .sum::<usize>()
+                < MOST_BYTES + 100
+        );
+        assert_eq!(chat[chat.len() - 1].content, "answer 999");
+    }
+}

@@ -1,0 +1,534 @@
+//! The caller's side: from speech to a committed turn.
+
+use std::time::{Duration, Instant};
+
+use crate::ids::Generation;
+use crate::record::{Message, Role, TurnLedger};
+
+use super::api::{
+    AudioRange, ChatRole, Output, PhraseKind, Progress, SamplePosition, Transcript, Urgency,
+};
+use super::endpointing::Evidence;
+use super::evidence::{Verdict, judge};
+use super::hearing::{Heard, samples};
+use super::phrases::words;
+use super::speech::{Speech, SpeechKind};
+use super::timers::Timer;
+use super::utterance::{Ended, Purpose, Transcription, Utterance};
+use super::{Conversation, Phase};
+
+/// Audio after the last speech that is transcribed with it, in ms.
+const POST_ROLL_MS: u64 = 160;
+/// From here on a pause ends a part of a long turn, in ms.
+const LONG_PART_MS: u64 = 18_000;
+/// A part is cut here, pause or not, in ms: a recogniser hears 30 s at once.
+const LONGEST_PART_MS: u64 = 28_000;
+/// How far the detector may be behind the clock without being waited for, in ms.
+const DETECTOR_LAG_MS: u64 = 72;
+/// How long the detector is waited for at a silence's end.
+const DETECTOR_PATIENCE_MS: u64 = 500;
+/// A television in the caller's room is not asked to repeat itself for ever.
+const MOST_MISSED: u32 = 2;
+/// Speech between two counts of the caller's words, in ms.
+const WORD_CHECK_MS: u64 = 400;
+
+impl Conversation {
+    pub(super) fn vad(
+        &mut self,
+        end: SamplePosition,
+        samples: u32,
+        probability: f32,
+        now: Instant,
+    ) {
+        if end <= self.hearing.heard_to() {
+            return;
+        }
+        let heard = self.hearing.window(end, samples, probability);
+        if self.timers.paused() || self.phase != Phase::Live {
+            self.hearing.reset();
+            return;
+        }
+        match heard {
+            Heard::Silence | Heard::Stopped => return,
+            Heard::Began { start, end } => match &mut self.utterance {
+                Some(utterance) => {
+                    utterance.more(end.0.saturating_sub(start.0), end, probability);
+                }
+                None => {
+                    let audio_start = SamplePosition(start.0.saturating_sub(self.rules.pre_roll));
+                    self.utterance = Some(Utterance::new(start, end, audio_start, probability));
+                }
+            },
+            Heard::Speech { end } => {
+                if let Some(utterance) = &mut self.utterance {
+                    utterance.more(u64::from(samples), end, probability);
+                }
+            }
+        }
+        self.caller_goes_on();
+        self.expect_pause(now);
+        self.consider_interruption(now);
+    }
+
+    /// More speech: what was concluded from the pause before it is void.
+    fn caller_goes_on(&mut self) {
+        let Some(utterance) = &mut self.utterance else {
+            return;
+        };
+        utterance.paused = false;
+        if utterance.ended.take().is_some() {
+            self.timers.clear(Timer::Holding);
+            self.timers.clear(Timer::Floor);
+        }
+        match std::mem::replace(&mut utterance.transcription, Transcription::Unknown) {
+            Transcription::Known { verdict, covers } => {
+                let part = covers.0.saturating_sub(utterance.part_start.0);
+                if part >= samples(LONG_PART_MS) {
+                    utterance.close_part(verdict, covers);
+                }
+            }
+            Transcription::Asked {
+                generation,
+                purpose: Purpose::Turn,
+                ..
+            } => {
+                self.emit(Output::CancelWork { generation });
+            }
+            kept @ (Transcription::Asked { .. } | Transcription::Unknown) => {
+                utterance.transcription = kept;
+            }
+        }
+        self.drop_speculation();
+    }
+
+    pub(super) fn drop_speculation(&mut self) {
+        let reply = self
+            .utterance
+            .as_mut()
+            .and_then(|utterance| utterance.reply.take());
+        if let Some(reply) = reply {
+            self.cancel(&reply);
+            self.emit(Output::Progress(Progress::SpeculationDropped));
+        }
+    }
+
+    /// Sets the timers for the silence after the last speech.
+    pub(super) fn expect_pause(&mut self, now: Instant) {
+        let Some(utterance) = &self.utterance else {
+            self.timers.clear(Timer::Speculate);
+            self.timers.clear(Timer::Endpoint);
+            return;
+        };
+        if utterance.ended.is_some() {
+            return;
+        }
+        let since = self.instant_of(utterance.speech_end, now);
+        let wait = self.silence_wanted(utterance);
+        match self.rules.speculation {
+            Some(short) if !utterance.paused => self.timers.set(Timer::Speculate, since + short),
+            Some(_) | None => self.timers.clear(Timer::Speculate),
+        }
+        self.timers.set(Timer::Endpoint, since + wait);
+    }
+
+    fn silence_wanted(&self, utterance: &Utterance) -> Duration {
+        let verdict = utterance.verdict();
+        let transcript = match &verdict {
+            Some(Verdict::Words(words)) => Some(words.as_str()),
+            // Nothing to go by, and nothing more to wait for.
+            Some(Verdict::Unclear | Verdict::Noise) => Some(""),
+            None => None,
+        };
+        let finished = utterance.finished.filter(|_| self.rules.smart_endpointing);
+        self.rules.waits.silence(Evidence {
+            transcript,
+            finished,
+        })
+    }
+
+    /// The detector has not come to the end of the silence yet, and is worth waiting for.
+    fn detector_is_behind(&self, silence: Duration) -> bool {
+        let Some(utterance) = &self.utterance else {
+            return false;
+        };
+        let silence = u64::try_from(silence.as_millis()).unwrap_or(u64::MAX);
+        let due = utterance.speech_end.time().0.saturating_add(silence);
+        let behind = self
+            .hearing
+            .heard_to()
+            .time()
+            .0
+            .saturating_add(DETECTOR_LAG_MS)
+            < due;
+        let waiting = self.clock().0 < due.saturating_add(DETECTOR_PATIENCE_MS);
+        (behind || self.hearing.may_be_speaking()) && waiting
+    }
+
+    /// Silence of `speculationPlan.silenceSeconds`.
+    pub(super) fn short_silence(&mut self, now: Instant) {
+        let Some(short) = self.rules.speculation else {
+            return;
+        };
+        if self.detector_is_behind(short) {
+            self.timers
+                .set(Timer::Speculate, now + Duration::from_millis(20));
+        } else if let Some(utterance) = &mut self.utterance {
+            utterance.paused = true;
+        }
+    }
+
+    /// Silence that ends the turn.
+    pub(super) fn endpoint(&mut self, now: Instant) {
+        let Some(utterance) = &self.utterance else {
+            return;
+        };
+        if self.detector_is_behind(self.silence_wanted(utterance)) {
+            self.timers
+                .set(Timer::Endpoint, now + Duration::from_millis(20));
+            return;
+        }
+        // A detector that died in the middle of speech does not keep the turn open.
+        self.hearing.reset();
+        let ended = Ended {
+            at: self.clock(),
+            speech_ended: self.hearing.speech_ended(utterance.start),
+        };
+        let words_count = self.rules.num_words > 0 && self.is_interruptible();
+        let ignored = self.speech.is_some() && !self.suspended && !words_count;
+        if let Some(utterance) = &mut self.utterance {
+            utterance.ended = Some(ended);
+            utterance.paused = true;
+        }
+        self.timers.clear(Timer::Speculate);
+        self.fillers = 0;
+        let asked = self.utterance.as_ref().and_then(Utterance::asked);
+        if let Some((generation, Purpose::Turn)) = asked {
+            self.emit(Output::Commit { generation });
+        }
+        if ignored {
+            // A cough beneath the assistant's speech, or speech that it is protected from.
+            self.drop_utterance();
+        } else if self.suspended {
+            self.timers
+                .set(Timer::Floor, now + super::interrupting::DECISION_PATIENCE);
+        }
+    }
+
+    pub(super) fn turn_probability(&mut self, end: SamplePosition, finished: f32, now: Instant) {
+        let Some(utterance) = &mut self.utterance else {
+            return;
+        };
+        if end >= utterance.speech_end && (0.0..=1.0).contains(&finished) {
+            utterance.finished = Some(finished);
+            self.expect_pause(now);
+        }
+    }
+
+    /// Asks for the transcript that is wanted next, if any.
+    pub(super) fn ask_for_transcript(&mut self) {
+        if !self.engines.stt {
+            return;
+        }
+        let heard_to = self.hearing.heard_to();
+        let Some((purpose, urgency)) = self.transcript_wanted() else {
+            return;
+        };
+        let generation = self.next_generation();
+        let Some(utterance) = &mut self.utterance else {
+            return;
+        };
+        let spoken_to = utterance.speech_end;
+        let rolled = SamplePosition(spoken_to.0.saturating_add(samples(POST_ROLL_MS)));
+        let (covers, end) = match purpose {
+            Purpose::Turn => (spoken_to, rolled.min(heard_to.max(spoken_to))),
+            Purpose::Part | Purpose::WordCheck => (spoken_to, spoken_to),
+        };
+        if purpose == Purpose::WordCheck {
+            utterance.checked = utterance.speech;
+        }
+        let earliest = SamplePosition(end.0.saturating_sub(samples(LONGEST_PART_MS + 2000)));
+        let range = AudioRange {
+            start: utterance.part_start.max(earliest),
+            end,
+        };
+        utterance.transcription = Transcription::Asked {
+            generation,
+            purpose,
+            covers,
+        };
+        self.emit(Output::Transcribe {
+            generation,
+            range,
+            urgency,
+        });
+    }
+
+    fn transcript_wanted(&self) -> Option<(Purpose, Urgency)> {
+        let utterance = self.utterance.as_ref()?;
+        if utterance.transcription != Transcription::Unknown || utterance.verdict().is_some() {
+            return None;
+        }
+        let floor_is_free = self.speech.is_none() || self.suspended;
+        let words_count = self.rules.num_words > 0 && self.is_interruptible();
+        if utterance.ended.is_some() {
+            return Some((Purpose::Turn, Urgency::Waited));
+        }
+        let part = utterance
+            .speech_end
+            .0
+            .saturating_sub(utterance.part_start.0);
+        if part >= samples(LONGEST_PART_MS) {
+            return Some((Purpose::Part, Urgency::Speculative));
+        }
+        if utterance.paused && (floor_is_free || words_count) {
+            return Some((Purpose::Turn, Urgency::Speculative));
+        }
+        let unchecked = utterance.speech.saturating_sub(utterance.checked);
+        let check = words_count
+            && !floor_is_free
+            && utterance.speech >= self.rules.voice
+            && (utterance.checked == 0 || unchecked >= samples(WORD_CHECK_MS));
+        check.then_some((Purpose::WordCheck, Urgency::Speculative))
+    }
+
+    pub(super) fn transcript(&mut self, of: Generation, transcript: &Transcript, now: Instant) {
+        let clock = self.clock();
+        let Some(utterance) = &mut self.utterance else {
+            return;
+        };
+        let Transcription::Asked {
+            generation,
+            purpose,
+            covers,
+        } = utterance.transcription
+        else {
+            return;
+        };
+        if generation != of {
+            return;
+        }
+        self.timers.clear(Timer::Engine);
+        let verdict = judge(transcript, utterance.evidence());
+        let refused = !words(&transcript.text).is_empty() && !matches!(verdict, Verdict::Words(_));
+        match purpose {
+            Purpose::Part => utterance.close_part(verdict.clone(), covers),
+            Purpose::WordCheck => utterance.transcription = Transcription::Unknown,
+            Purpose::Turn => {
+                utterance.transcription = Transcription::Known {
+                    verdict: verdict.clone(),
+                    covers,
+                };
+                utterance.transcript_at = Some(clock);
+            }
+        }
+        if refused {
+            self.emit(Output::Progress(Progress::TranscriptRefused));
+        }
+        if let Verdict::Words(words) = &verdict {
+            self.emit(Output::Progress(Progress::PartialTranscript(words.clone())));
+        }
+        if purpose != Purpose::Part {
+            self.judge_interruption(&verdict, now);
+        }
+        self.expect_pause(now);
+        self.speculate();
+    }
+
+    /// Starts the reply to words that may turn out not to be all.
+    fn speculate(&mut self) {
+        if self.rules.speculation.is_none() || self.speech.is_some() {
+            return;
+        }
+        let turn = crate::ids::TurnNumber(self.last_turn.0.saturating_add(1));
+        let Some(utterance) = &mut self.utterance else {
+            return;
+        };
+        let answerable = matches!(utterance.verdict(), Some(Verdict::Words(_)));
+        if answerable && utterance.ended.is_none() && utterance.reply.is_none() {
+            let mut reply = Speech::from_model(SpeechKind::Reply, turn);
+            reply.committed = false;
+            reply.ledger = Some(TurnLedger {
+                turn,
+                ..TurnLedger::default()
+            });
+            utterance.reply = Some(reply);
+        }
+    }
+
+    /// Acts on a turn that is over and understood. True where something changed.
+    pub(super) fn settle_turn(&mut self, now: Instant) -> bool {
+        if let Some(changed) = self.settle_utterance(now) {
+            return changed;
+        }
+        // An entry waits for words being said, and for speech that may not be interrupted.
+        if self.utterance.is_none()
+            && self.speech.is_none()
+            && self.phase == Phase::Live
+            && let Some(entry) = self.entry.take()
+        {
+            let at = self.clock();
+            let ended = Ended {
+                at,
+                speech_ended: at,
+            };
+            self.commit(&entry, ended, None, now);
+            return true;
+        }
+        false
+    }
+
+    fn settle_utterance(&mut self, now: Instant) -> Option<bool> {
+        let utterance = self.utterance.as_ref()?;
+        let (Some(ended), Some(verdict)) = (utterance.ended, utterance.verdict()) else {
+            return Some(false);
+        };
+        if self.speech.is_some() {
+            // Suspended speech was decided about when the words came; else they did not count.
+            if self.suspended {
+                return Some(false);
+            }
+            self.drop_utterance();
+            return Some(true);
+        }
+        match verdict {
+            Verdict::Words(words) => {
+                let utterance = self.utterance.take();
+                let words = match self.entry.take() {
+                    Some(entry) => format!("{words} {entry}"),
+                    None => words,
+                };
+                self.commit(&words, ended, utterance, now);
+            }
+            Verdict::Unclear if self.missed < MOST_MISSED => self.say_missed(ended),
+            Verdict::Unclear | Verdict::Noise => self.drop_utterance(),
+        }
+        self.expect_pause(now);
+        Some(true)
+    }
+
+    fn ledger(&mut self, ended: Ended, utterance: Option<&Utterance>) -> TurnLedger {
+        TurnLedger {
+            turn: self.next_turn(),
+            speech_ended_ms: utterance.map(|_| ended.speech_ended.0),
+            endpoint_ms: Some(ended.at.0),
+            transcript_ms: utterance
+                .and_then(|utterance| utterance.transcript_at)
+                .map(|at| at.0),
+            holding_packet_ms: utterance
+                .and_then(|utterance| utterance.holding)
+                .map(|at| at.0),
+            retries: utterance.map_or(0, |utterance| utterance.failures),
+            ..TurnLedger::default()
+        }
+    }
+
+    /// The turn stands: it is remembered and answered.
+    fn commit(
+        &mut self,
+        words: &str,
+        ended: Ended,
+        mut utterance: Option<Utterance>,
+        now: Instant,
+    ) {
+        let ledger = self.ledger(ended, utterance.as_ref());
+        let turn = ledger.turn;
+        let start = utterance
+            .as_ref()
+            .map_or(ended.at, |utterance| utterance.start.time());
+        self.emit(Output::Message(Message {
+            role: Role::User,
+            message: words.to_owned(),
+            start_ms: start.0,
+            end_ms: ended.speech_ended.0.max(start.0),
+            turn,
+            interrupted: false,
+        }));
+        self.timers.clear(Timer::Floor);
+        self.idle_count = 0;
+        self.missed = 0;
+        let early = utterance
+            .as_mut()
+            .and_then(|utterance| utterance.reply.take());
+        let ends_call = self.rules.end_call_phrases.is(words);
+        if ends_call && self.rules.phrases.contains_key(&PhraseKind::EndCall) {
+            if let Some(early) = early {
+                self.cancel(&early);
+            }
+            self.history.push(ChatRole::User, words);
+            self.close_after_phrase(ledger, now);
+            return;
+        }
+        let mut reply = match early {
+            Some(reply) => self.adopt(reply),
+            None => Speech::from_model(SpeechKind::Reply, turn),
+        };
+        self.history.push(ChatRole::User, words);
+        reply.committed = true;
+        reply.turn = turn;
+        reply.ends_call = ends_call;
+        let early = reply.ledger.take().unwrap_or_default();
+        reply.ledger = Some(TurnLedger {
+            first_token_ms: early.first_token_ms,
+            first_clause_ms: early.first_clause_ms,
+            first_audio_ms: early.first_audio_ms,
+            ..ledger
+        });
+        self.speech = Some(reply);
+    }
+
+    /// A speculative reply is the reply.
+    fn adopt(&mut self, reply: Speech) -> Speech {
+        for &generation in &reply.generations {
+            self.emit(Output::Commit { generation });
+        }
+        self.emit(Output::Progress(Progress::SpeculationKept));
+        reply
+    }
+
+    /// Somebody spoke, and nothing could be made out.
+    fn say_missed(&mut self, ended: Ended) {
+        self.missed += 1;
+        let utterance = self.utterance.take();
+        let ledger = self.ledger(ended, utterance.as_ref());
+        self.timers.clear(Timer::Floor);
+        self.idle_count = 0;
+        let mut speech = self.phrase(PhraseKind::Missed);
+        speech.turn = ledger.turn;
+        speech.ledger = Some(ledger);
+        self.speech = Some(speech);
+    }
+
+    /// Nobody can transcribe it.
+    pub(super) fn transcript_lost(&mut self) {
+        if self.speech.is_some() {
+            // What the assistant was saying is worth more than an apology.
+            self.resume_speech();
+            return;
+        }
+        let Some(utterance) = self.utterance.take() else {
+            return;
+        };
+        let now = self.clock();
+        let ended = utterance.ended.unwrap_or(Ended {
+            at: now,
+            speech_ended: now,
+        });
+        let ledger = self.ledger(ended, Some(&utterance));
+        self.timers.clear(Timer::Floor);
+        self.fail_turn(ledger.turn, Some(ledger));
+    }
+
+    /// Forgets what the caller was saying. Speech that waited for it goes on.
+    pub(super) fn drop_utterance(&mut self) {
+        self.drop_speculation();
+        if let Some(utterance) = self.utterance.take()
+            && let Some((generation, _)) = utterance.asked()
+        {
+            self.emit(Output::CancelWork { generation });
+        }
+        self.suspended = false;
+        for timer in [Timer::Speculate, Timer::Endpoint, Timer::Floor] {
+            self.timers.clear(timer);
+        }
+    }
+}

@@ -1,0 +1,697 @@
+//! The world around a conversation. Its driver plays what it is told in 20 ms ticks, its
+//! engines answer after a fixed time, and every output is checked against the invariants.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::{Duration, Instant};
+
+use super::super::*;
+use crate::ids::Generation;
+use crate::record::{EndedBy, EndedReason, Message, Role, TurnLedger};
+
+/// Milliseconds of speech a letter.
+pub(super) const MS_A_LETTER: u64 = 60;
+const TICK_MS: u64 = 20;
+const WINDOW_MS: u64 = 32;
+
+pub(super) const HOLDING: &str = "One moment, please.";
+pub(super) const MISSED: &str = "Sorry, I missed that. Could you say it again?";
+pub(super) const APOLOGY: &str = "I'm sorry, something went wrong. Could you say that again?";
+pub(super) const TROUBLE: &str =
+    "I'm sorry, I am having technical trouble. Please call back later.";
+
+/// Something audible of the caller's.
+#[derive(Clone, Debug)]
+pub(super) struct Sound {
+    pub(super) from: u64,
+    pub(super) to: u64,
+    pub(super) words: String,
+    pub(super) probability: f32,
+    pub(super) mean_logprob: f32,
+    pub(super) no_speech_probability: f32,
+}
+
+/// What the caller heard of one clip, on the call's clock.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Heard {
+    pub(super) text: String,
+    pub(super) from: u64,
+    pub(super) to: u64,
+    pub(super) first_sample: u32,
+    pub(super) played: u32,
+    pub(super) length: u32,
+}
+
+/// How an engine behaves.
+#[derive(Clone, Debug)]
+pub(super) struct Behaviour {
+    /// Time to the answer, in ms.
+    pub(super) delay: u64,
+    /// How many of the next requests fail.
+    pub(super) failures: u32,
+    /// Failures can be tried again.
+    pub(super) retryable: bool,
+    /// It never answers.
+    pub(super) hangs: bool,
+}
+
+impl Behaviour {
+    fn new(delay: u64) -> Self {
+        Self {
+            delay,
+            failures: 0,
+            retryable: true,
+            hangs: false,
+        }
+    }
+}
+
+struct Clip {
+    id: ClipId,
+    played: u32,
+    length: u32,
+    heard: usize,
+}
+
+pub(super) struct Call {
+    pub(super) conversation: Conversation,
+    start: Instant,
+    pub(super) clock: u64,
+    sounds: Vec<Sound>,
+    pub(super) stt: Behaviour,
+    pub(super) llm: Behaviour,
+    pub(super) tts: Behaviour,
+    /// The model breaks off after this many words, once.
+    pub(super) breaks_off_after: Option<usize>,
+    answers: VecDeque<String>,
+    /// The detector stops working at this time.
+    pub(super) detector_dies_at: u64,
+    todo: BTreeMap<(u64, u64), Input>,
+    order: u64,
+    // The driver.
+    texts: BTreeMap<ClipId, String>,
+    lengths: BTreeMap<ClipId, u32>,
+    queue: VecDeque<Clip>,
+    fading: Option<(ClipId, u32, u32, u64)>,
+    next_tick: u64,
+    next_window: u64,
+    // What was seen.
+    pub(super) heard: Vec<Heard>,
+    pub(super) outputs: Vec<(u64, Output)>,
+    speculative: BTreeSet<Generation>,
+    dropped: BTreeSet<Generation>,
+    newest: Generation,
+    pub(super) ended: Option<(u64, EndedReason, EndedBy)>,
+}
+
+pub(super) fn settings(json: &str) -> AssistantSettings {
+    let settings: AssistantSettings = serde_json::from_str(json).unwrap();
+    assert_eq!(settings.mistakes(), []);
+    settings
+}
+
+/// A call with a greeting, on the air.
+pub(super) fn call() -> Call {
+    Call::new(&settings(
+        r#"{"firstMessage": "Hello, this is Acme.", "firstMessageInterruptionsEnabled": true}"#,
+    ))
+}
+
+/// A call where the caller speaks first.
+pub(super) fn quiet_call() -> Call {
+    Call::new(&settings("{}"))
+}
+
+pub(super) fn audio_ms(text: &str) -> u64 {
+    text.chars().count() as u64 * MS_A_LETTER
+}
+
+impl Call {
+    pub(super) fn new(settings: &AssistantSettings) -> Self {
+        let phrases = settings.phrases();
+        let length = |text: &str| u32::try_from(audio_ms(text) * SAMPLES_PER_MS).unwrap();
+        let prepared = phrases.iter().map(|(kind, text)| {
+            (
+                *kind,
+                ClipLength {
+                    samples: length(text),
+                    audible_from: 0,
+                },
+            )
+        });
+        let mut call = Self::unprepared(settings, prepared.collect());
+        for (kind, text) in phrases {
+            call.lengths.insert(ClipId::Phrase(kind), length(&text));
+            call.texts.insert(ClipId::Phrase(kind), text);
+        }
+        call.handle(Input::MediaStarted);
+        call
+    }
+
+    fn unprepared(settings: &AssistantSettings, prepared: PreparedPhrases) -> Self {
+        Self {
+            conversation: Conversation::new(settings, prepared),
+            start: Instant::now(),
+            clock: 0,
+            sounds: Vec::new(),
+            stt: Behaviour::new(150),
+            llm: Behaviour::new(100),
+            tts: Behaviour::new(60),
+            breaks_off_after: None,
+            answers: VecDeque::new(),
+            detector_dies_at: u64::MAX,
+            todo: BTreeMap::new(),
+            order: 0,
+            texts: BTreeMap::new(),
+            lengths: BTreeMap::new(),
+            queue: VecDeque::new(),
+            fading: None,
+            next_tick: TICK_MS,
+            next_window: WINDOW_MS,
+            heard: Vec::new(),
+            outputs: Vec::new(),
+            speculative: BTreeSet::new(),
+            dropped: BTreeSet::new(),
+            newest: Generation::default(),
+            ended: None,
+        }
+    }
+
+    /// A call without prepared phrases: everything is synthesised when it is needed.
+    pub(super) fn without_phrases(settings: &AssistantSettings) -> Self {
+        let mut call = Self::unprepared(settings, PreparedPhrases::new());
+        call.handle(Input::MediaStarted);
+        call
+    }
+
+    // What the caller does.
+
+    /// The caller says this from now on, in so many ms; time passes.
+    pub(super) fn says(&mut self, words: &str, ms: u64) {
+        self.will_say(0, words, ms);
+        self.pass(ms);
+    }
+
+    /// The caller will say this, from `after` ms from now on.
+    pub(super) fn will_say(&mut self, after: u64, words: &str, ms: u64) {
+        self.sound(after, words, ms, (0.95, -0.2, 0.02));
+    }
+
+    /// Something that the detector takes for speech with such a probability.
+    pub(super) fn noise(&mut self, after: u64, invented: &str, ms: u64, probability: f32) {
+        self.sound(after, invented, ms, (probability, -0.9, 0.7));
+    }
+
+    pub(super) fn sound(&mut self, after: u64, words: &str, ms: u64, judged: (f32, f32, f32)) {
+        let from = self.clock + after;
+        self.sounds.push(Sound {
+            from,
+            to: from + ms,
+            words: words.to_owned(),
+            probability: judged.0,
+            mean_logprob: judged.1,
+            no_speech_probability: judged.2,
+        });
+    }
+
+    pub(super) fn presses(&mut self, keys: &str) {
+        for key in keys.chars() {
+            self.handle(Input::Digit(key));
+            self.pass(100);
+        }
+    }
+
+    // What the model does.
+
+    /// The next reply.
+    pub(super) fn model_says(&mut self, text: &str) {
+        self.answers.push_back(text.to_owned());
+    }
+
+    /// The next reply, before all others.
+    pub(super) fn model_next(&mut self, text: &str) {
+        self.answers.push_front(text.to_owned());
+    }
+
+    // Time.
+
+    /// Lets time pass, unless the call ends before.
+    pub(super) fn pass(&mut self, ms: u64) {
+        let until = self.clock + ms;
+        loop {
+            let deadline = self.conversation.deadline().map(|(at, _)| self.ms_of(at));
+            let todo = self.todo.keys().next().map(|(at, _)| *at);
+            let detector = self.next_window + 10;
+            let next = [Some(self.next_tick), Some(detector), deadline, todo];
+            let next = next.into_iter().flatten().min().unwrap().max(self.clock);
+            if next > until {
+                break;
+            }
+            self.clock = next;
+            self.happen();
+            assert!(self.outputs.len() < 200_000, "an endless conversation");
+        }
+        self.clock = until;
+    }
+
+    fn ms_of(&self, at: Instant) -> u64 {
+        let ns = at.saturating_duration_since(self.start).as_nanos();
+        u64::try_from(ns.div_ceil(1_000_000)).unwrap()
+    }
+
+    pub(super) fn later(&mut self, after: u64, input: Input) {
+        self.order += 1;
+        self.todo.insert((self.clock + after, self.order), input);
+    }
+
+    fn happen(&mut self) {
+        if self
+            .conversation
+            .deadline()
+            .is_some_and(|(at, _)| self.ms_of(at) <= self.clock)
+        {
+            self.handle(Input::Timeout);
+        }
+        while let Some((&(at, order), _)) = self.todo.first_key_value() {
+            if at > self.clock {
+                break;
+            }
+            let input = self.todo.remove(&(at, order)).unwrap();
+            self.handle(input);
+        }
+        if self.clock >= self.next_tick {
+            self.next_tick += TICK_MS;
+            let level_dbfs = if self.sound_at(self.clock).is_some() {
+                -20.0
+            } else {
+                -70.0
+            };
+            self.handle(Input::Frame {
+                at: CallTime(self.clock),
+                level_dbfs,
+            });
+            self.play_tick();
+        }
+        if self.clock >= self.next_window + 10 {
+            let middle = self.next_window.saturating_sub(WINDOW_MS / 2);
+            let probability = self
+                .sound_at(middle)
+                .map_or(0.02, |sound| sound.probability);
+            let end = SamplePosition::at(CallTime(self.next_window));
+            self.next_window += WINDOW_MS;
+            if self.clock < self.detector_dies_at {
+                self.handle(Input::Vad {
+                    end,
+                    samples: 256,
+                    probability,
+                });
+            }
+        }
+    }
+
+    fn sound_at(&self, ms: u64) -> Option<&Sound> {
+        self.sounds
+            .iter()
+            .rev()
+            .find(|sound| (sound.from..sound.to).contains(&ms))
+    }
+
+    // The driver.
+
+    pub(super) fn handle(&mut self, input: Input) {
+        self.conversation
+            .handle(input, self.start + Duration::from_millis(self.clock));
+        while let Some(output) = self.conversation.poll() {
+            self.outputs.push((self.clock, output.clone()));
+            self.obey(output);
+        }
+    }
+
+    fn obey(&mut self, output: Output) {
+        assert!(self.ended.is_none(), "after the end: {output:?}");
+        match output {
+            Output::Transcribe {
+                generation,
+                range,
+                urgency,
+            } => {
+                self.check_newer(generation);
+                self.note_urgency(generation, urgency);
+                self.transcribe(generation, range);
+            }
+            Output::Generate {
+                generation,
+                messages,
+                urgency,
+                ..
+            } => {
+                self.check_newer(generation);
+                self.note_urgency(generation, urgency);
+                assert!(
+                    messages
+                        .iter()
+                        .map(|message| message.content.len())
+                        .sum::<usize>()
+                        < 40_000
+                );
+                self.generate(generation);
+            }
+            Output::Speak {
+                generation,
+                clause,
+                text,
+                urgency,
+            } => {
+                if generation > self.newest {
+                    self.check_newer(generation);
+                    self.note_urgency(generation, urgency);
+                }
+                assert!(!text.trim().is_empty());
+                self.speak(generation, clause, &text);
+            }
+            Output::Play { clip, from } => self.start_clip(clip, from),
+            Output::StopPlayback { fade_ms } => {
+                if let Some(clip) = self.queue.pop_front() {
+                    self.fading = Some((
+                        clip.id,
+                        clip.played,
+                        clip.length,
+                        self.clock + u64::from(fade_ms),
+                    ));
+                }
+                self.queue.clear();
+            }
+            Output::Commit { generation } => {
+                assert!(
+                    self.speculative.remove(&generation),
+                    "committed twice or never asked for"
+                );
+            }
+            Output::CancelWork { generation } | Output::Release { generation } => {
+                self.dropped.insert(generation);
+                let playing = |clip: &Clip| matches!(clip.id, ClipId::Clause { generation: own, .. } if own == generation);
+                assert!(!self.queue.iter().any(playing), "audio dropped that plays");
+            }
+            Output::EndCall { reason, by } => {
+                assert!(self.queue.is_empty(), "hung up while something played");
+                self.ended = Some((self.clock, reason, by));
+            }
+            Output::Message(_) | Output::Turn(_) | Output::Progress(_) => {}
+        }
+    }
+
+    fn check_newer(&mut self, generation: Generation) {
+        assert!(generation > self.newest, "generations never repeat");
+        self.newest = generation;
+    }
+
+    fn note_urgency(&mut self, generation: Generation, urgency: Urgency) {
+        if urgency == Urgency::Speculative {
+            self.speculative.insert(generation);
+        }
+    }
+
+    fn start_clip(&mut self, id: ClipId, from: u32) {
+        if let ClipId::Clause { generation, .. } = id {
+            assert!(
+                !self.speculative.contains(&generation),
+                "played before the turn stood"
+            );
+            assert!(
+                !self.dropped.contains(&generation),
+                "played after it was given up"
+            );
+        }
+        let length = *self.lengths.get(&id).expect("a clip that the driver has");
+        assert!(from < length);
+        self.queue.push_back(Clip {
+            id,
+            played: from,
+            length,
+            heard: usize::MAX,
+        });
+    }
+
+    fn play_tick(&mut self) {
+        let at = CallTime(self.clock);
+        let samples = u32::try_from(TICK_MS * SAMPLES_PER_MS).unwrap();
+        if let Some((clip, played, length, until)) = self.fading.take()
+            && self.clock < until
+            && played < length
+        {
+            let played = (played + samples).min(length);
+            self.fading = Some((clip, played, length, until));
+            self.handle(Input::Playback { clip, played, at });
+        }
+        let Some(clip) = self.queue.front_mut() else {
+            return;
+        };
+        if clip.heard == usize::MAX {
+            clip.heard = self.heard.len();
+            self.heard.push(Heard {
+                text: self.texts[&clip.id].clone(),
+                from: self.clock,
+                to: self.clock,
+                first_sample: clip.played,
+                played: 0,
+                length: clip.length,
+            });
+        }
+        clip.played = (clip.played + samples).min(clip.length);
+        let heard = &mut self.heard[clip.heard];
+        heard.played = clip.played;
+        heard.to = self.clock + TICK_MS;
+        let (id, played, done) = (clip.id, clip.played, clip.played >= clip.length);
+        if done {
+            self.queue.pop_front();
+        }
+        self.handle(Input::Playback {
+            clip: id,
+            played,
+            at,
+        });
+        if done {
+            self.handle(Input::PlaybackFinished { clip: id, at });
+        }
+    }
+
+    // The engines.
+
+    fn behave(behaviour: &mut Behaviour) -> Option<bool> {
+        if behaviour.hangs {
+            return None;
+        }
+        let fails = behaviour.failures > 0;
+        behaviour.failures = behaviour.failures.saturating_sub(1);
+        Some(!fails)
+    }
+
+    fn fail(&mut self, generation: Generation, work: Work, of: &Behaviour) {
+        self.later(
+            of.delay,
+            Input::Failed {
+                generation,
+                work,
+                retryable: of.retryable,
+            },
+        );
+    }
+
+    fn transcribe(&mut self, generation: Generation, range: AudioRange) {
+        assert!(
+            range.samples() > 0 && range.samples() <= 30 * 8000,
+            "{range:?}"
+        );
+        assert!(range.end.time().0 <= self.clock + 40, "audio of the future");
+        let stt = self.stt.clone();
+        match Self::behave(&mut self.stt) {
+            None => {}
+            Some(false) => self.fail(generation, Work::Transcribe, &stt),
+            Some(true) => {
+                let transcript = self.transcript(range);
+                self.later(
+                    stt.delay,
+                    Input::Transcript {
+                        generation,
+                        transcript,
+                    },
+                );
+            }
+        }
+    }
+
+    /// The words whose middle is within the range.
+    fn transcript(&self, range: AudioRange) -> Transcript {
+        let (from, to) = (range.start.time().0, range.end.time().0);
+        let mut text = Vec::new();
+        let (mut mean_logprob, mut no_speech_probability) = (-0.1, 0.9);
+        for sound in &self.sounds {
+            let words: Vec<&str> = sound.words.split_whitespace().collect();
+            let each = (sound.to - sound.from) as f64 / words.len().max(1) as f64;
+            for (index, word) in words.iter().enumerate() {
+                let middle = sound.from as f64 + (index as f64 + 0.5) * each;
+                if (from as f64..to as f64).contains(&middle) {
+                    text.push(*word);
+                    mean_logprob = sound.mean_logprob;
+                    no_speech_probability = sound.no_speech_probability;
+                }
+            }
+        }
+        Transcript {
+            text: text.join(" "),
+            mean_logprob,
+            no_speech_probability,
+            repeated: false,
+        }
+    }
+
+    fn generate(&mut self, generation: Generation) {
+        let llm = self.llm.clone();
+        match Self::behave(&mut self.llm) {
+            None => return,
+            Some(false) => return self.fail(generation, Work::Generate, &llm),
+            Some(true) => {}
+        }
+        let answer = self
+            .answers
+            .pop_front()
+            .unwrap_or_else(|| "All right.".to_owned());
+        let mut at = llm.delay;
+        for (index, word) in answer.split_inclusive(' ').enumerate() {
+            if self.breaks_off_after == Some(index) {
+                self.breaks_off_after = None;
+                let failed = Input::Failed {
+                    generation,
+                    work: Work::Generate,
+                    retryable: true,
+                };
+                self.later(at, failed);
+                return;
+            }
+            self.later(
+                at,
+                Input::ReplyText {
+                    generation,
+                    text: word.to_owned(),
+                },
+            );
+            at += 25;
+        }
+        self.later(at, Input::ReplyDone { generation });
+    }
+
+    fn speak(&mut self, generation: Generation, clause: u32, text: &str) {
+        let tts = self.tts.clone();
+        match Self::behave(&mut self.tts) {
+            None => return,
+            Some(false) => return self.fail(generation, Work::Speak { clause }, &tts),
+            Some(true) => {}
+        }
+        let id = ClipId::Clause { generation, clause };
+        let samples = u32::try_from(audio_ms(text) * SAMPLES_PER_MS).unwrap();
+        self.texts.insert(id, text.to_owned());
+        self.lengths.insert(id, samples);
+        let length = ClipLength {
+            samples,
+            audible_from: 0,
+        };
+        self.later(
+            tts.delay,
+            Input::ClauseReady {
+                generation,
+                clause,
+                length,
+            },
+        );
+    }
+
+    // What was seen.
+
+    /// The texts heard so far, whole or in part.
+    pub(super) fn texts_heard(&self) -> Vec<&str> {
+        self.heard.iter().map(|heard| heard.text.as_str()).collect()
+    }
+
+    /// When this text was first heard.
+    pub(super) fn heard_at(&self, text: &str) -> Option<u64> {
+        self.heard
+            .iter()
+            .find(|heard| heard.text == text)
+            .map(|heard| heard.from)
+    }
+
+    pub(super) fn messages(&self) -> Vec<&Message> {
+        let message = |(_, output): &'_ (u64, Output)| matches!(output, Output::Message(_));
+        let messages = self.outputs.iter().filter(|output| message(output));
+        messages
+            .filter_map(|(_, output)| match output {
+                Output::Message(message) => Some(message),
+                _ => None,
+            })
+            .collect()
+    }
+
+    /// Who said what, for short.
+    pub(super) fn transcript_so_far(&self) -> Vec<(Role, &str)> {
+        self.messages()
+            .iter()
+            .map(|message| (message.role, message.message.as_str()))
+            .collect()
+    }
+
+    pub(super) fn turns(&self) -> Vec<&TurnLedger> {
+        self.outputs
+            .iter()
+            .filter_map(|(_, output)| match output {
+                Output::Turn(ledger) => Some(ledger),
+                _ => None,
+            })
+            .collect()
+    }
+
+    /// The messages of the last request to the model.
+    pub(super) fn last_prompt(&self) -> Vec<(ChatRole, String)> {
+        let generate = self
+            .outputs
+            .iter()
+            .rev()
+            .find_map(|(_, output)| match output {
+                Output::Generate { messages, .. } => Some(messages.clone()),
+                _ => None,
+            });
+        generate
+            .unwrap_or_default()
+            .into_iter()
+            .map(|message| (message.role, message.content))
+            .collect()
+    }
+
+    pub(super) fn count(&self, wanted: impl Fn(&Output) -> bool) -> usize {
+        self.outputs
+            .iter()
+            .filter(|(_, output)| wanted(output))
+            .count()
+    }
+
+    pub(super) fn generates(&self) -> usize {
+        self.count(|output| matches!(output, Output::Generate { .. }))
+    }
+
+    pub(super) fn transcribes(&self) -> usize {
+        self.count(|output| matches!(output, Output::Transcribe { .. }))
+    }
+
+    pub(super) fn saw(&self, progress: &Progress) -> bool {
+        self.count(|output| matches!(output, Output::Progress(seen) if seen == progress)) > 0
+    }
+
+    /// When playback was first stopped.
+    pub(super) fn stopped_at(&self) -> Option<u64> {
+        let stop = |(_, output): &&(u64, Output)| matches!(output, Output::StopPlayback { .. });
+        self.outputs.iter().find(stop).map(|(at, _)| *at)
+    }
+
+    /// Something is playing now.
+    pub(super) fn is_speaking(&self) -> bool {
+        !self.queue.is_empty()
+    }
+}

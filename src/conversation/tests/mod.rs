@@ -1,0 +1,8 @@
+//! Conversations in virtual time: a caller, a driver and three engines that do as they are told.
+
+mod call;
+mod endings;
+mod failures;
+mod interruptions;
+mod random;
+mod turns;

@@ -1,0 +1,172 @@
+//! What the caller is saying: one turn in the making.
+
+use std::time::Duration;
+
+use crate::ids::Generation;
+
+use super::api::{CallTime, SAMPLES_PER_MS, SamplePosition};
+use super::evidence::{SpeechEvidence, Verdict};
+use super::speech::Speech;
+
+/// Earlier parts of a very long turn are forgotten beyond this many.
+const MOST_PARTS: usize = 20;
+
+/// Why a transcript was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// To answer it.
+    Turn,
+    /// The audio is getting too long for one decode.
+    Part,
+    /// To see how many words interrupt the assistant.
+    WordCheck,
+}
+
+/// The words, as far as they are known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Transcription {
+    Unknown,
+    Asked {
+        generation: Generation,
+        purpose: Purpose,
+        /// Speech up to here is in it.
+        covers: SamplePosition,
+    },
+    Known {
+        verdict: Verdict,
+        covers: SamplePosition,
+    },
+}
+
+/// The turn was judged to be over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Ended {
+    pub(super) at: CallTime,
+    pub(super) speech_ended: CallTime,
+}
+
+#[derive(Debug)]
+pub(super) struct Utterance {
+    pub(super) start: SamplePosition,
+    pub(super) speech_end: SamplePosition,
+    /// Samples of confirmed speech.
+    pub(super) speech: u64,
+    probabilities: f64,
+    windows: u32,
+    /// Audio from here on is not in `parts`.
+    pub(super) part_start: SamplePosition,
+    parts: Vec<String>,
+    pub(super) transcription: Transcription,
+    /// When the transcript that is known came.
+    pub(super) transcript_at: Option<CallTime>,
+    /// The short silence has passed.
+    pub(super) paused: bool,
+    pub(super) ended: Option<Ended>,
+    /// A reply made before the turn is over.
+    pub(super) reply: Option<Speech>,
+    /// An end-of-turn model's word on `speech_end`.
+    pub(super) finished: Option<f32>,
+    /// The assistant stopped for it at this time.
+    pub(super) took_floor: Option<CallTime>,
+    /// Speech that the last [`Purpose::WordCheck`] covered, in samples.
+    pub(super) checked: u64,
+    /// Failed transcripts since the end of the turn.
+    pub(super) failures: u32,
+    /// A holding phrase was heard while the transcript was waited for.
+    pub(super) holding: Option<CallTime>,
+}
+
+impl Utterance {
+    /// Speech was confirmed at `end` that began at `start`; audio from `audio_start` on.
+    pub(super) fn new(
+        start: SamplePosition,
+        end: SamplePosition,
+        audio_start: SamplePosition,
+        probability: f32,
+    ) -> Self {
+        Self {
+            start,
+            speech_end: end,
+            speech: end.0.saturating_sub(start.0),
+            probabilities: f64::from(probability),
+            windows: 1,
+            part_start: audio_start,
+            parts: Vec::new(),
+            transcription: Transcription::Unknown,
+            transcript_at: None,
+            paused: false,
+            ended: None,
+            reply: None,
+            finished: None,
+            took_floor: None,
+            checked: 0,
+            failures: 0,
+            holding: None,
+        }
+    }
+
+    /// Speech went on to `end`: nothing that was known of its end holds any more.
+    pub(super) fn more(&mut self, samples: u64, end: SamplePosition, probability: f32) {
+        self.speech = self.speech.saturating_add(samples);
+        self.speech_end = end;
+        self.probabilities += f64::from(probability);
+        self.windows = self.windows.saturating_add(1);
+        self.finished = None;
+    }
+
+    pub(super) fn evidence(&self) -> SpeechEvidence {
+        SpeechEvidence {
+            speech: Duration::from_millis(self.speech / SAMPLES_PER_MS),
+            mean_probability: (self.probabilities / f64::from(self.windows.max(1))) as f32,
+        }
+    }
+
+    /// What was said, where all of it is known.
+    pub(super) fn verdict(&self) -> Option<Verdict> {
+        let last = match &self.transcription {
+            Transcription::Known { verdict, covers } if *covers >= self.speech_end => verdict,
+            // The last part ended where the caller stopped.
+            _ if self.speech_end <= self.part_start && !self.parts.is_empty() => &Verdict::Noise,
+            Transcription::Known { .. } | Transcription::Asked { .. } | Transcription::Unknown => {
+                return None;
+            }
+        };
+        Some(match last {
+            Verdict::Words(words) => Verdict::Words(self.with_parts(words)),
+            Verdict::Unclear | Verdict::Noise if !self.parts.is_empty() => {
+                Verdict::Words(self.parts.join(" "))
+            }
+            Verdict::Unclear => Verdict::Unclear,
+            Verdict::Noise => Verdict::Noise,
+        })
+    }
+
+    fn with_parts(&self, words: &str) -> String {
+        let parts = self.parts.iter().map(String::as_str).chain([words]);
+        parts.collect::<Vec<_>>().join(" ")
+    }
+
+    /// The words up to `covers` are final; what follows is decoded on its own.
+    pub(super) fn close_part(&mut self, verdict: Verdict, covers: SamplePosition) {
+        if let Verdict::Words(words) = verdict {
+            if self.parts.len() >= MOST_PARTS {
+                self.parts.remove(0);
+            }
+            self.parts.push(words);
+        }
+        self.part_start = covers;
+        self.transcription = Transcription::Unknown;
+    }
+
+    /// The generation of the transcript that is waited for.
+    pub(super) fn asked(&self) -> Option<(Generation, Purpose)> {
+        match self.transcription {
+            Transcription::Asked {
+                generation,
+                purpose,
+                ..
+            } => Some((generation, purpose)),
+            Transcription::Unknown | Transcription::Known { .. } => None,
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! Speech to text: hears what a caller said.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::{mpsc, watch};
+
+use super::ipc::{Protocol, samples_to_payload};
+use super::supervisor::{
+    Limits, RequestHandle, Response, Submission, Supervisor, WorkerSnapshot, WorkerSpec, WorkerState, forward,
+};
+use super::worker::Scheduling;
+use super::{EngineError, EngineEvent, Priority, Transcript};
+use crate::ids::{CallId, Generation};
+
+/// A transcript may wait longer than a restart of the worker takes.
+const LIMITS: Limits = Limits {
+    wait: Duration::from_secs(10),
+    progress: Duration::from_secs(15),
+};
+
+/// What the server and `offhook-stt` say to each other.
+#[derive(Debug)]
+pub struct SttProtocol;
+
+impl Protocol for SttProtocol {
+    const ENGINE: &'static str = "stt";
+    type Request = SttRequest;
+    type Response = Transcript;
+    type Facts = SttFacts;
+}
+
+/// To the worker: transcribe the samples beside this (8 kHz).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SttRequest {
+    /// What the words may be about.
+    pub hint: Option<String>,
+}
+
+/// What the worker says about itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SttFacts {
+    /// It knows more than English.
+    pub multilingual: bool,
+}
+
+/// Where the worker and its model are.
+#[derive(Clone, Debug)]
+pub struct SttConfig {
+    /// `offhook-stt`.
+    pub executable: PathBuf,
+    /// A GGML Whisper model.
+    pub model: PathBuf,
+    /// Threads that compute.
+    pub threads: u16,
+    /// How it competes for the processors.
+    pub scheduling: Scheduling,
+}
+
+impl SttConfig {
+    /// Two threads.
+    pub fn new(executable: impl Into<PathBuf>, model: impl Into<PathBuf>) -> Self {
+        Self {
+            executable: executable.into(),
+            model: model.into(),
+            threads: 2,
+            scheduling: Scheduling::default(),
+        }
+    }
+}
+
+/// A stretch of speech to transcribe.
+#[derive(Clone, Debug)]
+pub struct TranscribeRequest {
+    /// For turns between calls.
+    pub call: CallId,
+    /// Comes back in the event.
+    pub generation: Generation,
+    /// Who goes first.
+    pub priority: Priority,
+    /// 8 kHz.
+    pub audio: Arc<[i16]>,
+    /// What the words may be about.
+    pub hint: Option<String>,
+}
+
+/// A handle on the recogniser. Cheap to clone.
+#[derive(Clone)]
+pub struct Stt {
+    supervisor: Supervisor<SttProtocol>,
+}
+
+impl Stt {
+    /// Starts the worker in the background.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub fn start(config: &SttConfig) -> Self {
+        let mut spec = WorkerSpec::new(&config.executable)
+            .arg("--model")
+            .arg(&config.model)
+            .arg("--threads")
+            .arg(config.threads.to_string());
+        spec.scheduling = config.scheduling;
+        Self {
+            supervisor: Supervisor::start(spec),
+        }
+    }
+
+    /// Queues a transcription. One [`EngineEvent::Transcript`] follows, unless it is cancelled by
+    /// dropping the handle.
+    ///
+    /// # Errors
+    /// What [`Supervisor::submit`] says.
+    pub fn transcribe(
+        &self,
+        request: TranscribeRequest,
+        events: mpsc::Sender<EngineEvent>,
+    ) -> Result<RequestHandle, EngineError> {
+        let generation = request.generation;
+        let responses = self.supervisor.submit(Submission {
+            call: Some(request.call),
+            priority: request.priority,
+            limits: LIMITS,
+            body: SttRequest { hint: request.hint },
+            payload: samples_to_payload(&request.audio),
+        })?;
+        Ok(forward(responses, events, move |response| {
+            let result = match response {
+                Response::Part { .. } => return None,
+                Response::Done { body, .. } => Ok(body),
+                Response::Failed(error) => Err(error),
+            };
+            Some(EngineEvent::Transcript { generation, result })
+        }))
+    }
+
+    /// Where the worker stands, for readiness and admission.
+    pub fn state(&self) -> watch::Receiver<WorkerState> {
+        self.supervisor.state()
+    }
+
+    /// The worker's counters.
+    pub fn snapshot(&self) -> WorkerSnapshot {
+        self.supervisor.snapshot()
+    }
+
+    /// Waits until the worker is ready.
+    ///
+    /// # Errors
+    /// The reason where it cannot start.
+    pub async fn ready(&self) -> Result<(), EngineError> {
+        self.supervisor.ready().await
+    }
+
+    /// Stops the worker.
+    pub async fn shutdown(&self) {
+        self.supervisor.shutdown().await;
+    }
+}

@@ -1,0 +1,349 @@
+//! Voice activity detection: Silero, one thread for all calls.
+//!
+//! ```text
+//!  call 1: push 160 samples ─► window of 256 ─┐
+//!  call 2: push 160 samples ─► window of 256 ─┼─► bounded channel ─► "vad" thread: one run for
+//!  call n: ...                                ┘                      all windows that wait
+//!      ▲                                                                │
+//!      └──────────── (end position, probability) ◄──────────────────────┘
+//! ```
+//!
+//! A window is 256 samples (32 ms), which the model sees behind the last 32 samples of the
+//! window before it. Its recurrent state belongs to the call. When the thread falls behind,
+//! windows are dropped and counted; positions stay right.
+
+use std::collections::VecDeque;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use ort::session::Session;
+use ort::value::Tensor;
+use tokio::sync::mpsc;
+
+use super::EngineError;
+use super::onnx::{self, unusable};
+
+/// Samples of one window at 8 kHz: 32 ms.
+pub const WINDOW_SAMPLES: usize = 256;
+/// Samples of the window before that the model sees again.
+const CONTEXT_SAMPLES: usize = 32;
+const INPUT_SAMPLES: usize = CONTEXT_SAMPLES + WINDOW_SAMPLES;
+/// The recurrent state is two layers of this.
+const STATE_SIZE: usize = 128;
+/// Windows in one run of the model.
+const MAX_BATCH: usize = 64;
+/// Windows that may wait for the thread: half a second of 64 calls.
+const MAX_WAITING: usize = 1024;
+/// Results that may lie unread: two seconds of a call that does not look.
+const MAX_UNREAD: usize = 64;
+const SAMPLE_RATE: i64 = 8000;
+
+/// How likely one window holds speech.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct SpeechProbability {
+    /// Position just behind the window's last sample, counted from the stream's first.
+    pub end: u64,
+    /// From 0 to 1.
+    pub probability: f32,
+}
+
+/// Counters of the detector.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct VadSnapshot {
+    /// Windows judged.
+    pub windows: u64,
+    /// Runs of the model; `windows / runs` is the mean batch.
+    pub runs: u64,
+    /// Windows dropped because the thread was behind, and results that nobody read.
+    pub dropped: u64,
+    /// Windows lost because a run failed.
+    pub failed: u64,
+}
+
+#[derive(Default)]
+struct Counters {
+    windows: AtomicU64,
+    runs: AtomicU64,
+    dropped: AtomicU64,
+    failed: AtomicU64,
+}
+
+/// The detector of all calls. Cheap to clone; the thread ends with the last clone and stream.
+#[derive(Clone)]
+pub struct Vad {
+    windows: SyncSender<Window>,
+    counters: Arc<Counters>,
+}
+
+/// What the model remembers of a call. Locked by the thread only.
+struct Memory {
+    state: [f32; 2 * STATE_SIZE],
+    context: [f32; CONTEXT_SAMPLES],
+}
+
+struct Stream {
+    memory: Mutex<Memory>,
+    results: mpsc::Sender<SpeechProbability>,
+}
+
+struct Window {
+    stream: Arc<Stream>,
+    end: u64,
+    samples: [f32; WINDOW_SAMPLES],
+}
+
+impl Vad {
+    /// Loads the runtime and the model, tries the model once and starts the thread.
+    ///
+    /// # Errors
+    /// [`EngineError::ModelMissing`] or [`EngineError::ModelUnusable`], naming the file.
+    pub fn open(model: &Path, onnxruntime: &Path) -> Result<Self, EngineError> {
+        let mut detector = Detector::load(model, onnxruntime)?;
+        detector.prove(model)?;
+        let (windows, receiver) = sync_channel(MAX_WAITING);
+        let counters = Arc::new(Counters::default());
+        let shared = Arc::clone(&counters);
+        std::thread::Builder::new()
+            .name("vad".into())
+            .spawn(move || detector.run(&receiver, &shared))
+            .map_err(|error| EngineError::Internal {
+                detail: format!("no thread: {error}"),
+            })?;
+        Ok(Self { windows, counters })
+    }
+
+    /// A stream for one call's audio, starting in silence at position 0.
+    pub fn stream(&self) -> VadStream {
+        let (results, unread) = mpsc::channel(MAX_UNREAD);
+        let memory = Memory {
+            state: [0.0; 2 * STATE_SIZE],
+            context: [0.0; CONTEXT_SAMPLES],
+        };
+        let stream = Arc::new(Stream {
+            memory: Mutex::new(memory),
+            results,
+        });
+        VadStream {
+            vad: self.clone(),
+            stream,
+            results: unread,
+            window: [0.0; WINDOW_SAMPLES],
+            filled: 0,
+            position: 0,
+        }
+    }
+
+    /// The counters.
+    pub fn snapshot(&self) -> VadSnapshot {
+        VadSnapshot {
+            windows: self.counters.windows.load(Ordering::Relaxed),
+            runs: self.counters.runs.load(Ordering::Relaxed),
+            dropped: self.counters.dropped.load(Ordering::Relaxed),
+            failed: self.counters.failed.load(Ordering::Relaxed),
+        }
+    }
+}
+
+/// One call's way to the detector and back.
+pub struct VadStream {
+    vad: Vad,
+    stream: Arc<Stream>,
+    results: mpsc::Receiver<SpeechProbability>,
+    window: [f32; WINDOW_SAMPLES],
+    filled: usize,
+    position: u64,
+}
+
+impl VadStream {
+    /// Takes the next samples, 8 kHz, any number (a frame of 160 as a rule). Never blocks.
+    pub fn push(&mut self, samples: &[i16]) {
+        for sample in samples {
+            self.window[self.filled] = f32::from(*sample) / 32_768.0;
+            self.filled += 1;
+            self.position += 1;
+            if self.filled == WINDOW_SAMPLES {
+                self.filled = 0;
+                self.hand_over();
+            }
+        }
+    }
+
+    fn hand_over(&self) {
+        let stream = Arc::clone(&self.stream);
+        let window = Window {
+            stream,
+            end: self.position,
+            samples: self.window,
+        };
+        if self.vad.windows.try_send(window).is_err() {
+            self.vad.counters.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// The next result, in order of position. Cancellation-safe. Pends while there is none.
+    pub async fn next(&mut self) -> SpeechProbability {
+        match self.results.recv().await {
+            Some(result) => result,
+            // Not reached: this stream itself keeps a sender.
+            None => std::future::pending().await,
+        }
+    }
+
+    /// The next result, if there is one.
+    pub fn try_next(&mut self) -> Option<SpeechProbability> {
+        self.results.try_recv().ok()
+    }
+}
+
+/// The thread's side.
+struct Detector {
+    session: Session,
+}
+
+impl Detector {
+    fn load(model: &Path, onnxruntime: &Path) -> Result<Self, EngineError> {
+        // A window takes a tenth of a millisecond: a second thread would cost more than it
+        // brings.
+        Ok(Self {
+            session: onnx::open_session(model, onnxruntime, 1)?,
+        })
+    }
+
+    /// Runs the model on silence, which shows at once whether it is the model it should be.
+    fn prove(&mut self, model: &Path) -> Result<(), EngineError> {
+        let (results, _unread) = mpsc::channel(1);
+        let memory = Memory {
+            state: [0.0; 2 * STATE_SIZE],
+            context: [0.0; CONTEXT_SAMPLES],
+        };
+        let stream = Arc::new(Stream {
+            memory: Mutex::new(memory),
+            results,
+        });
+        let silence = Window {
+            stream,
+            end: 0,
+            samples: [0.0; WINDOW_SAMPLES],
+        };
+        match self
+            .judge(&[silence])
+            .map_err(|error| unusable(model, &error))?
+            .as_slice()
+        {
+            [probability] if (0.0..0.5).contains(probability) => Ok(()),
+            other => Err(unusable(model, &format!("it says {other:?} about silence"))),
+        }
+    }
+
+    fn run(mut self, windows: &Receiver<Window>, counters: &Counters) {
+        // Windows of a stream that is in the batch already: they need its new state.
+        let mut later: VecDeque<Window> = VecDeque::new();
+        loop {
+            let mut batch: Vec<Window> = Vec::with_capacity(MAX_BATCH);
+            for window in std::mem::take(&mut later) {
+                place(window, &mut batch, &mut later);
+            }
+            if batch.is_empty() {
+                match windows.recv() {
+                    Ok(window) => batch.push(window),
+                    Err(_) => return,
+                }
+            }
+            while batch.len() < MAX_BATCH && later.len() < MAX_WAITING {
+                match windows.try_recv() {
+                    Ok(window) => place(window, &mut batch, &mut later),
+                    Err(_) => break,
+                }
+            }
+            self.serve(&batch, counters);
+        }
+    }
+
+    fn serve(&mut self, batch: &[Window], counters: &Counters) {
+        let count = batch.len() as u64;
+        match self.judge(batch) {
+            Ok(probabilities) => {
+                counters.runs.fetch_add(1, Ordering::Relaxed);
+                counters.windows.fetch_add(count, Ordering::Relaxed);
+                for (window, probability) in batch.iter().zip(probabilities) {
+                    let result = SpeechProbability {
+                        end: window.end,
+                        probability,
+                    };
+                    if window.stream.results.try_send(result).is_err() {
+                        counters.dropped.fetch_add(1, Ordering::Relaxed);
+                    }
+                }
+            }
+            Err(error) => {
+                // Counted for every window, but logged once in a while only.
+                if counters.failed.fetch_add(count, Ordering::Relaxed) % 1000 < count {
+                    tracing::error!(%error, "voice activity detection failed");
+                }
+            }
+        }
+    }
+
+    /// Runs the model once over windows of different streams and updates their memories.
+    fn judge(&mut self, batch: &[Window]) -> Result<Vec<f32>, ort::Error> {
+        let count = batch.len();
+        let mut input = Vec::with_capacity(count * INPUT_SAMPLES);
+        let mut state = vec![0.0f32; 2 * count * STATE_SIZE];
+        for (index, window) in batch.iter().enumerate() {
+            let memory = window.stream.lock();
+            input.extend_from_slice(&memory.context);
+            input.extend_from_slice(&window.samples);
+            for (layer, values) in memory.state.chunks_exact(STATE_SIZE).enumerate() {
+                let start = (layer * count + index) * STATE_SIZE;
+                state[start..start + STATE_SIZE].copy_from_slice(values);
+            }
+        }
+        let outputs = self.session.run(ort::inputs![
+            "input" => Tensor::from_array(([count, INPUT_SAMPLES], input))?,
+            "state" => Tensor::from_array(([2, count, STATE_SIZE], state))?,
+            "sr" => Tensor::from_array(([0usize; 0], vec![SAMPLE_RATE]))?,
+        ])?;
+        let output = |name: &str| {
+            outputs
+                .get(name)
+                .ok_or_else(|| ort::Error::new(format!("no output {name}")))
+        };
+        let (_, probabilities) = output("output")?.try_extract_tensor::<f32>()?;
+        let (_, state) = output("stateN")?.try_extract_tensor::<f32>()?;
+        if probabilities.len() != count || state.len() != 2 * count * STATE_SIZE {
+            return Err(ort::Error::new("outputs of another size than the batch"));
+        }
+        for (index, window) in batch.iter().enumerate() {
+            let mut memory = window.stream.lock();
+            for (layer, values) in memory.state.chunks_exact_mut(STATE_SIZE).enumerate() {
+                let start = (layer * count + index) * STATE_SIZE;
+                values.copy_from_slice(&state[start..start + STATE_SIZE]);
+            }
+            memory
+                .context
+                .copy_from_slice(&window.samples[WINDOW_SAMPLES - CONTEXT_SAMPLES..]);
+        }
+        Ok(probabilities.to_vec())
+    }
+}
+
+impl Stream {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Puts a window into the batch, or behind it where its stream is in there already.
+fn place(window: Window, batch: &mut Vec<Window>, later: &mut VecDeque<Window>) {
+    let same = |other: &Window| Arc::ptr_eq(&other.stream, &window.stream);
+    if batch.len() == MAX_BATCH || batch.iter().any(same) || later.iter().any(same) {
+        later.push_back(window);
+    } else {
+        batch.push(window);
+    }
+}
+
+#[cfg(test)]
+mod tests;

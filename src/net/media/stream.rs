@@ -1,0 +1,163 @@
+//! One call's media: its socket, its RTP session and what it plays.
+//!
+//! Whose packets are taken (RTP latching, SIP.md; AST-2017-005, AST-2017-008):
+//!
+//! ```text
+//! Learning ──packet from the signalled address──────────▶ Locked(signalled)
+//!    │  └───packet from elsewhere, within the window────▶ Locked(there), sent to from now on
+//!    └──────window over─────────────────────────────────▶ only the signalled address
+//! Locked ───new offer or answer────────────────────────▶ Learning
+//! ```
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use mio::net::UdpSocket;
+use tokio::sync::mpsc;
+
+use crate::audio::level::SILENCE_DBFS;
+use crate::audio::tone::DtmfDigit;
+use crate::rtp::{Received, Session, StreamConfig};
+
+use super::player::Player;
+use super::{Arrival, ClipKey, MediaCounters, Tick};
+
+/// How long a peer behind NAT may take to show its real address.
+const LEARNING_WINDOW: Duration = Duration::from_secs(10);
+
+/// Packets read at once from one socket, so that a flood on one cannot starve the others.
+const READ_BATCH: usize = 64;
+
+/// The longest packet looked at: 60 ms of G.711 with room for header extensions.
+const PACKET: usize = 2048;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Peer {
+    Learning { since: Option<Instant> },
+    Locked,
+}
+
+pub(super) struct Stream {
+    pub(super) socket: UdpSocket,
+    session: Session,
+    remote: SocketAddr,
+    peer: Peer,
+    player: Player,
+    ticks: mpsc::Sender<Tick>,
+    index: u64,
+    arrivals: Vec<Arrival>,
+}
+
+impl Stream {
+    pub(super) fn new(socket: UdpSocket, session: Session, remote: SocketAddr, ticks: mpsc::Sender<Tick>) -> Self {
+        Self {
+            socket,
+            session,
+            remote,
+            peer: Peer::Learning { since: None },
+            player: Player::default(),
+            ticks,
+            index: 0,
+            arrivals: Vec::new(),
+        }
+    }
+
+    pub(super) fn play(&mut self, key: ClipKey, samples: Arc<[i16]>, from: u32) {
+        self.player.push(key, samples, from);
+    }
+
+    pub(super) fn stop(&mut self, fade_ms: u32) {
+        self.player.stop(fade_ms);
+    }
+
+    pub(super) fn redirect(&mut self, remote: SocketAddr, stream: StreamConfig) {
+        self.remote = remote;
+        self.session.reconfigure(stream);
+        self.peer = Peer::Learning { since: None };
+    }
+
+    pub(super) fn send_digit(&mut self, digit: DtmfDigit, duration: Duration) {
+        self.session.send_digit(digit, duration);
+    }
+
+    /// Reads what arrived. True where more may wait.
+    pub(super) fn read(&mut self, counters: &MediaCounters) -> bool {
+        let mut buffer = [0; PACKET];
+        for _ in 0..READ_BATCH {
+            match self.socket.recv_from(&mut buffer) {
+                Ok((length, source)) => self.received(&buffer[..length], source, counters),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
+                // ICMP about an earlier packet; the next read goes on.
+                Err(_) => {}
+            }
+        }
+        true
+    }
+
+    fn received(&mut self, packet: &[u8], source: SocketAddr, counters: &MediaCounters) {
+        let now = Instant::now();
+        if !self.is_peer(source, now) {
+            MediaCounters::count(&counters.stranger_packets);
+            return;
+        }
+        match self.session.receive(now, packet) {
+            Ok(received) => {
+                if self.remote != source {
+                    self.remote = source;
+                }
+                self.peer = Peer::Locked;
+                let arrival = match received {
+                    Received::Voice { level_dbfs, .. } => Some(level_dbfs),
+                    // Keys and comfort noise are a sign of life, but no sound.
+                    Received::Digit { .. } | Received::ComfortNoise => Some(SILENCE_DBFS),
+                    Received::Control { .. } | Received::Duplicate | Received::Ignored => None,
+                };
+                if let Some(level_dbfs) = arrival {
+                    self.arrivals.push(Arrival { at: now, level_dbfs });
+                }
+            }
+            Err(_) => MediaCounters::count(&counters.bad_packets),
+        }
+    }
+
+    fn is_peer(&mut self, source: SocketAddr, now: Instant) -> bool {
+        if source == self.remote {
+            return true;
+        }
+        match &mut self.peer {
+            Peer::Locked => false,
+            Peer::Learning { since } => now.duration_since(*since.get_or_insert(now)) < LEARNING_WINDOW,
+        }
+    }
+
+    /// Sends this tick's packet and hands the tick to the call.
+    pub(super) fn tick(&mut self, counters: &MediaCounters) {
+        let mut played = Vec::new();
+        let spoken = self.player.next(&mut played);
+        let now = Instant::now();
+        self.session.send(Some(&spoken), |packet| {
+            if self.socket.send_to(packet, self.remote).is_err() {
+                MediaCounters::count(&counters.unsent_packets);
+            }
+        });
+        if let Peer::Learning { since } = &mut self.peer {
+            since.get_or_insert(now);
+        }
+        let heard = self.session.pull(now);
+        let tick = Tick {
+            index: self.index,
+            at: now,
+            heard: heard.frame,
+            spoken,
+            arrivals: std::mem::take(&mut self.arrivals),
+            played,
+            digits: std::iter::from_fn(|| self.session.poll_digit()).collect(),
+        };
+        self.index += 1;
+        if self.ticks.try_send(tick).is_err() {
+            MediaCounters::count(&counters.lost_ticks);
+        }
+    }
+}

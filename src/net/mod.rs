@@ -1,0 +1,5 @@
+//! Sockets: the SIP driver and the media thread with its 20 ms pacer.
+
+pub mod local;
+pub mod media;
+pub mod sip;

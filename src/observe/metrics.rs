@@ -1,0 +1,220 @@
+//! Counters and histograms, in Prometheus' text format.
+
+use std::fmt;
+use std::sync::Arc;
+
+use prometheus_client::encoding::{EncodeLabelSet, text::encode};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+
+use crate::record::{EndedReason, TurnLedger};
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Reason {
+    reason: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Failure {
+    engine: &'static str,
+    error: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Part {
+    part: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Name {
+    name: &'static str,
+}
+
+/// A stretch of a turn's latency.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TurnPart {
+    /// End of speech to the decision that the turn is over.
+    Endpoint,
+    /// End of speech to the final transcript.
+    Transcript,
+    /// End of speech to the reply's first token.
+    FirstToken,
+    /// End of speech to the first clause's audio.
+    FirstAudio,
+    /// End of speech to the first packet: voice to voice.
+    VoiceToVoice,
+}
+
+impl TurnPart {
+    const ALL: [Self; 5] = [
+        Self::Endpoint,
+        Self::Transcript,
+        Self::FirstToken,
+        Self::FirstAudio,
+        Self::VoiceToVoice,
+    ];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Endpoint => "endpoint",
+            Self::Transcript => "transcript",
+            Self::FirstToken => "first_token",
+            Self::FirstAudio => "first_audio",
+            Self::VoiceToVoice => "voice_to_voice",
+        }
+    }
+
+    fn of(self, turn: &TurnLedger) -> Option<u64> {
+        let end = match self {
+            Self::Endpoint => turn.endpoint_ms,
+            Self::Transcript => turn.transcript_ms,
+            Self::FirstToken => turn.first_token_ms,
+            Self::FirstAudio => turn.first_audio_ms,
+            Self::VoiceToVoice => turn.first_packet_ms,
+        };
+        Some(end?.saturating_sub(turn.speech_ended_ms?))
+    }
+}
+
+/// Seconds; dense where people notice.
+const BUCKETS: [f64; 14] = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0, 1.25, 1.5, 2.0, 3.0, 5.0, 10.0];
+
+fn latency() -> Histogram {
+    Histogram::new(BUCKETS)
+}
+
+/// Values that other parts count themselves, read at the moment of the scrape: name and value.
+pub type Scrape = Vec<(&'static str, u64)>;
+
+/// Everything that is counted. Cheap to clone.
+#[derive(Clone)]
+pub struct Metrics {
+    registry: Arc<Registry>,
+    started: Counter,
+    ended: Family<Reason, Counter>,
+    active: Gauge,
+    failures: Family<Failure, Counter>,
+    turns: Family<Part, Histogram, fn() -> Histogram>,
+    interruptions: Counter,
+    scraped: Family<Name, Gauge>,
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut registry = Registry::with_prefix("offhook");
+        let started = Counter::default();
+        registry.register("calls_started", "Calls answered", started.clone());
+        let ended = Family::default();
+        registry.register("calls_ended", "Calls ended or refused, by reason", ended.clone());
+        let active = Gauge::default();
+        registry.register("calls_active", "Calls in progress", active.clone());
+        let failures = Family::default();
+        registry.register("engine_failures", "Requests that an engine did not serve", failures.clone());
+        let turns = Family::new_with_constructor(latency as fn() -> Histogram);
+        registry.register("turn_seconds", "From the end of the caller's speech to each part", turns.clone());
+        let interruptions = Counter::default();
+        registry.register("interruptions", "Replies that the caller interrupted", interruptions.clone());
+        let scraped = Family::default();
+        registry.register("internal", "Totals and levels kept by other parts", scraped.clone());
+        Self {
+            registry: Arc::new(registry),
+            started,
+            ended,
+            active,
+            failures,
+            turns,
+            interruptions,
+            scraped,
+        }
+    }
+}
+
+impl Metrics {
+    /// A call was answered.
+    pub fn call_started(&self) {
+        self.started.inc();
+        self.active.inc();
+    }
+
+    /// An answered call is over.
+    pub fn call_ended(&self, reason: EndedReason) {
+        self.active.dec();
+        self.call_refused(reason);
+    }
+
+    /// A call ended before it was answered.
+    pub fn call_refused(&self, reason: EndedReason) {
+        let reason = reason.to_string();
+        self.ended.get_or_create(&Reason { reason }).inc();
+    }
+
+    /// An engine did not serve a request.
+    pub fn engine_failed(&self, engine: &'static str, error: &'static str) {
+        self.failures.get_or_create(&Failure { engine, error }).inc();
+    }
+
+    /// A turn is over.
+    pub fn turn(&self, turn: &TurnLedger) {
+        for part in TurnPart::ALL {
+            if let Some(ms) = part.of(turn) {
+                let part = Part { part: part.name() };
+                // Milliseconds of a call fit a float's 53 bits.
+                self.turns.get_or_create(&part).observe(ms as f64 / 1000.0);
+            }
+        }
+        if turn.interrupted_ms.is_some() {
+            self.interruptions.inc();
+        }
+    }
+
+    /// Everything as text (OpenMetrics 1.0), `scrape` included.
+    pub fn text(&self, scrape: &Scrape) -> String {
+        for (name, value) in scrape {
+            let value = i64::try_from(*value).unwrap_or(i64::MAX);
+            self.scraped.get_or_create(&Name { name }).set(value);
+        }
+        let mut text = String::new();
+        // Writing to a String does not fail.
+        let _ = encode(&mut text, &self.registry);
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_turn_shows_in_the_histogram_and_a_scraped_value_as_it_is_now() {
+        let metrics = Metrics::default();
+        metrics.call_started();
+        metrics.turn(&TurnLedger {
+            speech_ended_ms: Some(1000),
+            first_packet_ms: Some(1550),
+            ..TurnLedger::default()
+        });
+        metrics.call_ended(EndedReason::CustomerEndedCall);
+        metrics.text(&vec![("sip_legs", 3)]);
+        let text = metrics.text(&vec![("sip_legs", 1)]);
+        for line in [
+            "offhook_calls_started_total 1",
+            "offhook_calls_active 0",
+            "offhook_calls_ended_total{reason=\"customer-ended-call\"} 1",
+            "offhook_turn_seconds_sum{part=\"voice_to_voice\"} 0.55",
+            "offhook_turn_seconds_bucket{le=\"0.5\",part=\"voice_to_voice\"} 0",
+            "offhook_turn_seconds_bucket{le=\"0.6\",part=\"voice_to_voice\"} 1",
+            "offhook_internal{name=\"sip_legs\"} 1",
+        ] {
+            assert!(text.contains(line), "{line} in\n{text}");
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! What remains of a call: the words that the store, the API and the command line share.
+//! Times are milliseconds since the call's media started (its clock), unless named otherwise.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+
+use crate::ids::{AssistantId, CallId, TurnNumber};
+
+/// Which way a call was set up. Vapi's names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum CallType {
+    /// Somebody called us.
+    InboundPhoneCall,
+    /// We called somebody.
+    OutboundPhoneCall,
+}
+
+/// Where a call stands. Vapi's names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CallStatus {
+    /// INVITE seen, not answered yet.
+    Ringing,
+    /// Answered.
+    InProgress,
+    /// Over.
+    Ended,
+}
+
+/// Who ended a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EndedBy {
+    /// The person on the phone.
+    Customer,
+    /// The assistant, by its rules.
+    Assistant,
+    /// The operator of this server: command, drain, limit.
+    Operator,
+    /// Nobody meant to: a failure or a crash.
+    System,
+}
+
+/// Why a call ended. Serialised with Vapi's names where it has one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EndedReason {
+    /// BYE from the caller.
+    CustomerEndedCall,
+    /// CANCEL before the answer.
+    CustomerCanceled,
+    /// The assistant decided to end the call.
+    AssistantEndedCall,
+    /// The assistant or the caller said one of `endCallPhrases`.
+    AssistantSaidEndCallPhrase,
+    /// `silenceTimeoutSeconds` passed without a word.
+    SilenceTimedOut,
+    /// `maxDurationSeconds` passed.
+    ExceededMaxDuration,
+    /// The operator ended the call.
+    ManuallyCanceled,
+    /// The server was told to stop and the drain time ran out.
+    ServerShutdown,
+    /// The server died during the call; found at the next start.
+    ServerCrashed,
+    /// No RTP arrived for the configured time.
+    MediaTimedOut,
+    /// The peer stopped answering SIP.
+    SignallingTimedOut,
+    /// Refused because all lines are in use.
+    AdmissionRefused,
+    /// Refused because an engine, a model, the disk or the database is not usable.
+    ServiceUnavailable,
+    /// Refused because the offer had nothing that we speak.
+    IncompatibleMedia,
+    /// An error of ours.
+    InternalError,
+    /// Outbound: the person called was busy.
+    CustomerBusy,
+    /// Outbound: nobody answered.
+    CustomerDidNotAnswer,
+    /// Outbound: refused with another final response.
+    CallRejected,
+}
+
+impl fmt::Display for EndedReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // A unit variant always serialises, to its name.
+        match serde_json::to_value(self) {
+            Ok(serde_json::Value::String(name)) => f.write_str(&name),
+            Ok(_) | Err(_) => f.write_str("unknown"),
+        }
+    }
+}
+
+/// Who said a message. Vapi's roles.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Role {
+    /// The caller.
+    User,
+    /// The assistant.
+    Bot,
+    /// The instructions.
+    System,
+}
+
+/// One message of a call: what was said and, for the assistant, actually played.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Message {
+    /// Who.
+    pub role: Role,
+    /// The words. For the assistant only those that were played.
+    pub message: String,
+    /// First sound, in ms on the call's clock.
+    pub start_ms: u64,
+    /// Last sound, in ms on the call's clock.
+    pub end_ms: u64,
+    /// The turn it belongs to.
+    pub turn: TurnNumber,
+    /// The assistant was interrupted in it.
+    pub interrupted: bool,
+}
+
+/// One turn's latency ledger, in ms on the call's clock. `None` where the turn ended before.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TurnLedger {
+    /// The turn.
+    pub turn: TurnNumber,
+    /// Last received frame above -45 dBFS of what the caller said.
+    pub speech_ended_ms: Option<u64>,
+    /// When the turn was judged to be over.
+    pub endpoint_ms: Option<u64>,
+    /// When the final transcript was there.
+    pub transcript_ms: Option<u64>,
+    /// First token of the reply.
+    pub first_token_ms: Option<u64>,
+    /// First clause complete and sent to be spoken.
+    pub first_clause_ms: Option<u64>,
+    /// First clause's audio there.
+    pub first_audio_ms: Option<u64>,
+    /// First audible packet of the reply sent.
+    pub first_packet_ms: Option<u64>,
+    /// First audible packet of a filler or holding phrase, where one was played.
+    pub holding_packet_ms: Option<u64>,
+    /// How often an engine failed or was restarted during the turn.
+    pub retries: u32,
+    /// The caller interrupted the reply at this time.
+    pub interrupted_ms: Option<u64>,
+}
+
+impl TurnLedger {
+    /// Voice to voice: from the end of the caller's speech to the first packet of the reply.
+    pub fn voice_to_voice_ms(&self) -> Option<u64> {
+        Some(self.first_packet_ms?.saturating_sub(self.speech_ended_ms?))
+    }
+}
+
+/// Everything that is kept of one call.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CallRecord {
+    /// The call.
+    pub id: CallId,
+    /// Inbound or outbound.
+    #[serde(rename = "type")]
+    pub call_type: CallType,
+    /// Where it stands.
+    pub status: CallStatus,
+    /// Who answers.
+    pub assistant: AssistantId,
+    /// The calling URI or number.
+    pub from: String,
+    /// The called URI or number.
+    pub to: String,
+    /// The peer's signalling address.
+    pub peer: String,
+    /// SIP Call-ID.
+    pub sip_call_id: String,
+    /// INVITE seen.
+    #[serde(with = "time::serde::rfc3339")]
+    pub created_at: OffsetDateTime,
+    /// Answered; the call's clock starts here.
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub started_at: Option<OffsetDateTime>,
+    /// Over.
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub ended_at: Option<OffsetDateTime>,
+    /// Why it ended.
+    pub ended_reason: Option<EndedReason>,
+    /// By whom.
+    pub ended_by: Option<EndedBy>,
+    /// From the answer to the first audible packet of the greeting, in ms.
+    pub greeting_ms: Option<u64>,
+    /// Codec name in SDP's spelling.
+    pub codec: Option<String>,
+    /// Recording, relative to the data folder.
+    pub recording: Option<String>,
+    /// What was said.
+    pub messages: Vec<Message>,
+    /// Latencies by turn.
+    pub turns: Vec<TurnLedger>,
+    /// Digits received, in order.
+    pub digits: String,
+}

@@ -1,0 +1,329 @@
+//! Where a stream stands: extended sequence numbers and timestamps, duplicates, RFC 3550's loss
+//! and jitter, and packets that do not belong to the stream.
+
+use super::packet::Header;
+
+/// Sequence numbers may jump this far ahead (RFC 3550 appendix A.1): a minute of 20 ms.
+const MAX_DROPOUT: i16 = 3_000;
+/// And lie this far back. Also the memory for duplicates, less than 128.
+const MAX_MISORDER: i16 = 100;
+/// Timestamp and arrival may disagree by this many samples, 1 s, before it is another clock.
+const MAX_TRANSIT_CHANGE: i64 = 8_000;
+/// A packet that confirms a new stream is at most this many after the first.
+const MAX_CONFIRMATION: i16 = 10;
+
+/// The stream that is being received.
+#[derive(Clone, Debug)]
+pub(super) struct Source {
+    ssrc: u32,
+    first: i64,
+    /// Highest sequence number, extended.
+    highest: i64,
+    /// Bit `n`: the packet `highest - n` was received.
+    window: u128,
+    /// Timestamp of the latest timed packet, extended.
+    timestamp: i64,
+    transit: Option<i64>,
+    received: u64,
+    /// RFC 3550 section 6.4.1, in samples.
+    jitter: f64,
+    /// Expected and received at the last report.
+    reported: (u64, u64),
+}
+
+/// Where a packet belongs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Placed {
+    /// Into the stream, at this extended sequence number and timestamp.
+    Here {
+        sequence: i64,
+        timestamp: i64,
+        /// A later one came before.
+        reordered: bool,
+    },
+    /// It was received before, or is too old to tell.
+    Duplicate,
+    /// Not into this stream: another source, or the same after a jump.
+    Elsewhere,
+}
+
+/// What RTCP and statistics say of a stream.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Reception {
+    pub(super) ssrc: u32,
+    pub(super) highest_sequence: u32,
+    pub(super) expected: u64,
+    pub(super) received: u64,
+    pub(super) jitter_samples: f64,
+    /// Lost since the last report, in 256ths.
+    pub(super) fraction_lost: u8,
+}
+
+impl Source {
+    /// A stream that begins with this packet. Call [`place`](Self::place) for it, too.
+    pub(super) fn starting_with(header: &Header) -> Self {
+        let first = i64::from(header.sequence);
+        Self {
+            ssrc: header.ssrc,
+            first,
+            highest: first,
+            window: 0,
+            timestamp: i64::from(header.timestamp),
+            transit: None,
+            received: 0,
+            jitter: 0.0,
+            reported: (0, 0),
+        }
+    }
+
+    /// Finds a packet's place and counts it. `arrival` is in samples; a packet is `timed` where
+    /// its timestamp is that of its own first sample, which is not so for digits.
+    pub(super) fn place(&mut self, header: &Header, arrival: i64, timed: bool) -> Placed {
+        let ahead = header.sequence.wrapping_sub(self.highest as u16) as i16;
+        if header.ssrc != self.ssrc || !(-MAX_MISORDER..=MAX_DROPOUT).contains(&ahead) {
+            return Placed::Elsewhere;
+        }
+        let since = header.timestamp.wrapping_sub(self.timestamp as u32) as i32;
+        let timestamp = self.timestamp + i64::from(since);
+        let transit = arrival - timestamp;
+        let change = self.transit.map_or(0, |before| transit - before);
+        if timed && change.abs() > MAX_TRANSIT_CHANGE {
+            return Placed::Elsewhere;
+        }
+        let bit = 1u128 << ahead.min(0).unsigned_abs();
+        if ahead > 0 {
+            self.window = self
+                .window
+                .checked_shl(u32::from(ahead.unsigned_abs()))
+                .unwrap_or(0)
+                | 1;
+            self.highest += i64::from(ahead);
+        } else if self.window & bit != 0 {
+            return Placed::Duplicate;
+        } else {
+            self.window |= bit;
+        }
+        self.received += 1;
+        if timed {
+            if self.transit.is_some() {
+                self.jitter += (change.abs() as f64 - self.jitter) / 16.0;
+            }
+            self.transit = Some(transit);
+            self.timestamp = self.timestamp.max(timestamp);
+        }
+        let sequence = self.highest + i64::from(ahead.min(0));
+        // What came before the first packet widens the range rather than making up for a loss.
+        self.first = self.first.min(sequence);
+        Placed::Here {
+            sequence,
+            timestamp,
+            reordered: ahead < 0,
+        }
+    }
+
+    /// Packets that should have come so far.
+    fn expected(&self) -> u64 {
+        (self.highest - self.first + 1).unsigned_abs()
+    }
+
+    pub(super) fn reception(&self) -> Reception {
+        let (expected, received) = (self.expected(), self.received);
+        let expected_since = expected.saturating_sub(self.reported.0);
+        let received_since = received.saturating_sub(self.reported.1);
+        let lost_since = expected_since.saturating_sub(received_since);
+        let fraction = (lost_since * 256).checked_div(expected_since).unwrap_or(0);
+        Reception {
+            ssrc: self.ssrc,
+            highest_sequence: self.highest as u32,
+            expected,
+            received,
+            jitter_samples: self.jitter,
+            fraction_lost: u8::try_from(fraction).unwrap_or(u8::MAX),
+        }
+    }
+
+    /// Begins the next reporting interval.
+    pub(super) fn reported(&mut self) {
+        self.reported = (self.expected(), self.received);
+    }
+}
+
+/// A packet from elsewhere. Where the next one follows it, the stream has moved there.
+#[derive(Clone, Debug)]
+pub(super) struct Candidate {
+    header: Header,
+    transit: i64,
+    /// The packet, to be taken after all when it is confirmed.
+    pub(super) datagram: Vec<u8>,
+    pub(super) arrived: std::time::Instant,
+}
+
+impl Candidate {
+    pub(super) fn new(
+        header: Header,
+        arrival: i64,
+        arrived: std::time::Instant,
+        datagram: &[u8],
+    ) -> Self {
+        let transit = arrival - i64::from(header.timestamp);
+        Self {
+            header,
+            transit,
+            datagram: datagram.to_vec(),
+            arrived,
+        }
+    }
+
+    pub(super) fn header(&self) -> &Header {
+        &self.header
+    }
+
+    /// Whether `header` follows: the same source, next in sequence, on the same clock.
+    pub(super) fn is_confirmed_by(&self, header: &Header, arrival: i64) -> bool {
+        let ahead = header.sequence.wrapping_sub(self.header.sequence) as i16;
+        let transit = arrival - i64::from(header.timestamp);
+        // Modulo 2^32, as timestamps are.
+        let change = i64::from((transit - self.transit) as i32);
+        header.ssrc == self.header.ssrc
+            && (1..=MAX_CONFIRMATION).contains(&ahead)
+            && change.abs() <= MAX_TRANSIT_CHANGE
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header(sequence: u16, timestamp: u32) -> Header {
+        Header {
+            marker: false,
+            payload_type: 0,
+            sequence,
+            timestamp,
+            ssrc: 7,
+        }
+    }
+
+    /// The `n`th packet of a stream that starts at these numbers, on time.
+    fn place(source: &mut Source, first: (u16, u32), n: i64) -> Placed {
+        let header = header(
+            first.0.wrapping_add(n as u16),
+            first.1.wrapping_add((n * 160) as u32),
+        );
+        source.place(&header, n * 160, true)
+    }
+
+    #[test]
+    fn numbers_go_on_over_their_wrap() {
+        let first = (65_530, u32::MAX - 500);
+        let mut source = Source::starting_with(&header(first.0, first.1));
+        for n in 0..200_000 {
+            let Placed::Here {
+                sequence,
+                timestamp,
+                reordered,
+            } = place(&mut source, first, n)
+            else {
+                unreachable!("packet {n} is in order")
+            };
+            assert_eq!(sequence, i64::from(first.0) + n);
+            assert_eq!(timestamp, i64::from(first.1) + n * 160);
+            assert!(!reordered);
+        }
+        let reception = source.reception();
+        assert_eq!((reception.expected, reception.received), (200_000, 200_000));
+        assert!(reception.jitter_samples < 1e-9);
+    }
+
+    #[test]
+    fn each_packet_counts_once_however_often_and_in_whatever_order_it_comes() {
+        let first = (10, 0);
+        let mut source = Source::starting_with(&header(first.0, first.1));
+        let order = [0, 3, 1, 1, 3, 2, 0, 5, 4, 5];
+        let new: Vec<bool> = order
+            .iter()
+            .map(|n| matches!(place(&mut source, first, *n), Placed::Here { .. }))
+            .collect();
+        assert_eq!(
+            new,
+            [
+                true, true, true, false, false, true, false, true, true, false
+            ]
+        );
+        assert_eq!(source.reception().received, 6);
+        assert_eq!(source.reception().expected, 6);
+    }
+
+    #[test]
+    fn losses_are_reported_by_interval_in_256ths() {
+        let first = (0, 0);
+        let mut source = Source::starting_with(&header(0, 0));
+        for n in (0..100).filter(|n| n % 4 != 1) {
+            place(&mut source, first, n);
+        }
+        let reception = source.reception();
+        assert_eq!(reception.expected - reception.received, 25);
+        assert_eq!(reception.fraction_lost, 64);
+        source.reported();
+        for n in 100..200 {
+            place(&mut source, first, n);
+        }
+        assert_eq!(source.reception().fraction_lost, 0);
+    }
+
+    #[test]
+    fn jitter_follows_the_formula_of_rfc_3550() {
+        let mut source = Source::starting_with(&header(0, 0));
+        let mut expected = 0.0f64;
+        let mut before = 0i64;
+        for n in 0..50i64 {
+            let lag = n * 37 % 80;
+            let placed = source.place(&header(n as u16, (n * 160) as u32), n * 160 + lag, true);
+            assert!(matches!(placed, Placed::Here { .. }));
+            if n > 0 {
+                expected += ((lag - before).abs() as f64 - expected) / 16.0;
+            }
+            before = lag;
+        }
+        assert!((source.reception().jitter_samples - expected).abs() < 1e-9);
+    }
+
+    #[test]
+    fn strangers_jumps_and_other_clocks_are_elsewhere() {
+        let first = (1_000, 0);
+        let mut source = Source::starting_with(&header(first.0, first.1));
+        place(&mut source, first, 0);
+        let stranger = Header {
+            ssrc: 8,
+            ..header(1_001, 160)
+        };
+        assert_eq!(source.place(&stranger, 160, true), Placed::Elsewhere);
+        assert_eq!(
+            source.place(&header(5_000, 160), 160, true),
+            Placed::Elsewhere
+        );
+        assert_eq!(
+            source.place(&header(800, 160), 160, true),
+            Placed::Elsewhere
+        );
+        assert_eq!(
+            source.place(&header(1_001, 900_000), 160, true),
+            Placed::Elsewhere
+        );
+        assert!(matches!(place(&mut source, first, 1), Placed::Here { .. }));
+    }
+
+    #[test]
+    fn a_second_packet_confirms_a_new_stream() {
+        let at = std::time::Instant::now();
+        let candidate = Candidate::new(header(40_000, 90), 1_000, at, &[]);
+        assert!(candidate.is_confirmed_by(&header(40_001, 250), 1_160));
+        assert!(!candidate.is_confirmed_by(&header(40_000, 90), 1_160));
+        assert!(!candidate.is_confirmed_by(&header(40_001, 50_000), 1_160));
+        let stranger = Header {
+            ssrc: 8,
+            ..header(40_001, 250)
+        };
+        assert!(!candidate.is_confirmed_by(&stranger, 1_160));
+    }
+}

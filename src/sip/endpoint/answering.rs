@@ -1,0 +1,243 @@
+//! Incoming calls until their final response (RFC 3261 13.3).
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::Endpoint;
+use super::api::{CommandError, EndCause, Event, IncomingCall, LegId, Reason};
+use super::compose::{is_behind_nat, set_description};
+use super::leg::{Handshake, Leg, OfferState, Path, Phase, Ringing, Session};
+use super::requests::Received;
+use crate::sip::dialog::Dialog;
+use crate::sip::headers::{HeaderName, Headers};
+use crate::sip::message::{Request, Response};
+use crate::sip::token;
+use crate::sip::transport::Hop;
+
+/// How often a provisional response is sent again, lest proxies give up (RFC 3261 13.3.1.1).
+const PROVISIONAL_INTERVAL: Duration = Duration::from_secs(60);
+
+impl Endpoint {
+    /// Starts a leg for an INVITE that passed every check.
+    pub(super) fn start_call(
+        &mut self,
+        now: Instant,
+        received: Received,
+        authenticated: Option<String>,
+        offer: Option<Vec<u8>>,
+    ) {
+        let request = Arc::new(received.request);
+        let tag = token::tag(&mut self.rng);
+        let contact = self.contact(received.source.transport, request.uri.user().as_deref());
+        let parts = (
+            Dialog::as_server(&request, &tag),
+            request.headers.from(),
+            request.headers.to(),
+        );
+        let (Some(contact), (Ok(dialog), Ok(from), Ok(to))) = (contact, parts) else {
+            self.answer(now, received.transaction, &request, 400, &[]);
+            return;
+        };
+        let Hop { transport, address } = received.source;
+        let behind_nat = is_behind_nat(dialog.remote_target(), Some(&received.via), address);
+        let path = Path {
+            transport,
+            peer: address,
+            behind_nat,
+        };
+        let call_id = dialog.call_id().to_owned();
+        let leg = Leg {
+            path,
+            call_id: call_id.clone(),
+            local_tag: tag,
+            contact,
+            digest: None,
+            phase: Phase::Ringing(Box::new(Ringing {
+                transaction: received.transaction,
+                request: Arc::clone(&request),
+                dialog,
+                offerless: offer.is_none(),
+                provisional: None,
+                give_up_at: now + self.config.limits.unanswered,
+            })),
+        };
+        let id = self.new_leg_id();
+        if let Some(transaction) = self.servers.get_mut(received.transaction) {
+            transaction.owner = Some(id);
+        }
+        self.insert_leg(id, leg);
+        let trying = self.response(&request, 100, "");
+        self.send_response(now, received.transaction, &trying);
+        self.emit(Event::IncomingCall(Box::new(IncomingCall {
+            leg: id,
+            transport,
+            source: address,
+            request_uri: request.uri.clone(),
+            from,
+            to,
+            call_id,
+            authenticated,
+            offer,
+            headers: request.headers.clone(),
+        })));
+    }
+
+    /// The ringing part of a leg, or why there is none.
+    fn ringing(&mut self, id: LegId) -> Result<(&Leg, &Ringing), CommandError> {
+        let leg = self.legs.get(&id).ok_or(CommandError::UnknownLeg)?;
+        match &leg.phase {
+            Phase::Ringing(ringing) => Ok((leg, ringing)),
+            Phase::Calling(_) | Phase::Established(_) => Err(CommandError::WrongState),
+            Phase::Closing(_) => Err(CommandError::UnknownLeg),
+        }
+    }
+
+    pub(super) fn send_provisional(
+        &mut self,
+        now: Instant,
+        id: LegId,
+        status: u16,
+        sdp: Option<Vec<u8>>,
+    ) -> Result<(), CommandError> {
+        if !(101..=199).contains(&status) {
+            return Err(CommandError::BadStatus(status));
+        }
+        let (leg, ringing) = self.ringing(id)?;
+        let (request, transaction) = (Arc::clone(&ringing.request), ringing.transaction);
+        let (tag, contact) = (leg.local_tag.clone(), leg.contact.clone());
+        let mut response = self.dialog_response(&request, status, &tag, &contact);
+        if let Some(sdp) = sdp {
+            set_description(&mut response.headers, &mut response.body, sdp);
+        }
+        let sent = self.send_response(now, transaction, &response);
+        if let (Some((_, bytes)), Some(leg)) = (sent, self.legs.get_mut(&id))
+            && let Phase::Ringing(ringing) = &mut leg.phase
+        {
+            ringing.provisional = Some((bytes, status, now + PROVISIONAL_INTERVAL));
+        }
+        self.refresh_leg(id);
+        Ok(())
+    }
+
+    pub(super) fn accept_call(
+        &mut self,
+        now: Instant,
+        id: LegId,
+        sdp: Vec<u8>,
+    ) -> Result<(), CommandError> {
+        let (leg, ringing) = self.ringing(id)?;
+        let (request, transaction) = (Arc::clone(&ringing.request), ringing.transaction);
+        let (tag, contact) = (leg.local_tag.clone(), leg.contact.clone());
+        let offerless = ringing.offerless;
+        let mut session = Session::new(ringing.dialog.clone(), false);
+        let mut response = self.dialog_response(&request, 200, &tag, &contact);
+        set_description(&mut response.headers, &mut response.body, sdp);
+        let Some(sent) = self.send_response(now, transaction, &response) else {
+            return Err(CommandError::WrongState);
+        };
+        let sequence = request.headers.cseq().map_or(0, |cseq| cseq.number);
+        session
+            .handshakes
+            .push(self.handshake(now, sent, sequence, true, offerless));
+        if offerless {
+            session.offer = OfferState::InResponse;
+        }
+        if let Some(leg) = self.legs.get_mut(&id) {
+            leg.phase = Phase::Established(Box::new(session));
+        }
+        self.refresh_leg(id);
+        Ok(())
+    }
+
+    pub(super) fn handshake(
+        &self,
+        now: Instant,
+        (hop, bytes): (Hop, Arc<[u8]>),
+        sequence: u32,
+        initial: bool,
+        answer_due: bool,
+    ) -> Handshake {
+        let timers = &self.config.timers;
+        Handshake {
+            sequence,
+            bytes,
+            hop,
+            interval: timers.t1,
+            resend_at: now + timers.t1,
+            fail_at: now + timers.transaction_timeout(),
+            initial,
+            answer_due,
+        }
+    }
+
+    /// Sends a refusal and ends the leg.
+    pub(super) fn refuse_call(
+        &mut self,
+        now: Instant,
+        id: LegId,
+        status: u16,
+        fields: &[(HeaderName, String)],
+        cause: EndCause,
+    ) -> Result<(), CommandError> {
+        if !(300..=699).contains(&status) {
+            return Err(CommandError::BadStatus(status));
+        }
+        let (leg, ringing) = self.ringing(id)?;
+        let (request, transaction) = (Arc::clone(&ringing.request), ringing.transaction);
+        let tag = leg.local_tag.clone();
+        let mut response: Response = self.response(&request, status, &tag);
+        for (name, value) in fields {
+            response.headers.push(name.clone(), value);
+        }
+        self.send_response(now, transaction, &response);
+        self.forget_leg(id);
+        self.emit(Event::Ended { leg: id, cause });
+        Ok(())
+    }
+
+    /// A CANCEL for an INVITE of this leg: the one that rings, or a re-INVITE.
+    pub(super) fn cancel_received(&mut self, now: Instant, id: LegId, cancel: &Request) {
+        let Some(leg) = self.legs.get(&id) else {
+            return;
+        };
+        match leg.phase {
+            Phase::Ringing(_) => {
+                let reason = reason_of(&cancel.headers);
+                let cause = EndCause::RemoteCancel { reason };
+                // It rings, and 487 is a refusal: nothing can fail.
+                let _ = self.refuse_call(now, id, 487, &[], cause);
+            }
+            Phase::Established(_) => self.withdraw_offer(now, id, 487),
+            Phase::Calling(_) | Phase::Closing(_) => {}
+        }
+    }
+
+    /// The leg's own timer while it rings.
+    pub(super) fn ringing_timeout(&mut self, now: Instant, id: LegId) {
+        let Ok((_, ringing)) = self.ringing(id) else {
+            return;
+        };
+        if ringing.give_up_at <= now {
+            let _ = self.refuse_call(now, id, 480, &[], EndCause::Unanswered);
+            return;
+        }
+        let transaction = ringing.transaction;
+        if let Some((bytes, status, _)) = ringing.provisional.clone()
+            && let Some(hop) = self.servers.respond(now, transaction, status, &bytes)
+        {
+            self.transmit(hop, bytes);
+        }
+        if let Some(leg) = self.legs.get_mut(&id)
+            && let Phase::Ringing(ringing) = &mut leg.phase
+            && let Some((_, _, at)) = &mut ringing.provisional
+        {
+            *at = now + PROVISIONAL_INTERVAL;
+        }
+        self.refresh_leg(id);
+    }
+}
+
+/// The first Reason; peers' broken ones are passed over.
+pub(super) fn reason_of(headers: &Headers) -> Option<Reason> {
+    headers.reasons().ok()?.into_iter().next()
+}

@@ -1,0 +1,417 @@
+//! What goes into the endpoint and what comes out of it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::sip::headers::{Headers, NameAddr};
+use crate::sip::timers::Timers;
+use crate::sip::uri::Uri;
+
+/// A Reason header (RFC 3326).
+pub use crate::sip::headers::ReasonValue as Reason;
+pub use crate::sip::registration::RegistrationState;
+pub use crate::sip::transport::{LocalTransport, Protocol, TransportId};
+
+/// Names one call leg for as long as the endpoint lives; ids are never used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LegId(pub u64);
+
+/// Names one registration with a registrar.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RegistrationId(pub u64);
+
+/// Caps against hostile or runaway peers. Beyond them new requests get 503 with Retry-After.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Legs at once, both directions, finished ones included until their last timer.
+    pub legs: usize,
+    /// Server transactions at once for requests outside dialogs. Requests inside dialogs get as
+    /// many again, so that calls can end while the server is flooded.
+    pub server_transactions: usize,
+    /// Client transactions at once; commands beyond them fail.
+    pub client_transactions: usize,
+    /// Bytes of responses kept to be sent again.
+    pub retained_bytes: usize,
+    /// What Retry-After says.
+    pub retry_after: Duration,
+    /// How long an incoming call may ring before it is answered 480.
+    pub unanswered: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            legs: 1_000,
+            server_transactions: 20_000,
+            client_transactions: 20_000,
+            retained_bytes: 64 << 20,
+            retry_after: Duration::from_secs(5),
+            unanswered: Duration::from_secs(180),
+        }
+    }
+}
+
+/// Name and password of one digest user.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Credentials {
+    /// User name, often the number.
+    pub username: String,
+    /// The secret.
+    pub password: String,
+}
+
+impl std::fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Credentials")
+            .field("username", &self.username)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Digest authentication asked of callers.
+#[derive(Clone, Debug)]
+pub struct InboundAuthentication {
+    /// The realm of our challenges.
+    pub realm: String,
+    /// Who may call.
+    pub users: Vec<Credentials>,
+    /// Source addresses that are not challenged (trunks known by address).
+    pub trusted: Vec<ipnet::IpNet>,
+}
+
+/// How the endpoint presents itself and where it stops.
+#[derive(Clone, Debug)]
+pub struct EndpointConfig {
+    /// For User-Agent and Server.
+    pub user_agent: String,
+    /// Our sockets.
+    pub transports: Vec<LocalTransport>,
+    /// Caps.
+    pub limits: Limits,
+    /// T1, T2, T4.
+    pub timers: Timers,
+    /// Challenge INVITEs; `None` takes every caller that the driver's allow-list let through.
+    pub authentication: Option<InboundAuthentication>,
+}
+
+/// Extra header fields, in order.
+pub type ExtraHeaders = Vec<(String, String)>;
+
+/// How to end a leg. What it says on the wire depends on the leg's state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hangup {
+    /// The final status of an incoming call that was not answered yet.
+    pub status: u16,
+    /// Reason header for that response, the CANCEL or the BYE.
+    pub reason: Option<Reason>,
+}
+
+impl Default for Hangup {
+    fn default() -> Self {
+        Self {
+            status: 480,
+            reason: None,
+        }
+    }
+}
+
+/// An outgoing call.
+#[derive(Clone, Debug)]
+pub struct InviteRequest {
+    /// The socket to use.
+    pub transport: TransportId,
+    /// Where the datagrams go (next hop, already resolved).
+    pub destination: SocketAddr,
+    /// Request-URI.
+    pub request_uri: Uri,
+    /// From, without tag.
+    pub from: NameAddr,
+    /// To, without tag.
+    pub to: NameAddr,
+    /// Route headers to preload, such as an outbound proxy or a Service-Route.
+    pub route: Vec<NameAddr>,
+    /// For 401 and 407.
+    pub credentials: Option<Credentials>,
+    /// P-Asserted-Identity and the like.
+    pub headers: ExtraHeaders,
+    /// The offer.
+    pub sdp: Vec<u8>,
+    /// CANCEL after this long without a final response.
+    pub ring_timeout: Duration,
+}
+
+/// A registration to keep alive.
+#[derive(Clone, Debug)]
+pub struct RegisterRequest {
+    /// The socket to use.
+    pub transport: TransportId,
+    /// The registrar's address, already resolved.
+    pub destination: SocketAddr,
+    /// Request-URI: the registrar's domain, without user.
+    pub registrar: Uri,
+    /// Address of record, for From and To.
+    pub address_of_record: Uri,
+    /// User part of our Contact, which incoming calls will have in their Request-URI.
+    pub contact_user: String,
+    /// For 401 and 407.
+    pub credentials: Option<Credentials>,
+    /// Lifetime to ask for.
+    pub expires: Duration,
+    /// Replace the advertised Contact address by the one that the registrar saw (`received` and
+    /// `rport` of our Via), for use behind NAT.
+    pub learn_contact: bool,
+}
+
+/// Why a leg is over. `status` is a SIP status code everywhere.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EndCause {
+    /// [`Endpoint::hangup`](super::Endpoint::hangup) or `reject`.
+    Local,
+    /// The peer sent BYE.
+    RemoteBye {
+        /// Its Reason header.
+        reason: Option<Reason>,
+    },
+    /// The caller sent CANCEL before we answered.
+    RemoteCancel {
+        /// Its Reason header.
+        reason: Option<Reason>,
+    },
+    /// Our INVITE was refused.
+    Rejected {
+        /// The final status, 300 to 699.
+        status: u16,
+        /// The reason phrase as received.
+        phrase: String,
+        /// Its Reason header.
+        reason: Option<Reason>,
+        /// Contacts of a 3xx, in order.
+        contacts: Vec<Uri>,
+        /// Retry-After in seconds.
+        retry_after: Option<u32>,
+    },
+    /// Our INVITE got no response (timer B): 408 in RFC 3261's words, the peer's or the network's
+    /// fault.
+    NoResponse,
+    /// Our INVITE rang until its timeout; it was cancelled.
+    RingTimeout,
+    /// An incoming call was neither answered nor refused in [`Limits::unanswered`]: our fault.
+    Unanswered,
+    /// Our 2xx was never acknowledged (64·T1); a BYE was sent.
+    NoAck,
+    /// The peer no longer knows the dialog or no longer answers (481 or 408 to a request of ours).
+    DialogLost {
+        /// The response, or `None` where none came.
+        status: Option<u16>,
+    },
+    /// The transport refused our INVITE.
+    TransportFailed,
+}
+
+/// An INVITE that wants to become a call.
+#[derive(Clone, Debug)]
+pub struct IncomingCall {
+    /// The new leg. 100 was sent already.
+    pub leg: LegId,
+    /// The socket it came in on.
+    pub transport: TransportId,
+    /// Where it came from.
+    pub source: SocketAddr,
+    /// Request-URI: what was dialled.
+    pub request_uri: Uri,
+    /// From.
+    pub from: NameAddr,
+    /// To.
+    pub to: NameAddr,
+    /// Call-ID.
+    pub call_id: String,
+    /// The digest user, where the call was challenged.
+    pub authenticated: Option<String>,
+    /// SDP offer; `None` asks that `accept` brings the offer and [`Event::Confirmed`] the answer.
+    pub offer: Option<Vec<u8>>,
+    /// All header fields, for P-Asserted-Identity, Diversion, X- headers and the like.
+    pub headers: Headers,
+}
+
+/// What the endpoint tells. [`Event::Ended`] is the last one of a leg.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// Somebody calls.
+    IncomingCall(Box<IncomingCall>),
+    /// A provisional response to our INVITE (101-199).
+    Progress {
+        /// The leg.
+        leg: LegId,
+        /// 180, 183, ...
+        status: u16,
+        /// Early media description.
+        sdp: Option<Vec<u8>>,
+    },
+    /// Our INVITE was answered; the ACK is out.
+    Answered {
+        /// The leg.
+        leg: LegId,
+        /// The SDP answer. Empty where the peer sent none in the 2xx (it came in a reliable
+        /// provisional response, or the peer is broken).
+        sdp: Vec<u8>,
+    },
+    /// The ACK for our 2xx came: an incoming call is established.
+    Confirmed {
+        /// The leg.
+        leg: LegId,
+        /// The SDP answer in the ACK, where `accept` brought the offer.
+        answer: Option<Vec<u8>>,
+    },
+    /// The peer wants to change the session (re-INVITE or UPDATE). Reply with `answer_offer` or
+    /// `reject_offer`; the peer waits, and after
+    /// 64·T1 it is refused for you. Over a lossy network it may come before
+    /// [`Event::Confirmed`].
+    Offer {
+        /// The leg.
+        leg: LegId,
+        /// The SDP offer; `None` asks that `answer_offer` brings an offer of ours, whose answer
+        /// comes as [`Event::Answer`].
+        sdp: Option<Vec<u8>>,
+    },
+    /// An offer that was not replied to yet is void (the peer cancelled it or hung up on it);
+    /// keep the session as it was.
+    OfferWithdrawn {
+        /// The leg.
+        leg: LegId,
+    },
+    /// The peer's answer to `reinvite`, or to the offer that `answer_offer` brought.
+    Answer {
+        /// The leg.
+        leg: LegId,
+        /// The SDP answer.
+        sdp: Vec<u8>,
+    },
+    /// The peer refused `reinvite`; the session stays as it was.
+    OfferRefused {
+        /// The leg.
+        leg: LegId,
+        /// Its final status, 408 where none came.
+        status: u16,
+    },
+    /// INFO in a dialog, already answered 200.
+    Info {
+        /// The leg.
+        leg: LegId,
+        /// Content-Type, lower case, without parameters.
+        content_type: String,
+        /// The body.
+        body: Vec<u8>,
+    },
+    /// The leg is over; commands for it fail from now on.
+    Ended {
+        /// The leg.
+        leg: LegId,
+        /// Why.
+        cause: EndCause,
+    },
+    /// A registration changed.
+    Registration {
+        /// The registration.
+        id: RegistrationId,
+        /// Where it stands.
+        state: RegistrationState,
+    },
+}
+
+impl Event {
+    /// The leg it belongs to.
+    pub fn leg(&self) -> Option<LegId> {
+        match self {
+            Self::IncomingCall(call) => Some(call.leg),
+            Self::Progress { leg, .. }
+            | Self::Answered { leg, .. }
+            | Self::Confirmed { leg, .. }
+            | Self::Offer { leg, .. }
+            | Self::OfferWithdrawn { leg }
+            | Self::Answer { leg, .. }
+            | Self::OfferRefused { leg, .. }
+            | Self::Info { leg, .. }
+            | Self::Ended { leg, .. } => Some(*leg),
+            Self::Registration { .. } => None,
+        }
+    }
+}
+
+/// What `poll` hands out.
+#[derive(Clone, Debug)]
+pub enum Output {
+    /// Send these bytes.
+    Transmit {
+        /// From this socket.
+        transport: TransportId,
+        /// To this address.
+        destination: SocketAddr,
+        /// One SIP message.
+        bytes: Arc<[u8]>,
+    },
+    /// Tell the owner.
+    Event(Event),
+}
+
+/// Why a command was not carried out. The leg, where there is one, stays as it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CommandError {
+    /// The leg never was or is over: usually a race with the peer's hang-up, to be ignored.
+    #[error("the leg is over")]
+    UnknownLeg,
+    /// The registration never was or is over.
+    #[error("the registration is over")]
+    UnknownRegistration,
+    /// The leg's state does not allow it, such as `accept` on an answered call: the caller's bug.
+    #[error("not possible in the leg's present state")]
+    WrongState,
+    /// An offer is open in either direction. Retry when it is answered.
+    #[error("another offer is open")]
+    OfferPending,
+    /// The configured limits are reached. Retry later; 503 where it matters.
+    #[error("too many legs or transactions")]
+    LimitReached,
+    /// No such transport is configured.
+    #[error("unknown transport")]
+    UnknownTransport,
+    /// A status outside the range that the command takes.
+    #[error("status {0} does not fit here")]
+    BadStatus(u16),
+}
+
+/// How much is alive, for metrics and for tests that look for leaks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Legs with an owner.
+    pub legs: usize,
+    /// Legs that are over and wait for their last timer.
+    pub lingering_legs: usize,
+    /// Client transactions.
+    pub client_transactions: usize,
+    /// Server transactions.
+    pub server_transactions: usize,
+    /// Registrations.
+    pub registrations: usize,
+    /// Outputs not polled yet.
+    pub outputs: usize,
+}
+
+/// What was counted since the start, for metrics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Messages received.
+    pub received: u64,
+    /// Messages handed out, retransmissions included.
+    pub transmitted: u64,
+    /// Requests and responses that we sent again.
+    pub retransmitted: u64,
+    /// Datagrams that were no SIP message and got no answer.
+    pub dropped_unparsable: u64,
+    /// Responses and ACKs that belong to nothing of ours.
+    pub dropped_stray: u64,
+    /// Requests answered 503 because of a limit.
+    pub refused_by_limit: u64,
+    /// Requests answered 401.
+    pub challenged: u64,
+}

@@ -1,0 +1,333 @@
+//! Outgoing calls until their final response (RFC 3261 13.2), and what their INVITE transaction
+//! does after the leg is gone: CANCEL, and the end of answers that nobody wants.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::Endpoint;
+use super::answering::reason_of;
+use super::api::{CommandError, EndCause, Event, Hangup, InviteRequest, LegId};
+use super::compose::{
+    ALLOW, SUPPORTED, is_behind_nat, is_challenge, set_description, set_sequence, with_credentials,
+};
+use super::leg::{Calling, Leg, MAX_CHALLENGES, Owner, Path, Phase, Purpose, SentAck, Session};
+use crate::sip::auth::DigestClient;
+use crate::sip::dialog::Dialog;
+use crate::sip::headers::{CSeq, Contacts, HeaderName, NameAddr};
+use crate::sip::message::{Method, Request, Response};
+use crate::sip::token;
+use crate::sip::transaction::ClientId;
+use crate::sip::transport::Hop;
+
+/// Surplus answers of a forked INVITE that are acknowledged and ended; more are ignored.
+const MAX_ANSWERS: usize = 16;
+
+impl Endpoint {
+    pub(super) fn start_invite(
+        &mut self,
+        now: Instant,
+        call: InviteRequest,
+    ) -> Result<LegId, CommandError> {
+        let limits = &self.config.limits;
+        if self.legs.len() >= limits.legs || self.clients.len() >= limits.client_transactions {
+            return Err(CommandError::LimitReached);
+        }
+        let user = call.from.uri.user();
+        let contact = self
+            .contact(call.transport, user.as_deref())
+            .ok_or(CommandError::UnknownTransport)?;
+        let path = Path {
+            transport: call.transport,
+            peer: call.destination,
+            behind_nat: false,
+        };
+        let hop = Hop {
+            transport: call.transport,
+            address: call.destination,
+        };
+        let call_id = token::call_id(&mut self.rng);
+        let local_tag = token::tag(&mut self.rng);
+        let give_up_at = now + call.ring_timeout;
+        let digest = call.credentials.as_ref().map(|credentials| {
+            let client = DigestClient::new(&credentials.username, &credentials.password);
+            Box::new(client)
+        });
+        let id = self.new_leg_id();
+        let mut owner = Owner::new(Purpose::Invite(id), path);
+        owner.credentials.clone_from(&call.credentials);
+        let request = initial_invite(call, &call_id, &local_tag, &contact);
+        let transaction = self.send_request(now, request, hop, owner);
+        let leg = Leg {
+            path,
+            call_id,
+            local_tag,
+            contact,
+            digest,
+            phase: Phase::Calling(Calling {
+                transaction,
+                give_up_at,
+            }),
+        };
+        self.insert_leg(id, leg);
+        Ok(id)
+    }
+
+    pub(super) fn invite_answered(
+        &mut self,
+        now: Instant,
+        client: ClientId,
+        id: LegId,
+        response: &Response,
+    ) {
+        match response.status.code() {
+            status @ 100..=199 => self.invite_progressed(now, client, id, status, response),
+            200..=299 => self.invite_accepted(now, client, id, response),
+            401 | 407 if self.invite_again(now, client, id, response) => {}
+            _ => self.invite_refused(id, response),
+        }
+    }
+
+    fn invite_progressed(
+        &mut self,
+        now: Instant,
+        client: ClientId,
+        id: LegId,
+        status: u16,
+        response: &Response,
+    ) {
+        let wanted = self.clients.get_mut(client);
+        if let Some(reason) = wanted.and_then(|transaction| transaction.owner.cancel.take()) {
+            self.cancel_invite(now, client, reason);
+            return;
+        }
+        if status > 100 && self.is_calling(id) {
+            let sdp = super::body::session_description(&response.headers, &response.body);
+            self.emit(Event::Progress {
+                leg: id,
+                status,
+                sdp: sdp.ok().flatten(),
+            });
+        }
+    }
+
+    fn is_calling(&self, id: LegId) -> bool {
+        let phase = self.legs.get(&id).map(|leg| &leg.phase);
+        matches!(phase, Some(Phase::Calling(_)))
+    }
+
+    /// Every 2xx is acknowledged; the first makes the leg's dialog, if the leg still wants one,
+    /// and all others are ended with BYE (RFC 3261 13.2.2.4).
+    fn invite_accepted(&mut self, now: Instant, client: ClientId, id: LegId, response: &Response) {
+        let Some(transaction) = self.clients.get(client) else {
+            return;
+        };
+        let invite = Arc::clone(&transaction.request);
+        let Ok(mut dialog) = Dialog::as_client(&invite, response) else {
+            return;
+        };
+        let acks = &transaction.owner.acks;
+        let known = acks
+            .iter()
+            .find(|ack| ack.to_tag.as_deref() == dialog.remote_tag());
+        if let Some(ack) = known.cloned() {
+            self.counters.retransmitted += 1;
+            self.transmit(ack.hop, ack.bytes);
+            return;
+        }
+        if acks.len() >= MAX_ANSWERS {
+            return;
+        }
+        let path = Path {
+            behind_nat: is_behind_nat(dialog.remote_target(), None, transaction.owner.path.peer),
+            ..transaction.owner.path
+        };
+        let wanted = acks.is_empty() && self.is_calling(id);
+        let hop = self.dialog_hop(path, &dialog);
+        let sequence = invite.headers.cseq().map_or(0, |cseq| cseq.number);
+        let bytes = self.send_ack(dialog.ack(sequence), &invite, hop);
+        let to_tag = dialog.remote_tag().map(str::to_owned);
+        let mut credentials = None;
+        if let Some(transaction) = self.clients.get_mut(client) {
+            transaction.owner.acks.push(SentAck { to_tag, bytes, hop });
+            credentials.clone_from(&transaction.owner.credentials);
+        }
+        if !wanted {
+            let mut owner = Owner::new(Purpose::SurplusBye, path);
+            owner.credentials = credentials;
+            self.send_request(now, dialog.request(Method::Bye), hop, owner);
+            return;
+        }
+        if let Some(leg) = self.legs.get_mut(&id) {
+            leg.path = path;
+            leg.phase = Phase::Established(Box::new(Session::new(dialog, true)));
+        }
+        self.refresh_leg(id);
+        let sdp = super::body::session_description(&response.headers, &response.body);
+        self.emit(Event::Answered {
+            leg: id,
+            sdp: sdp.ok().flatten().unwrap_or_default(),
+        });
+    }
+
+    /// Sends a challenged INVITE again with credentials; whether it did.
+    fn invite_again(
+        &mut self,
+        now: Instant,
+        client: ClientId,
+        id: LegId,
+        response: &Response,
+    ) -> bool {
+        let (Some(transaction), Some(leg)) = (self.clients.get(client), self.legs.get_mut(&id))
+        else {
+            return false;
+        };
+        let (Phase::Calling(_), Some(digest)) = (&leg.phase, &mut leg.digest) else {
+            return false;
+        };
+        let challenges = transaction.owner.challenges + 1;
+        if challenges > MAX_CHALLENGES {
+            return false;
+        }
+        let request = &transaction.request;
+        let Some(mut again) = with_credentials(digest, &mut self.rng, request, response) else {
+            return false;
+        };
+        let Ok(cseq) = request.headers.cseq() else {
+            return false;
+        };
+        set_sequence(&mut again, cseq.number.saturating_add(1));
+        let hop = transaction.hop;
+        let mut owner = Owner::new(Purpose::Invite(id), transaction.owner.path);
+        owner.credentials.clone_from(&transaction.owner.credentials);
+        owner.challenges = challenges;
+        let transaction = self.send_request(now, again, hop, owner);
+        if let Some(leg) = self.legs.get_mut(&id)
+            && let Phase::Calling(calling) = &mut leg.phase
+        {
+            calling.transaction = transaction;
+        }
+        true
+    }
+
+    fn invite_refused(&mut self, id: LegId, response: &Response) {
+        if !self.is_calling(id) {
+            return;
+        }
+        let headers = &response.headers;
+        let contacts = match headers.contacts() {
+            Ok(Contacts::List(list)) if response.status.is_redirection() => {
+                list.into_iter().map(|contact| contact.uri).collect()
+            }
+            _ => Vec::new(),
+        };
+        let cause = EndCause::Rejected {
+            status: response.status.code(),
+            phrase: response.reason.clone(),
+            reason: reason_of(headers),
+            contacts,
+            retry_after: headers.retry_after().ok().flatten(),
+        };
+        self.forget_leg(id);
+        self.emit(Event::Ended { leg: id, cause });
+    }
+
+    /// The INVITE's transaction failed (timer B, transport).
+    pub(super) fn invite_failed(&mut self, _now: Instant, id: LegId, transport: bool) {
+        if !self.is_calling(id) {
+            return;
+        }
+        let cause = match transport {
+            true => EndCause::TransportFailed,
+            false => EndCause::NoResponse,
+        };
+        self.forget_leg(id);
+        self.emit(Event::Ended { leg: id, cause });
+    }
+
+    /// Ends a leg that has no final response: the CANCEL, and the end of an answer that
+    /// crosses it, go on without the leg.
+    pub(super) fn abandon_invite(
+        &mut self,
+        now: Instant,
+        id: LegId,
+        hangup: Hangup,
+        cause: EndCause,
+    ) {
+        let Some(Phase::Calling(calling)) = self.legs.get(&id).map(|leg| &leg.phase) else {
+            return;
+        };
+        let transaction = calling.transaction;
+        self.forget_leg(id);
+        self.cancel_invite(now, transaction, hangup.reason);
+        self.emit(Event::Ended { leg: id, cause });
+    }
+
+    /// The leg's own timer while the call is not answered.
+    pub(super) fn calling_timeout(&mut self, now: Instant, id: LegId) {
+        self.abandon_invite(now, id, Hangup::default(), EndCause::RingTimeout);
+    }
+
+    /// A BYE without a leg was challenged.
+    pub(super) fn surplus_bye_answered(
+        &mut self,
+        now: Instant,
+        client: ClientId,
+        response: &Response,
+    ) {
+        let Some(transaction) = self.clients.get(client) else {
+            return;
+        };
+        let Some(credentials) = transaction.owner.credentials.as_ref() else {
+            return;
+        };
+        if !is_challenge(response) {
+            return;
+        }
+        let mut digest = DigestClient::new(&credentials.username, &credentials.password);
+        let request = &transaction.request;
+        let (Some(mut again), Ok(cseq)) = (
+            with_credentials(&mut digest, &mut self.rng, request, response),
+            request.headers.cseq(),
+        ) else {
+            return;
+        };
+        set_sequence(&mut again, cseq.number.saturating_add(1));
+        // Without credentials in its owner it is not tried a third time.
+        let owner = Owner::new(Purpose::SurplusBye, transaction.owner.path);
+        let hop = transaction.hop;
+        self.send_request(now, again, hop, owner);
+    }
+}
+
+fn initial_invite(
+    call: InviteRequest,
+    call_id: &str,
+    local_tag: &str,
+    contact: &NameAddr,
+) -> Request {
+    let mut request = Request::new(Method::Invite, call.request_uri);
+    for route in call.route {
+        request.headers.push(HeaderName::Route, route);
+    }
+    request.headers.push(HeaderName::MaxForwards, 70);
+    request
+        .headers
+        .push(HeaderName::From, call.from.with_tag(local_tag));
+    request.headers.push(HeaderName::To, call.to);
+    request.headers.push(HeaderName::CallId, call_id);
+    let cseq = CSeq {
+        number: 1,
+        method: Method::Invite,
+    };
+    request.headers.push(HeaderName::CSeq, cseq);
+    request.headers.push(HeaderName::Contact, contact);
+    request.headers.push(HeaderName::Allow, ALLOW);
+    request
+        .headers
+        .push(HeaderName::Supported, SUPPORTED.join(", "));
+    for (name, value) in call.headers {
+        request.headers.push(HeaderName::new(&name), value);
+    }
+    set_description(&mut request.headers, &mut request.body, call.sdp);
+    request
+}

@@ -1,0 +1,144 @@
+//! What owners of legs and registrations ask for.
+
+use std::time::Instant;
+
+use super::Endpoint;
+use super::api::{
+    CommandError, EndCause, ExtraHeaders, Hangup, InviteRequest, LegId, RegisterRequest,
+    RegistrationId,
+};
+use super::leg::Phase;
+use crate::sip::headers::HeaderName;
+
+impl Endpoint {
+    /// Sends 180 Ringing for an incoming call. It is sent again every minute by itself.
+    pub fn ring(&mut self, now: Instant, leg: LegId) -> Result<(), CommandError> {
+        self.send_provisional(now, leg, 180, None)
+    }
+
+    /// Sends a provisional response (101-199), with early media where `sdp` is given.
+    pub fn progress(
+        &mut self,
+        now: Instant,
+        leg: LegId,
+        status: u16,
+        sdp: Option<Vec<u8>>,
+    ) -> Result<(), CommandError> {
+        self.send_provisional(now, leg, status, sdp)
+    }
+
+    /// Answers an incoming call with 200 and `sdp`: the answer, or the offer where the INVITE
+    /// had none. The session is established with [`Event::Confirmed`](super::Event::Confirmed).
+    pub fn accept(&mut self, now: Instant, leg: LegId, sdp: Vec<u8>) -> Result<(), CommandError> {
+        self.accept_call(now, leg, sdp)
+    }
+
+    /// Refuses an incoming call with a status from 300 to 699, which ends the leg.
+    pub fn reject(
+        &mut self,
+        now: Instant,
+        leg: LegId,
+        status: u16,
+        headers: ExtraHeaders,
+    ) -> Result<(), CommandError> {
+        let fields: Vec<(HeaderName, String)> = headers
+            .into_iter()
+            .map(|(name, value)| (HeaderName::new(&name), value))
+            .collect();
+        self.refuse_call(now, leg, status, &fields, EndCause::Local)
+    }
+
+    /// Ends a leg in any state: final response, CANCEL (as soon as it is allowed) or BYE (after
+    /// the ACK, where one is due). [`Event::Ended`](super::Event::Ended) comes at once; what
+    /// the wire still needs goes on by itself.
+    pub fn hangup(&mut self, now: Instant, leg: LegId, hangup: Hangup) -> Result<(), CommandError> {
+        let phase = &self.legs.get(&leg).ok_or(CommandError::UnknownLeg)?.phase;
+        match phase {
+            Phase::Ringing(_) => {
+                let reason = hangup
+                    .reason
+                    .map(|reason| (HeaderName::Reason, reason.to_string()));
+                let fields: Vec<_> = reason.into_iter().collect();
+                self.refuse_call(now, leg, hangup.status, &fields, EndCause::Local)
+            }
+            Phase::Calling(_) => {
+                self.abandon_invite(now, leg, hangup, EndCause::Local);
+                Ok(())
+            }
+            Phase::Established(_) => {
+                self.close_session(now, leg, hangup.reason, EndCause::Local);
+                Ok(())
+            }
+            Phase::Closing(_) => Err(CommandError::UnknownLeg),
+        }
+    }
+
+    /// Accepts the peer's open offer with `sdp`: the answer, or our offer where it asked for
+    /// one.
+    pub fn answer_offer(
+        &mut self,
+        now: Instant,
+        leg: LegId,
+        sdp: Vec<u8>,
+    ) -> Result<(), CommandError> {
+        self.accept_offer(now, leg, sdp)
+    }
+
+    /// Refuses the peer's open offer, usually with 488; the session stays as it was.
+    pub fn reject_offer(
+        &mut self,
+        now: Instant,
+        leg: LegId,
+        status: u16,
+    ) -> Result<(), CommandError> {
+        if !(300..=699).contains(&status) {
+            return Err(CommandError::BadStatus(status));
+        }
+        self.session(leg)?;
+        match self.refuse_open_offer(now, leg, status) {
+            true => Ok(()),
+            false => Err(CommandError::WrongState),
+        }
+    }
+
+    /// Offers a changed session in a re-INVITE. Glare (491) is retried by itself; the outcome is
+    /// [`Event::Answer`](super::Event::Answer) or
+    /// [`Event::OfferRefused`](super::Event::OfferRefused).
+    pub fn reinvite(&mut self, now: Instant, leg: LegId, sdp: Vec<u8>) -> Result<(), CommandError> {
+        self.send_offer(now, leg, sdp, 0)
+    }
+
+    /// Sends INFO in the dialog, such as `application/dtmf-relay`. A refusal is ignored, unless
+    /// it shows that the dialog is gone.
+    pub fn send_info(
+        &mut self,
+        now: Instant,
+        leg: LegId,
+        content_type: &str,
+        body: Vec<u8>,
+    ) -> Result<(), CommandError> {
+        self.send_info_request(now, leg, content_type, body)
+    }
+
+    /// Calls somebody.
+    pub fn invite(&mut self, now: Instant, call: InviteRequest) -> Result<LegId, CommandError> {
+        self.start_invite(now, call)
+    }
+
+    /// Registers and keeps the registration alive; failures are retried with a growing,
+    /// jittered pause.
+    pub fn register(
+        &mut self,
+        now: Instant,
+        registration: RegisterRequest,
+    ) -> Result<RegistrationId, CommandError> {
+        self.start_registration(now, registration)
+    }
+
+    /// Removes a registration's binding, at shutdown for one. Ends with
+    /// [`RegistrationState::Unregistered`](super::RegistrationState::Unregistered) whether or
+    /// not the registrar answers.
+    pub fn unregister(&mut self, now: Instant, id: RegistrationId) -> Result<(), CommandError> {
+        self.stop_registration(now, id)
+    }
+}

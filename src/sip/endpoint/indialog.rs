@@ -1,0 +1,236 @@
+//! Requests inside dialogs (RFC 3261 12.2.2, 14.2, 15.1.2; RFC 3311; RFC 6086).
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use rand::RngExt;
+
+use super::Endpoint;
+use super::answering::reason_of;
+use super::api::{EndCause, Event, LegId};
+use super::leg::{ByeState, OfferState, Phase};
+use super::requests::Received;
+use crate::sip::dialog::{Dialog, Sequence};
+use crate::sip::headers::HeaderName;
+use crate::sip::message::{Method, Request};
+
+/// Answered INVITEs of one dialog that may wait for their ACK at once.
+const MAX_HANDSHAKES: usize = 8;
+
+impl Endpoint {
+    pub(super) fn receive_in_dialog(&mut self, now: Instant, received: Received) {
+        let Some(id) = self.leg_of(&received.request) else {
+            self.answer_received(now, &received, 481, &[]);
+            return;
+        };
+        match self.take_sequence(id, &received.request) {
+            None => return self.answer_received(now, &received, 481, &[]),
+            Some(Sequence::OutOfOrder) => return self.answer_received(now, &received, 500, &[]),
+            Some(Sequence::InOrder) => {}
+        }
+        let Some(leg) = self.legs.get(&id) else {
+            return;
+        };
+        match (&leg.phase, &received.request.method) {
+            (_, Method::Options) => self.answer_options(now, &received),
+            (_, Method::Bye) => self.receive_bye(now, id, &received),
+            (Phase::Established(_), Method::Invite | Method::Update) => {
+                self.receive_offer(now, id, received);
+            }
+            // The offer of the first INVITE is still open (RFC 3311 5.2, RFC 3261 14.2).
+            (Phase::Ringing(_), Method::Invite | Method::Update) => {
+                self.ask_to_retry(now, &received);
+            }
+            (Phase::Ringing(_) | Phase::Established(_), Method::Info) => {
+                self.receive_info(now, id, &received);
+            }
+            // NOTIFY: there is no subscription.
+            _ => self.answer_received(now, &received, 481, &[]),
+        }
+    }
+
+    /// Checks the tags and the CSeq; `None` when the request is in no dialog of this leg.
+    fn take_sequence(&mut self, id: LegId, request: &Request) -> Option<Sequence> {
+        let from = request.headers.from().ok()?;
+        let number = request.headers.cseq().ok()?.number;
+        let leg = self.legs.get_mut(&id)?;
+        let dialog: &mut Dialog = match &mut leg.phase {
+            Phase::Ringing(ringing) => &mut ringing.dialog,
+            Phase::Established(session) | Phase::Closing(session) => &mut session.dialog,
+            Phase::Calling(_) => return None,
+        };
+        (dialog.remote_tag() == from.tag()).then(|| dialog.take_sequence(number))
+    }
+
+    fn ask_to_retry(&mut self, now: Instant, received: &Received) {
+        let seconds: u32 = self.rng.random_range(0..=10);
+        let fields = [(HeaderName::RetryAfter, seconds.to_string())];
+        self.answer_received(now, received, 500, &fields);
+    }
+
+    /// BYE ends the leg whatever its state; requests that wait get 487 (RFC 3261 15.1.2).
+    fn receive_bye(&mut self, now: Instant, id: LegId, received: &Received) {
+        self.answer_received(now, received, 200, &[]);
+        let cause = EndCause::RemoteBye {
+            reason: reason_of(&received.request.headers),
+        };
+        match self.legs.get(&id).map(|leg| &leg.phase) {
+            Some(Phase::Ringing(_)) => {
+                let _ = self.refuse_call(now, id, 487, &[], cause);
+            }
+            Some(Phase::Established(_)) => {
+                self.refuse_open_offer(now, id, 487);
+                self.abandon_offer(now, id);
+                self.forget_leg(id);
+                self.emit(Event::Ended { leg: id, cause });
+            }
+            // Both hung up at once. Ours is answered or fails on its own.
+            Some(Phase::Closing(session)) => {
+                if matches!(session.bye, ByeState::AwaitingAck(_)) {
+                    self.forget_leg(id);
+                }
+            }
+            Some(Phase::Calling(_)) | None => {}
+        }
+    }
+
+    fn receive_info(&mut self, now: Instant, id: LegId, received: &Received) {
+        let request = &received.request;
+        let content_type = match request.headers.content_type() {
+            Ok(Some(kind)) => kind.media_type,
+            Ok(None) => String::new(),
+            Err(_) => return self.answer_received(now, received, 400, &[]),
+        };
+        self.answer_received(now, received, 200, &[]);
+        self.emit(Event::Info {
+            leg: id,
+            content_type,
+            body: request.body.clone(),
+        });
+    }
+
+    /// re-INVITE or UPDATE.
+    fn receive_offer(&mut self, now: Instant, id: LegId, received: Received) {
+        let Ok(description) = self.offered_description(now, &received) else {
+            return;
+        };
+        if received.request.headers.contact().is_err()
+            && received.request.headers.has(&HeaderName::Contact)
+        {
+            self.answer_received(now, &received, 400, &[]);
+            return;
+        }
+        let is_invite = received.request.method == Method::Invite;
+        let Some(session) = self.legs.get_mut(&id).and_then(|leg| leg.session_mut()) else {
+            return;
+        };
+        match session.offer {
+            // An UPDATE without SDP only refreshes.
+            _ if !is_invite && description.is_none() => {
+                self.accept_refresh(now, id, &received);
+            }
+            OfferState::Received { .. } => self.ask_to_retry(now, &received),
+            _ if session.handshakes.len() >= MAX_HANDSHAKES => self.ask_to_retry(now, &received),
+            OfferState::Sent { .. } | OfferState::InResponse => {
+                self.answer_received(now, &received, 491, &[]);
+            }
+            OfferState::Idle | OfferState::Glare { .. } => {
+                self.open_offer(now, id, received, description);
+            }
+        }
+    }
+
+    fn open_offer(
+        &mut self,
+        now: Instant,
+        id: LegId,
+        received: Received,
+        description: Option<Vec<u8>>,
+    ) {
+        let transaction = received.transaction;
+        if received.request.method == Method::Invite {
+            let trying = self.response(&received.request, 100, "");
+            self.send_response(now, transaction, &trying);
+            if let Some(transaction) = self.servers.get_mut(transaction) {
+                transaction.owner = Some(id);
+            }
+        }
+        let give_up_at = now + self.config.timers.transaction_timeout();
+        let Some(session) = self.legs.get_mut(&id).and_then(|leg| leg.session_mut()) else {
+            return;
+        };
+        let open = OfferState::Received {
+            transaction,
+            request: Arc::new(received.request),
+            offerless: description.is_none(),
+            give_up_at,
+        };
+        let before = std::mem::replace(&mut session.offer, open);
+        // What we were about to offer again rests on a session that is changing now.
+        if let OfferState::Glare { .. } = before {
+            self.emit(Event::OfferRefused {
+                leg: id,
+                status: 491,
+            });
+        }
+        self.refresh_leg(id);
+        self.emit(Event::Offer {
+            leg: id,
+            sdp: description,
+        });
+    }
+
+    fn accept_refresh(&mut self, now: Instant, id: LegId, received: &Received) {
+        let Some(leg) = self.legs.get_mut(&id) else {
+            return;
+        };
+        let (tag, contact) = (leg.local_tag.clone(), leg.contact.clone());
+        if let (Some(session), Ok(target)) = (leg.session_mut(), received.request.headers.contact())
+        {
+            session.dialog.refresh_target(target.uri);
+        }
+        let response = self.dialog_response(&received.request, 200, &tag, &contact);
+        self.send_response(now, received.transaction, &response);
+    }
+
+    /// An ACK for a 2xx of ours.
+    pub(super) fn receive_leg_ack(&mut self, now: Instant, id: LegId, ack: &Request) {
+        let Ok(cseq) = ack.headers.cseq() else {
+            return;
+        };
+        let Some(leg) = self.legs.get_mut(&id) else {
+            return;
+        };
+        let (Phase::Established(session) | Phase::Closing(session)) = &mut leg.phase else {
+            self.counters.dropped_stray += 1;
+            return;
+        };
+        let Some(at) = session
+            .handshakes
+            .iter()
+            .position(|handshake| handshake.sequence == cseq.number)
+        else {
+            // The ACK came again, since our 2xx did.
+            return;
+        };
+        let handshake = session.handshakes.remove(at);
+        if handshake.answer_due && matches!(session.offer, OfferState::InResponse) {
+            session.offer = OfferState::Idle;
+        }
+        let closing = matches!(leg.phase, Phase::Closing(_));
+        self.refresh_leg(id);
+        if closing {
+            self.send_awaited_bye(now, id);
+            return;
+        }
+        let answer = super::body::session_description(&ack.headers, &ack.body)
+            .ok()
+            .flatten()
+            .filter(|_| handshake.answer_due);
+        if handshake.initial {
+            self.emit(Event::Confirmed { leg: id, answer });
+        } else if let Some(sdp) = answer {
+            self.emit(Event::Answer { leg: id, sdp });
+        }
+    }
+}

@@ -1,0 +1,12 @@
+//! Scenarios in virtual time. `calls`: two endpoints and one lost message at a time. `weather`:
+//! thousands of seeded runs. `peers`, `refusals` and `outgoing`: a scripted peer. `torture`:
+//! RFC 4475 and 5118, and mutations of them.
+
+mod calls;
+mod outgoing;
+mod peer;
+mod peers;
+mod refusals;
+mod registrations;
+mod torture;
+mod weather;

@@ -1,0 +1,448 @@
+//! A caller for people without a phone: calls an assistant over SIP, says lines from WAV files,
+//! listens, and tells how long each answer took, from its own packets.
+
+mod heard;
+mod report;
+mod script;
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rand::RngExt;
+use tokio::sync::mpsc;
+
+use crate::audio::level::is_audible;
+use crate::audio::tone::DtmfDigit;
+use crate::audio::{Codec, FRAME_SAMPLES, SampleRate, mix, resample, wav};
+use crate::net::local::advertised_address;
+use crate::net::media::{ClipKey, Media, MediaConfig, MediaPort, MediaStream, Tick};
+use crate::net::sip::{LegCommand, OutgoingLeg, Sip, SipConfig};
+use crate::sdp::{self, Direction, LocalMedia, Negotiated};
+use crate::sip::endpoint::{EndCause, Event, Hangup, InviteRequest, Limits};
+use crate::sip::headers::NameAddr;
+use crate::sip::uri::{Host, Uri};
+
+use heard::Heard;
+pub use report::{LineReport, Report};
+pub use script::Manners;
+use script::{Action, Script};
+
+/// How long the phone may ring.
+const RING: Duration = Duration::from_secs(60);
+
+/// Length of a key press.
+const KEY: Duration = Duration::from_millis(120);
+
+/// Noise goes on for this long after a line.
+const NOISE_TAIL: usize = 8000;
+
+/// Whatever happens, a test call ends after this long.
+const LONGEST: Duration = Duration::from_secs(600);
+
+/// The test call could not be made. The message says whose fault it is.
+#[derive(Debug, thiserror::Error)]
+pub enum CallError {
+    /// The target is no SIP URI with a host that we can reach.
+    #[error("{target:?} is not a SIP URI that can be called: {why}")]
+    Target {
+        /// What was given.
+        target: String,
+        /// What is wrong.
+        why: String,
+    },
+    /// A file cannot be read or written.
+    #[error("{}: {why}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        why: String,
+    },
+    /// No socket or thread can be had on this machine.
+    #[error("cannot open what a call needs: {0}")]
+    System(String),
+    /// The other side refused or did not answer.
+    #[error("the call was not answered: {0}")]
+    NotAnswered(String),
+    /// The answer has nothing that we speak.
+    #[error("the answer cannot be used: {0}")]
+    Answer(#[from] sdp::SdpError),
+}
+
+/// A line to say: 8 kHz samples with a name for the report.
+#[derive(Clone, Debug)]
+pub struct Line {
+    /// For the report.
+    pub name: String,
+    /// The clean speech.
+    pub samples: Vec<i16>,
+}
+
+impl Line {
+    /// Reads any PCM WAV file.
+    ///
+    /// # Errors
+    /// Where it cannot be read.
+    pub fn from_file(path: &Path) -> Result<Self, CallError> {
+        Ok(Self {
+            name: path.display().to_string(),
+            samples: read_wav(path)?,
+        })
+    }
+
+    /// Where the sound ends: one past the last frame above -45 dBFS.
+    fn audible_end(&self) -> usize {
+        let frames = self.samples.chunks(FRAME_SAMPLES);
+        let last = frames.clone().rposition(is_audible).map_or(frames.len(), |last| last + 1);
+        last * FRAME_SAMPLES
+    }
+}
+
+/// Reads a WAV file at 8 kHz.
+///
+/// # Errors
+/// Where it cannot be read.
+pub fn read_wav(path: &Path) -> Result<Vec<i16>, CallError> {
+    let failed = |why: String| CallError::File {
+        path: path.to_owned(),
+        why,
+    };
+    let file = std::fs::File::open(path).map_err(|error| failed(error.to_string()))?;
+    let clip = wav::read(io::BufReader::new(file)).map_err(|error| failed(error.to_string()))?;
+    Ok(resample::whole(&clip.samples, clip.rate, SampleRate::TELEPHONE))
+}
+
+/// A test call.
+#[derive(Clone, Debug)]
+pub struct CallPlan {
+    /// `sip:user@host[:port]`.
+    pub target: String,
+    /// What to say.
+    pub lines: Vec<Line>,
+    /// Keys to press after the greeting.
+    pub keys: String,
+    /// How to behave.
+    pub manners: Manners,
+    /// Noise under the lines (8 kHz, repeated), and how much quieter it is, in dB.
+    pub noise: Option<(Vec<i16>, f32)>,
+    /// The only codec to offer; all where `None`.
+    pub codec: Option<Codec>,
+    /// Clips that are fillers or holding phrases, at 8 kHz.
+    pub phrases: Vec<Vec<i16>>,
+    /// Where to keep what was heard.
+    pub record: Option<PathBuf>,
+}
+
+/// Makes a test call and reports.
+///
+/// # Errors
+/// Where it could not be made or was not answered.
+pub async fn call(plan: &CallPlan) -> Result<Report, CallError> {
+    let (target, destination) = resolve(&plan.target).await?;
+    let local = local_address(destination)?;
+    let system = |error: &dyn std::fmt::Display| CallError::System(error.to_string());
+    let (sip, _incoming) = Sip::start(sip_config(local), rand::rng().random())
+        .await
+        .map_err(|error| system(&error))?;
+    let media = Media::start(MediaConfig {
+        bind: local,
+        port_min: 40_000,
+        port_max: 49_999,
+    })
+    .map_err(|error| system(&error))?;
+    let port = media.reserve().map_err(|error| system(&error))?;
+    let description = describe(local, &port, plan.codec).map_err(|error| system(&error))?;
+    let dialled = Instant::now();
+    let mut leg = invite(&sip, target, destination, &description).await?;
+    let answer = wait_for_answer(&sip, &mut leg).await?;
+    let answered = Instant::now();
+    let negotiated = sdp::accept(&answer, &description)?;
+    let (stream, ticks) = port.flow(&negotiated).map_err(|error| system(&error))?;
+    let mut phone = Phone::new(plan, stream, answered);
+    let ended = phone.talk(ticks, &mut leg).await;
+    if ended.is_none() {
+        sip.leg(leg.leg, LegCommand::Hangup(Hangup::default()));
+        wait_for_end(&mut leg).await;
+    }
+    let report = phone.report(plan, &negotiated, dialled, ended)?;
+    Ok(report)
+}
+
+async fn resolve(target: &str) -> Result<(Uri, SocketAddr), CallError> {
+    let failed = |why: String| CallError::Target {
+        target: target.to_owned(),
+        why,
+    };
+    let uri: Uri = target.parse().map_err(|error| failed(format!("{error}")))?;
+    let sip = uri.as_sip().ok_or_else(|| failed("it is no sip: URI".to_owned()))?;
+    let host = match &sip.host {
+        Host::Name(name) => name.clone(),
+        Host::Ip(ip) => ip.to_string(),
+    };
+    let mut found = tokio::net::lookup_host((host, sip.port.unwrap_or(5060)))
+        .await
+        .map_err(|error| failed(error.to_string()))?;
+    let address = found.next().ok_or_else(|| failed("its host has no address".to_owned()))?;
+    Ok((uri, address))
+}
+
+/// The address of ours from which the target is reached.
+fn local_address(destination: SocketAddr) -> Result<IpAddr, CallError> {
+    let unspecified: IpAddr = match destination {
+        SocketAddr::V4(_) => std::net::Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => std::net::Ipv6Addr::UNSPECIFIED.into(),
+    };
+    if destination.ip().is_loopback() {
+        return Ok(destination.ip());
+    }
+    Ok(advertised_address(unspecified, None))
+}
+
+fn sip_config(local: IpAddr) -> SipConfig {
+    SipConfig {
+        listen: vec![SocketAddr::new(local, 0)],
+        public_address: None,
+        allow: Vec::new(),
+        user_agent: concat!("Offhook-call/", env!("CARGO_PKG_VERSION")).to_owned(),
+        authentication: None,
+        limits: Limits::default(),
+    }
+}
+
+fn describe(local: IpAddr, port: &MediaPort, codec: Option<Codec>) -> io::Result<LocalMedia> {
+    Ok(LocalMedia {
+        address: local,
+        port: port.port()?,
+        codecs: codec.map_or_else(|| vec![Codec::Pcmu, Codec::Pcma], |codec| vec![codec]),
+        telephone_event: Some(101),
+        ptime_ms: 20,
+        direction: Direction::SendRecv,
+        session_id: u64::from(rand::rng().random::<u32>()),
+        session_version: 1,
+    })
+}
+
+async fn invite(
+    sip: &Sip,
+    target: Uri,
+    destination: SocketAddr,
+    description: &LocalMedia,
+) -> Result<OutgoingLeg, CallError> {
+    let Some((transport, bound)) = sip.transports().first().copied() else {
+        return Err(CallError::System("no SIP socket".to_owned()));
+    };
+    let from: Uri = format!("sip:caller@{bound}").parse().map_err(|error| CallError::System(format!("{error}")))?;
+    let request = InviteRequest {
+        transport,
+        destination,
+        request_uri: target.clone(),
+        from: NameAddr::new(from),
+        to: NameAddr::new(target),
+        route: Vec::new(),
+        credentials: None,
+        headers: Vec::new(),
+        sdp: sdp::offer(description),
+        ring_timeout: RING,
+    };
+    sip.invite(request).await.map_err(|error| match error {
+        Some(error) => CallError::System(error.to_string()),
+        None => CallError::System("SIP stopped".to_owned()),
+    })
+}
+
+async fn wait_for_answer(sip: &Sip, leg: &mut OutgoingLeg) -> Result<Vec<u8>, CallError> {
+    let interrupted = tokio::signal::ctrl_c();
+    tokio::pin!(interrupted);
+    loop {
+        tokio::select! {
+            event = leg.events.recv() => match event {
+                Some(Event::Answered { sdp, .. }) => return Ok(sdp),
+                Some(Event::Ended { cause, .. }) => return Err(CallError::NotAnswered(describe_end(&cause))),
+                Some(_) => {}
+                None => return Err(CallError::NotAnswered("SIP stopped".to_owned())),
+            },
+            _ = &mut interrupted => {
+                sip.leg(leg.leg, LegCommand::Hangup(Hangup::default()));
+                wait_for_end(leg).await;
+                return Err(CallError::NotAnswered("cancelled".to_owned()));
+            }
+        }
+    }
+}
+
+/// Waits shortly for the end of a leg that was hung up, so that the BYE is answered.
+async fn wait_for_end(leg: &mut OutgoingLeg) {
+    let end = async { while leg.events.recv().await.is_some() {} };
+    // A peer that does not answer a BYE is not worth waiting for.
+    let _ = tokio::time::timeout(Duration::from_secs(2), end).await;
+}
+
+fn describe_end(cause: &EndCause) -> String {
+    match cause {
+        EndCause::Rejected {
+            status,
+            phrase,
+            retry_after,
+            ..
+        } => match retry_after {
+            Some(seconds) => format!("{status} {phrase} (try again in {seconds} s)"),
+            None => format!("{status} {phrase}"),
+        },
+        EndCause::NoResponse => "nobody answers SIP there".to_owned(),
+        EndCause::TransportFailed => "nothing listens there".to_owned(),
+        EndCause::RingTimeout => "it rang too long".to_owned(),
+        EndCause::RemoteBye { .. } => "the other side hung up".to_owned(),
+        EndCause::DialogLost { .. } => "the other side lost the call".to_owned(),
+        EndCause::Local | EndCause::RemoteCancel { .. } | EndCause::Unanswered | EndCause::NoAck => {
+            "the call is over".to_owned()
+        }
+    }
+}
+
+struct Phone<'a> {
+    lines: &'a [Line],
+    keys: &'a str,
+    noise: Option<&'a (Vec<i16>, f32)>,
+    script: Script,
+    heard: Heard,
+    stream: MediaStream,
+    answered: Instant,
+    last: Instant,
+    line_began: bool,
+    line_ended: bool,
+}
+
+impl<'a> Phone<'a> {
+    fn new(plan: &'a CallPlan, stream: MediaStream, answered: Instant) -> Self {
+        Self {
+            lines: &plan.lines,
+            keys: &plan.keys,
+            noise: plan.noise.as_ref(),
+            script: Script::new(plan.manners, plan.lines.len(), !plan.keys.is_empty(), answered),
+            heard: Heard::new(plan.phrases.clone()),
+            stream,
+            answered,
+            last: answered,
+            line_began: false,
+            line_ended: false,
+        }
+    }
+
+    /// Talks until the script is over (`None`) or the other side ends the call (its reason).
+    async fn talk(&mut self, mut ticks: mpsc::Receiver<Tick>, leg: &mut OutgoingLeg) -> Option<String> {
+        let interrupted = tokio::signal::ctrl_c();
+        tokio::pin!(interrupted);
+        loop {
+            tokio::select! {
+                tick = ticks.recv() => {
+                    let Some(tick) = tick else {
+                        return Some("media stopped".to_owned());
+                    };
+                    if self.tick(&tick) || tick.at.saturating_duration_since(self.answered) > LONGEST {
+                        return None;
+                    }
+                }
+                event = leg.events.recv() => match event {
+                    Some(Event::Ended { cause, .. }) => return Some(describe_end(&cause)),
+                    Some(_) => {}
+                    None => return Some("SIP stopped".to_owned()),
+                },
+                _ = &mut interrupted => return None,
+            }
+        }
+    }
+
+    /// True when it is time to hang up.
+    fn tick(&mut self, tick: &Tick) -> bool {
+        self.last = tick.at;
+        self.heard.tick(tick.index, tick.at, &tick.heard);
+        for arrival in &tick.arrivals {
+            self.heard.arrived(arrival.at, arrival.level_dbfs);
+            self.script.heard(arrival.at, arrival.level_dbfs);
+        }
+        if let Some(line) = self.script.speaking() {
+            self.said(line, tick);
+        }
+        match self.script.tick(tick.at) {
+            None => false,
+            Some(Action::HangUp) => true,
+            Some(Action::PressKeys) => {
+                for key in self.keys.chars().filter_map(DtmfDigit::from_char) {
+                    self.stream.send_digit(key, KEY);
+                }
+                false
+            }
+            Some(Action::Say(line)) => {
+                self.say(line);
+                false
+            }
+        }
+    }
+
+    fn say(&mut self, line: usize) {
+        self.line_began = false;
+        self.line_ended = false;
+        let samples = &self.lines[line].samples;
+        let samples = match self.noise {
+            Some((noise, snr_db)) => {
+                let mut long = samples.clone();
+                long.extend(std::iter::repeat_n(0, NOISE_TAIL));
+                mix::at_snr(&long, noise, *snr_db)
+            }
+            None => samples.clone(),
+        };
+        let clip = ClipKey(u64::try_from(line).unwrap_or(u64::MAX));
+        self.stream.play(clip, Arc::from(samples), 0);
+    }
+
+    fn said(&mut self, line: usize, tick: &Tick) {
+        let key = ClipKey(u64::try_from(line).unwrap_or(u64::MAX));
+        for played in tick.played.iter().filter(|played| played.clip == key) {
+            if !self.line_began {
+                self.line_began = true;
+                self.script.line_began(line, tick.at);
+            }
+            let sounded = usize::try_from(played.samples).unwrap_or(0) >= self.lines[line].audible_end();
+            if (sounded || played.finished) && !self.line_ended {
+                self.line_ended = true;
+                self.script.line_ended(line, tick.at);
+            }
+        }
+    }
+
+    fn report(
+        self,
+        plan: &CallPlan,
+        negotiated: &Negotiated,
+        dialled: Instant,
+        ended: Option<String>,
+    ) -> Result<Report, CallError> {
+        if let Some(path) = &plan.record {
+            write_wav(path, self.heard.samples())?;
+        }
+        let events = self.script.into_events();
+        let names: Vec<String> = plan.lines.iter().map(|line| line.name.clone()).collect();
+        let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        Ok(Report {
+            target: plan.target.clone(),
+            codec: negotiated.codec.name().to_owned(),
+            setup_ms: millis(self.answered.saturating_duration_since(dialled)),
+            greeting_ms: report::greeting(&events, self.answered),
+            lines: report::lines(&names, &events, self.answered, &|at| self.heard.what(at)),
+            ended: ended.unwrap_or_else(|| "you hang up".to_owned()),
+            duration_ms: millis(self.last.saturating_duration_since(self.answered)),
+        })
+    }
+}
+
+fn write_wav(path: &Path, samples: &[i16]) -> Result<(), CallError> {
+    let failed = |why: String| CallError::File {
+        path: path.to_owned(),
+        why,
+    };
+    let file = std::fs::File::create(path).map_err(|error| failed(error.to_string()))?;
+    wav::write(io::BufWriter::new(file), samples, SampleRate::TELEPHONE).map_err(|error| failed(error.to_string()))
+}

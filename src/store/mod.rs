@@ -1,0 +1,338 @@
+//! What remains of calls: all SQL, and the files beside it.
+//!
+//! The SQL is written for SQLite and PostgreSQL alike. Nothing here is awaited by a live call:
+//! calls hand their events to a [`Journal`], whose one task writes them in order.
+
+mod files;
+mod journal;
+mod rows;
+mod schema;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{Row, SqliteConnection};
+use time::OffsetDateTime;
+
+use crate::ids::CallId;
+use crate::record::{CallRecord, CallStatus, EndedBy, EndedReason, Message, TurnLedger};
+
+pub use files::{FreeSpace, Sweep, free_space};
+pub use journal::{Entry, Journal, JournalHealth};
+use rows::{Timestamp, name_of};
+
+/// File name of the database inside the data folder.
+pub const DATABASE_FILE: &str = "offhook.db";
+
+/// How long a statement waits for another process's write lock.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The server is at fault in all of these; a call that meets one is refused with 503 or goes on
+/// unrecorded, and trying again may help.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The folder or the file could not be made or opened.
+    #[error("cannot open the database {}: {source}", path.display())]
+    Open {
+        /// The database file.
+        path: PathBuf,
+        /// Why.
+        source: sqlx::Error,
+    },
+    /// The data folder could not be made.
+    #[error("cannot make the data folder {}: {source}", path.display())]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The schema could not be brought up to date.
+    #[error("cannot bring the database's schema up to date: {0}")]
+    Migrate(#[from] sqlx::migrate::MigrateError),
+    /// A statement failed.
+    #[error("database: {0}")]
+    Statement(#[from] sqlx::Error),
+    /// A stored value is not what this version writes.
+    #[error("the database holds an unreadable {column}: {value:?}")]
+    Unreadable {
+        /// The column.
+        column: &'static str,
+        /// What it holds.
+        value: String,
+    },
+}
+
+/// A page of calls, newest first.
+#[derive(Clone, Debug, Default)]
+pub struct CallQuery {
+    /// At most this many.
+    pub limit: u32,
+    /// Only calls made before this time.
+    pub before: Option<OffsetDateTime>,
+}
+
+/// The calls of one data folder. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Store {
+    pool: SqlitePool,
+}
+
+impl Store {
+    /// Opens the database of a data folder, making both where they are missing, and brings its
+    /// schema up to date.
+    ///
+    /// # Errors
+    /// Where the folder or the file cannot be made, read or written.
+    pub async fn open(data: &Path) -> Result<Self, StoreError> {
+        std::fs::create_dir_all(data).map_err(|source| StoreError::Folder {
+            path: data.to_owned(),
+            source,
+        })?;
+        let options = Self::options(data).create_if_missing(true);
+        let store = Self::connect(data, options).await?;
+        schema::migrator().run(&store.pool).await?;
+        Ok(store)
+    }
+
+    /// Opens an existing database to read it; `None` where there is none yet.
+    ///
+    /// # Errors
+    /// Where the file cannot be read.
+    pub async fn open_existing(data: &Path) -> Result<Option<Self>, StoreError> {
+        if !data.join(DATABASE_FILE).exists() {
+            return Ok(None);
+        }
+        Self::connect(data, Self::options(data).read_only(true)).await.map(Some)
+    }
+
+    fn options(data: &Path) -> SqliteConnectOptions {
+        SqliteConnectOptions::new()
+            .filename(data.join(DATABASE_FILE))
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Normal)
+            .foreign_keys(true)
+            .busy_timeout(BUSY_TIMEOUT)
+    }
+
+    async fn connect(data: &Path, options: SqliteConnectOptions) -> Result<Self, StoreError> {
+        let pool = SqlitePoolOptions::new()
+            .max_connections(4)
+            .connect_with(options)
+            .await
+            .map_err(|source| StoreError::Open {
+                path: data.join(DATABASE_FILE),
+                source,
+            })?;
+        Ok(Self { pool })
+    }
+
+    /// Proves that the database can be written now, without leaving a trace.
+    ///
+    /// # Errors
+    /// Where it cannot.
+    pub async fn probe(&self) -> Result<(), StoreError> {
+        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        sqlx::query("UPDATE calls SET status = status WHERE id = ''")
+            .execute(&mut *transaction)
+            .await?;
+        transaction.rollback().await?;
+        Ok(())
+    }
+
+    /// Writes a call's row, new or changed. Messages and turns are not touched.
+    ///
+    /// # Errors
+    /// Where the statement fails.
+    pub async fn save_call(&self, call: &CallRecord) -> Result<(), StoreError> {
+        let mut connection = self.pool.acquire().await?;
+        save_call(&mut connection, call).await
+    }
+
+    /// Ends every call that a crash left open and returns how many there were.
+    ///
+    /// # Errors
+    /// Where the statement fails.
+    pub async fn close_open_calls(&self, now: OffsetDateTime) -> Result<u64, StoreError> {
+        let done = sqlx::query(
+            "UPDATE calls SET status = $1, ended_at = $2, ended_reason = $3, ended_by = $4 WHERE status <> $1",
+        )
+        .bind(name_of(&CallStatus::Ended))
+        .bind(Timestamp(now).to_string())
+        .bind(name_of(&EndedReason::ServerCrashed))
+        .bind(name_of(&EndedBy::System))
+        .execute(&self.pool)
+        .await?;
+        Ok(done.rows_affected())
+    }
+
+    /// One page of calls, newest first, without messages and turns.
+    ///
+    /// # Errors
+    /// Where the statement fails or a row is unreadable.
+    pub async fn calls(&self, query: &CallQuery) -> Result<Vec<CallRecord>, StoreError> {
+        let before = query.before.map(|at| Timestamp(at).to_string());
+        let rows = sqlx::query(
+            "SELECT * FROM calls WHERE $1 IS NULL OR created_at < $1 ORDER BY created_at DESC, id DESC LIMIT $2",
+        )
+        .bind(before)
+        .bind(i64::from(query.limit))
+        .fetch_all(&self.pool)
+        .await?;
+        rows.iter().map(rows::call).collect()
+    }
+
+    /// A call with everything that was kept of it. `None` where there is no such call.
+    ///
+    /// # Errors
+    /// Where a statement fails or a row is unreadable.
+    pub async fn call(&self, id: CallId) -> Result<Option<CallRecord>, StoreError> {
+        let Some(row) = sqlx::query("SELECT * FROM calls WHERE id = $1")
+            .bind(id.to_string())
+            .fetch_optional(&self.pool)
+            .await?
+        else {
+            return Ok(None);
+        };
+        let mut call = rows::call(&row)?;
+        let messages = sqlx::query("SELECT * FROM messages WHERE call_id = $1 ORDER BY start_ms, position")
+            .bind(id.to_string())
+            .fetch_all(&self.pool)
+            .await?;
+        call.messages = messages.iter().map(rows::message).collect::<Result<_, _>>()?;
+        let turns = sqlx::query("SELECT ledger FROM turns WHERE call_id = $1 ORDER BY turn")
+            .bind(id.to_string())
+            .fetch_all(&self.pool)
+            .await?;
+        call.turns = turns.iter().map(rows::turn).collect::<Result<_, _>>()?;
+        Ok(Some(call))
+    }
+
+    /// Ids whose text starts with `prefix`, at most two: enough to know whether it is one call.
+    ///
+    /// # Errors
+    /// Where the statement fails.
+    pub async fn ids_starting(&self, prefix: &str) -> Result<Vec<CallId>, StoreError> {
+        let plain: String = prefix.chars().filter(|c| c.is_ascii_hexdigit() || *c == '-').collect();
+        if plain != prefix {
+            return Ok(Vec::new());
+        }
+        let rows = sqlx::query("SELECT id FROM calls WHERE id LIKE $1 ORDER BY id LIMIT 2")
+            .bind(format!("{}%", plain.to_ascii_lowercase()))
+            .fetch_all(&self.pool)
+            .await?;
+        rows.iter()
+            .map(|row| rows::parsed(row, "id", |text: &str| text.parse().ok()))
+            .collect()
+    }
+
+    /// Ended calls with a recording, oldest first: what a quota removes.
+    async fn recordings_oldest_first(&self) -> Result<Vec<(String, String)>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT id, recording FROM calls WHERE recording IS NOT NULL AND status = $1 ORDER BY created_at, id",
+        )
+        .bind(name_of(&CallStatus::Ended))
+        .fetch_all(&self.pool)
+        .await?;
+        rows.iter().map(|row| Ok((row.try_get("id")?, row.try_get("recording")?))).collect()
+    }
+
+    async fn forget_recording(&self, id: &str) -> Result<(), StoreError> {
+        sqlx::query("UPDATE calls SET recording = NULL WHERE id = $1").bind(id).execute(&self.pool).await?;
+        Ok(())
+    }
+
+    /// Ended calls made before `limit`: what retention removes.
+    async fn ended_before(&self, limit: OffsetDateTime) -> Result<Vec<(String, Option<String>)>, StoreError> {
+        let rows = sqlx::query("SELECT id, recording FROM calls WHERE created_at < $1 AND status = $2")
+            .bind(Timestamp(limit).to_string())
+            .bind(name_of(&CallStatus::Ended))
+            .fetch_all(&self.pool)
+            .await?;
+        rows.iter().map(|row| Ok((row.try_get("id")?, row.try_get("recording")?))).collect()
+    }
+
+    async fn delete_call(&self, id: &str) -> Result<(), StoreError> {
+        sqlx::query("DELETE FROM calls WHERE id = $1").bind(id).execute(&self.pool).await?;
+        Ok(())
+    }
+
+    /// Closes every connection, so that the files are complete.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+}
+
+async fn save_call(connection: &mut SqliteConnection, call: &CallRecord) -> Result<(), StoreError> {
+    sqlx::query(
+        "INSERT INTO calls (id, call_type, status, assistant, caller, called, peer, sip_call_id, created_at,
+             started_at, ended_at, ended_reason, ended_by, greeting_ms, codec, recording, digits)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)
+         ON CONFLICT (id) DO UPDATE SET status = excluded.status, started_at = excluded.started_at,
+             ended_at = excluded.ended_at, ended_reason = excluded.ended_reason, ended_by = excluded.ended_by,
+             greeting_ms = excluded.greeting_ms, codec = excluded.codec, recording = excluded.recording,
+             digits = excluded.digits",
+    )
+    .bind(call.id.to_string())
+    .bind(name_of(&call.call_type))
+    .bind(name_of(&call.status))
+    .bind(call.assistant.as_str())
+    .bind(&call.from)
+    .bind(&call.to)
+    .bind(&call.peer)
+    .bind(&call.sip_call_id)
+    .bind(Timestamp(call.created_at).to_string())
+    .bind(call.started_at.map(|at| Timestamp(at).to_string()))
+    .bind(call.ended_at.map(|at| Timestamp(at).to_string()))
+    .bind(call.ended_reason.as_ref().map(name_of))
+    .bind(call.ended_by.as_ref().map(name_of))
+    .bind(call.greeting_ms.map(rows::signed))
+    .bind(call.codec.as_deref())
+    .bind(call.recording.as_deref())
+    .bind(&call.digits)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+async fn save_message(
+    connection: &mut SqliteConnection,
+    call: CallId,
+    position: u32,
+    message: &Message,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "INSERT INTO messages (call_id, position, role, message, start_ms, end_ms, turn, interrupted)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (call_id, position) DO NOTHING",
+    )
+    .bind(call.to_string())
+    .bind(i64::from(position))
+    .bind(name_of(&message.role))
+    .bind(&message.message)
+    .bind(rows::signed(message.start_ms))
+    .bind(rows::signed(message.end_ms))
+    .bind(i64::from(message.turn.0))
+    .bind(i64::from(message.interrupted))
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+async fn save_turn(connection: &mut SqliteConnection, call: CallId, turn: &TurnLedger) -> Result<(), StoreError> {
+    // A ledger is numbers only, which always serialise.
+    let ledger = serde_json::to_string(turn).unwrap_or_default();
+    sqlx::query(
+        "INSERT INTO turns (call_id, turn, ledger) VALUES ($1, $2, $3)
+         ON CONFLICT (call_id, turn) DO UPDATE SET ledger = excluded.ledger",
+    )
+    .bind(call.to_string())
+    .bind(i64::from(turn.turn.0))
+    .bind(ledger)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,152 @@
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use time::Duration as Span;
+
+use super::*;
+use crate::ids::{AssistantId, TurnNumber};
+use crate::record::{CallType, Role};
+
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new() -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("offhook-store-{}-{count}", std::process::id()));
+        std::fs::create_dir_all(&path).expect("folder");
+        Self(path)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn call(seed: u8, created_at: OffsetDateTime) -> CallRecord {
+    CallRecord {
+        id: CallId::from_random([seed; 16]),
+        call_type: CallType::InboundPhoneCall,
+        status: CallStatus::InProgress,
+        assistant: AssistantId::new("demo"),
+        from: "sip:ann@127.0.0.1".to_owned(),
+        to: "sip:demo@127.0.0.1".to_owned(),
+        peer: "127.0.0.1:5070".to_owned(),
+        sip_call_id: "abc".to_owned(),
+        created_at,
+        started_at: Some(created_at),
+        ended_at: None,
+        ended_reason: None,
+        ended_by: None,
+        greeting_ms: Some(40),
+        codec: Some("PCMU".to_owned()),
+        recording: None,
+        messages: Vec::new(),
+        turns: Vec::new(),
+        digits: "12#".to_owned(),
+    }
+}
+
+fn moment() -> OffsetDateTime {
+    OffsetDateTime::from_unix_timestamp(1_790_000_000).expect("in range")
+}
+
+#[tokio::test]
+async fn a_call_is_read_back_as_it_was_written() {
+    let folder = Folder::new();
+    let store = Store::open(&folder.0).await.expect("open");
+    let journal = Journal::start(store.clone());
+    let mut written = call(1, moment());
+    written.messages = vec![Message {
+        role: Role::User,
+        message: "Zwei Grüße, 'quoted'".to_owned(),
+        start_ms: 1000,
+        end_ms: 2000,
+        turn: TurnNumber(1),
+        interrupted: false,
+    }];
+    written.turns = vec![TurnLedger {
+        turn: TurnNumber(1),
+        speech_ended_ms: Some(2000),
+        first_packet_ms: Some(2550),
+        ..TurnLedger::default()
+    }];
+    journal.write_now(written.clone()).await.expect("row");
+    journal.write(Entry::Message(written.id, 0, written.messages[0].clone()));
+    journal.write(Entry::Turn(written.id, written.turns[0].clone()));
+    journal.flush().await;
+    assert_eq!(journal.health(), JournalHealth::Writable);
+    let read = store.call(written.id).await.expect("read").expect("there");
+    assert_eq!(read, written);
+    assert_eq!(read.turns[0].voice_to_voice_ms(), Some(550));
+    let prefix = &written.id.to_string()[..6];
+    assert_eq!(store.ids_starting(prefix).await.expect("ids"), [written.id]);
+    assert!(store.ids_starting("%").await.expect("ids").is_empty());
+}
+
+#[tokio::test]
+async fn calls_left_open_by_a_crash_are_closed_with_the_reason_at_the_next_start() {
+    let folder = Folder::new();
+    let store = Store::open(&folder.0).await.expect("open");
+    let open = call(1, moment());
+    store.save_call(&open).await.expect("save");
+    store.close().await;
+    let store = Store::open(&folder.0).await.expect("open again");
+    assert_eq!(store.close_open_calls(moment() + Span::HOUR).await.expect("close"), 1);
+    assert_eq!(store.close_open_calls(moment() + Span::HOUR).await.expect("close"), 0);
+    let read = store.call(open.id).await.expect("read").expect("there");
+    assert_eq!(read.ended_reason, Some(EndedReason::ServerCrashed));
+    assert_eq!(read.ended_by, Some(EndedBy::System));
+    assert_eq!(read.status, CallStatus::Ended);
+}
+
+#[tokio::test]
+async fn pages_come_newest_first() {
+    let folder = Folder::new();
+    let store = Store::open(&folder.0).await.expect("open");
+    for seed in 1..=5u8 {
+        store.save_call(&call(seed, moment() + Span::seconds(i64::from(seed)))).await.expect("save");
+    }
+    let first = store.calls(&CallQuery { limit: 2, before: None }).await.expect("page");
+    assert_eq!(first.iter().map(|c| c.id).collect::<Vec<_>>(), [5, 4].map(|s| CallId::from_random([s; 16])));
+    let rest = store
+        .calls(&CallQuery { limit: 10, before: Some(first[1].created_at) })
+        .await
+        .expect("page");
+    assert_eq!(rest.len(), 3);
+}
+
+#[tokio::test]
+async fn a_read_only_database_fails_the_probe_and_shows_in_the_health() {
+    let folder = Folder::new();
+    Store::open(&folder.0).await.expect("open").close().await;
+    let store = Store::open_existing(&folder.0).await.expect("open").expect("there");
+    store.probe().await.expect_err("read-only");
+    let journal = Journal::start(store);
+    journal.write_now(call(1, moment())).await.expect_err("read-only");
+    assert!(matches!(journal.health(), JournalHealth::Failing(_)));
+}
+
+#[tokio::test]
+async fn the_quota_deletes_the_oldest_recordings_and_retention_whole_calls() {
+    let folder = Folder::new();
+    let store = Store::open(&folder.0).await.expect("open");
+    for seed in 1..=4u8 {
+        let mut ended = call(seed, moment() + Span::days(i64::from(seed)));
+        ended.status = CallStatus::Ended;
+        let name = format!("{seed}.wav");
+        std::fs::write(folder.0.join(&name), [0; 100]).expect("file");
+        ended.recording = Some(name);
+        store.save_call(&ended).await.expect("save");
+    }
+    let keep = Sweep {
+        calls_before: Some(moment() + Span::hours(36)),
+        recordings_bytes: Some(250),
+    };
+    assert_eq!(store.sweep(&folder.0, keep).await.expect("sweep"), 2);
+    let left = store.calls(&CallQuery { limit: 10, before: None }).await.expect("page");
+    let names: Vec<Option<&str>> = left.iter().map(|c| c.recording.as_deref()).collect();
+    assert_eq!(names, [Some("4.wav"), Some("3.wav"), None]);
+    assert!(!folder.0.join("1.wav").exists() && !folder.0.join("2.wav").exists());
+}

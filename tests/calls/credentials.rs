@@ -1,0 +1,59 @@
+//! Digest authentication (RFC 3261 section 22), asked of us and asked by us.
+
+use std::time::Duration;
+
+use crate::support::server::Setup;
+use crate::support::sipp::Sipp;
+use crate::support::until;
+
+#[test]
+fn callers_without_the_right_password_hear_401_and_with_it_are_answered() {
+    let server = Setup::new("password")
+        .file(
+            r#"
+            [sip.digest]
+            realm = "offhook.test"
+            [sip.digest.users]
+            alice = "correct-horse"
+            "#,
+        )
+        .start_ready();
+    let scenario = |name: &str, user: &str, password: &str| {
+        Sipp::new(name).with("USER", user).with("PASSWORD", password).dial(&server, "demo").must_go_by_the_scenario();
+    };
+    scenario("password_wrong", "alice", "battery-staple");
+    scenario("password_wrong", "mallory", "correct-horse");
+    assert_eq!(server.metric("offhook_calls_started_total"), 0);
+    let ((), record) = server.record_of(|| scenario("password_right", "alice", "correct-horse"));
+    assert_eq!(record.reason(), ("customer-ended-call", "customer"));
+    // Neither the log nor what is kept tells the password.
+    assert!(!server.log().contains("correct-horse"));
+}
+
+#[test]
+fn it_registers_with_a_password_refreshes_in_time_and_takes_the_registration_back() {
+    let registrar = Sipp::new("registrar").with("USER", "200").with("PASSWORD", "secret-of-200");
+    let trunk = format!(
+        r#"
+        [trunks.office]
+        profile = "generic"
+        register = true
+        registrar = "{}"
+        username = "200"
+        password = "secret-of-200"
+        "#,
+        registrar.address()
+    );
+    let registrar = registrar.listen();
+    let server = Setup::new("registers").file(&trunk).start();
+    // One without and one with the password, and the refresh.
+    until("a refresh", Duration::from_secs(60), || {
+        server.get("/metrics")?;
+        (server.counted("sip_transmitted") >= 3).then_some(())
+    });
+    server.terminate();
+    assert!(server.wait_for_exit().success(), "{}", server.log());
+    registrar.must_go_by_the_scenario();
+    assert!(server.log().contains("registered"), "{}", server.log());
+    assert!(!server.log().contains("secret-of-200"));
+}

@@ -1,0 +1,52 @@
+//! Calls between real programs: the `offhook` that was built, with its workers and models, and
+//! its own caller, PJSIP, baresip and SIPp at the other end. `scripts/test` installs and fetches
+//! all of that, and says where it is:
+//!
+//! - `OFFHOOK_BIN_DIR`: the binaries; where not set, the folder above this program's
+//! - `OFFHOOK_MODELS`: the models; `data/models` where not set
+//! - `OFFHOOK_PJSIP_PYTHON`: a Python with pjsua2; `python3` where not set
+//!
+//! Everything happens on 127.0.0.1 and in temporary folders. Waiting is bounded by generous
+//! patience, so that a broken run ends; how fast the product is, is measured elsewhere.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
+
+mod commands;
+mod conversations;
+mod credentials;
+mod failures;
+mod signalling;
+mod support;
+mod telephones;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use support::server::{Setup, Shared};
+
+/// The server as `offhook serve` starts it with nothing configured but its ports.
+static PLAIN: Shared = Shared::new(|| Setup::new("plain"));
+
+/// A server with assistants who say little, so that calls are short.
+static OFFICE: Shared = Shared::new(|| {
+    Setup::new("office").file(
+        r#"
+        [assistants.reception]
+        firstMessage = "Hello there."
+        endCallMessage = "Until next time."
+        endCallPhrases = ["thank you very much"]
+        [assistants.reception.model]
+        systemPrompt = "You are the receptionist of a small shop. Answer with one short sentence."
+        maxTokens = 30
+
+        [assistants.brief]
+        firstMessage = "Hello there."
+        maxDurationSeconds = 10
+        "#,
+    )
+});
+
+/// One conversation at a time: two at once compete for the processor, and this is no load test.
+fn in_peace() -> MutexGuard<'static, ()> {
+    static PEACE: Mutex<()> = Mutex::new(());
+    PEACE.lock().unwrap_or_else(PoisonError::into_inner)
+}

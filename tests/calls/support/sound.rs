@@ -1,0 +1,99 @@
+//! Sound files: reading, making, and judging whether somebody speaks.
+
+use std::ops::Range;
+use std::path::Path;
+
+/// Samples of 20 ms at 8 kHz.
+const FRAME: usize = 160;
+
+/// A frame above this level is audible, as everywhere in the product.
+const AUDIBLE_DBFS: f64 = -45.0;
+
+/// Sound at 8 kHz, one list of samples for each channel.
+#[derive(Clone, Debug)]
+pub(crate) struct Sound {
+    pub(crate) channels: Vec<Vec<i16>>,
+}
+
+impl Sound {
+    pub(crate) fn read(path: &Path) -> Self {
+        let reader = hound::WavReader::open(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let spec = reader.spec();
+        assert_eq!((spec.sample_rate, spec.bits_per_sample), (8000, 16), "{}", path.display());
+        let mut channels = vec![Vec::new(); usize::from(spec.channels)];
+        for (index, sample) in reader.into_samples::<i16>().enumerate() {
+            let channel = index % channels.len();
+            channels[channel].push(sample.expect("a whole file"));
+        }
+        Self { channels }
+    }
+
+    pub(crate) fn seconds(&self) -> f64 {
+        self.channels[0].len() as f64 / 8000.0
+    }
+
+    /// How much of a stretch (in ms) is audible, from 0 to 1.
+    pub(crate) fn audible_share(&self, channel: usize, ms: Range<u64>) -> f64 {
+        let samples = &self.channels[channel];
+        let place = |ms: u64| usize::try_from(ms * 8).map_or(samples.len(), |place| place.min(samples.len()));
+        let stretch = &samples[place(ms.start)..place(ms.end).max(place(ms.start))];
+        let frames = stretch.chunks(FRAME).count();
+        assert!(frames > 0, "the sound ends before {ms:?} ms");
+        stretch.chunks(FRAME).filter(|frame| is_audible(frame)).count() as f64 / frames as f64
+    }
+
+    /// How many seconds of a channel are audible.
+    pub(crate) fn audible_seconds(&self, channel: usize) -> f64 {
+        audible_seconds(&self.channels[channel])
+    }
+}
+
+pub(crate) fn audible_seconds(samples: &[i16]) -> f64 {
+    samples.chunks(FRAME).filter(|frame| is_audible(frame)).count() as f64 * 0.02
+}
+
+fn is_audible(frame: &[i16]) -> bool {
+    let energy: f64 = frame.iter().map(|sample| f64::from(*sample).powi(2)).sum();
+    let rms = (energy / frame.len().max(1) as f64).sqrt();
+    20.0 * (rms / 32_768.0).max(1e-9).log10() > AUDIBLE_DBFS
+}
+
+/// Writes a telephone WAV file: `before` and `after` are seconds of silence round the speech.
+pub(crate) fn write_padded(speech: &Path, before: f64, after: f64, to: &Path) {
+    let mut samples = silence(before);
+    samples.extend(&Sound::read(speech).channels[0]);
+    samples.extend(silence(after));
+    let spec = hound::WavSpec {
+        channels: 1,
+        sample_rate: 8000,
+        bits_per_sample: 16,
+        sample_format: hound::SampleFormat::Int,
+    };
+    let mut writer = hound::WavWriter::create(to, spec).expect("a new file");
+    for sample in samples {
+        writer.write_sample(sample).expect("room on the disk");
+    }
+    writer.finalize().expect("room on the disk");
+}
+
+/// The same as raw mu-law, which SIPp plays.
+pub(crate) fn write_mu_law(speech: &Path, before: f64, after: f64, to: &Path) {
+    let mut samples = silence(before);
+    samples.extend(&Sound::read(speech).channels[0]);
+    samples.extend(silence(after));
+    let bytes: Vec<u8> = samples.into_iter().map(mu_law).collect();
+    std::fs::write(to, bytes).expect("room on the disk");
+}
+
+fn silence(seconds: f64) -> Vec<i16> {
+    vec![0; (seconds * 8000.0) as usize]
+}
+
+/// ITU-T G.711 mu-law.
+fn mu_law(sample: i16) -> u8 {
+    let magnitude = i32::from(sample).abs().min(32_635) + 132;
+    let exponent = 7 - (magnitude.leading_zeros() as i32 - 17).clamp(0, 7);
+    let mantissa = (magnitude >> (exponent + 3)) & 0x0f;
+    let sign = if sample < 0 { 0x80 } else { 0 };
+    !(sign | (exponent << 4) | mantissa) as u8
+}
