@@ -26,7 +26,7 @@ fn main() -> ExitCode {
 /// logged, in tracing's syntax; `OFFHOOK_LOG_FORMAT=json` how.
 fn start_logs(cli: &Cli) {
     let default = match cli.command {
-        Command::Serve(_) => "info,ort=warn,sqlx=warn",
+        Command::Serve(_) => "info,ort=warn,sqlx=warn,offhook::engines::supervisor::process=warn",
         _ => "warn,ort=error,sqlx=error",
     };
     let filter = EnvFilter::try_from_env("OFFHOOK_LOG").unwrap_or_else(|_| EnvFilter::new(default));

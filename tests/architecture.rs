@@ -27,7 +27,8 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("net", &["ids", "audio", "sip", "sdp", "rtp", "conversation", "record", "observe"]),
     ("engines", &["ids", "audio", "sip", "sdp", "rtp", "conversation", "record", "observe"]),
     ("store", &["ids", "audio", "sip", "sdp", "rtp", "conversation", "record", "observe"]),
-    ("config", &["ids", "conversation"]),
+    // engines for the settings that it owns.
+    ("config", &["ids", "conversation", "engines"]),
     (
         "call",
         &["ids", "audio", "sip", "sdp", "rtp", "conversation", "record", "observe", "net", "engines", "store"],

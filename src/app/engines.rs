@@ -77,12 +77,16 @@ impl Engines {
         let threads = config.engines.threads;
         let mut stt = SttConfig::new(executable("offhook-stt"), &files.stt);
         stt.threads = u16::from(threads);
+        stt.scheduling = config.engines.scheduling;
         let stt = Stt::start(&stt);
         let mut llm = LlmWorkerSettings::new(&files.llm);
         llm.threads = u32::from(threads);
-        let llm = Llm::start(WorkerSpec::new(executable("offhook-llm")), &llm)?;
+        let mut spec = WorkerSpec::new(executable("offhook-llm"));
+        spec.scheduling = config.engines.scheduling;
+        let llm = Llm::start(spec, &llm)?;
         let mut tts = TtsConfig::new(executable("offhook-tts"), &files.tts, &files.runtime);
         tts.threads = u16::from(threads);
+        tts.scheduling = config.engines.scheduling;
         let tts = Tts::start(&tts);
         let vad = Vad::open(&files.vad, &files.runtime)?;
         health.set(Component::Vad, State::Ready);

@@ -21,6 +21,7 @@ pub use load::{Mistake, Mistakes, Source, load};
 pub use trunk::{Profile, Trunk};
 
 use crate::conversation::settings::AssistantSettings;
+use crate::engines::worker::Scheduling;
 use crate::ids::AssistantId;
 
 /// The name of the assistant that is always there unless the file names others.
@@ -230,6 +231,8 @@ pub struct Engines {
     pub runtime: String,
     /// Threads that each worker may use.
     pub threads: u8,
+    /// How the workers compete with other processes: `idle`, `nice` or `normal`.
+    pub scheduling: Scheduling,
 }
 
 impl Default for Engines {
@@ -243,6 +246,7 @@ impl Default for Engines {
             vad: "silero-vad".to_owned(),
             runtime: "onnxruntime".to_owned(),
             threads: 2,
+            scheduling: Scheduling::default(),
         }
     }
 }

@@ -72,6 +72,12 @@ pub(super) fn lines(
             ..LineReport::default()
         })
         .collect();
+    let next_line = |after: usize| {
+        events.iter().find_map(|event| match event {
+            Event::LineBegan(line, at) if *line == after + 1 => Some(*at),
+            _ => None,
+        })
+    };
     for event in events {
         match event {
             Event::LineBegan(line, at) => lines[*line].began_ms = Some(ms(*at)),
@@ -85,7 +91,8 @@ pub(super) fn lines(
                     Began::Reply => report.reply_ms = Some(ms(*at)),
                     Began::Holding { then } => {
                         report.holding_ms.get_or_insert(ms(*at));
-                        report.reply_ms = then.map(ms);
+                        let its_own = |at: &Instant| next_line(*line).is_none_or(|next| *at < next);
+                        report.reply_ms = then.filter(its_own).map(ms);
                     }
                 }
             }

@@ -155,10 +155,8 @@ pub(crate) enum Ending {
 pub(crate) struct Decoded {
     /// All tokens, timestamps included, behind the prompt.
     pub(crate) tokens: Vec<Token>,
-    /// Mean log-probability of the text tokens and of the end; 0 where there are none.
+    /// Mean log-probability of the text tokens; 0 where there are none.
     pub(crate) mean_log_probability: f32,
-    /// The least certain text token's log-probability.
-    pub(crate) min_log_probability: f32,
     /// Probability that there is no speech at all.
     pub(crate) no_speech_probability: f32,
     /// Why it ended.
@@ -260,10 +258,10 @@ impl<'a> Search<'a> {
         }
         // Everything between the end of text and the timestamps steers, it is not said.
         forbid_range(&mut self.logits, special.end + 1, special.first_timestamp);
-        if self.tokens.is_empty() {
-            if let Some(blank) = self.vocabulary.blank {
-                forbid_range(&mut self.logits, blank, blank + 1);
-            }
+        if let Some(blank) = self.vocabulary.blank
+            && !self.tokens.iter().any(|token| self.vocabulary.is_text(*token))
+        {
+            forbid_range(&mut self.logits, blank, blank + 1);
         }
         let all = Token::try_from(self.logits.len()).unwrap_or(Token::MAX);
         let last = (self.rules.speech_end + self.rules.slack) * TIMESTAMPS_PER_SECOND;
@@ -322,7 +320,6 @@ impl<'a> Search<'a> {
         Decoded {
             tokens: self.tokens,
             mean_log_probability: mean,
-            min_log_probability: text.iter().copied().fold(0.0, f32::min),
             no_speech_probability: self.no_speech,
             ending,
         }
@@ -374,3 +371,7 @@ fn probability_of(logits: &[f32], token: Token) -> f32 {
     let logit = usize::try_from(token).ok().and_then(|at| logits.get(at)).copied();
     logit.map_or(0.0, |logit| (logit - log_sum_exp(logits)).exp())
 }
+
+#[cfg(test)]
+#[path = "decode_tests.rs"]
+mod tests;

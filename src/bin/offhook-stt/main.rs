@@ -40,7 +40,10 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    worker::run::<SttProtocol, _>(|| load(&arguments), serve)
+    worker::run::<SttProtocol, _>(
+        || load(&arguments),
+        |recogniser, jobs| serve(recogniser, &jobs),
+    )
 }
 
 fn load(arguments: &Arguments) -> Result<Loaded<SttProtocol, Recogniser>, EngineError> {
@@ -66,7 +69,7 @@ fn name(model: &Path) -> String {
     model.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
-fn serve(mut recogniser: Recogniser, jobs: Jobs<SttProtocol>) {
+fn serve(mut recogniser: Recogniser, jobs: &Jobs<SttProtocol>) {
     while let Some(job) = jobs.next() {
         answer(&mut recogniser, job);
     }

@@ -44,7 +44,7 @@ pub(crate) struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { margin: 128, floor: 160, doubt: -0.25, despair: -0.9, second_context: FULL_CONTEXT, figures_handicap: 0.0 }
+        Self { margin: 128, floor: 160, doubt: -0.25, despair: -0.9, second_context: 768, figures_handicap: 0.0 }
     }
 }
 
@@ -161,7 +161,8 @@ impl Recogniser {
     /// What is mostly figures, but not only, is tried as nothing else.
     fn as_figures(&mut self, words: Candidate, seconds: f32, order: &Order<'_>) -> Outcome<Candidate> {
         let doubted = words.score() < self.settings.doubt && is_mostly_figures(&words.text);
-        if !doubted && !(words.is_broken() && has_figures(&words.text)) {
+        let broken = words.is_broken() && has_figures(&words.text);
+        if !(doubted || broken) {
             return Ok(Some(words));
         }
         let hint = self.figures_hint.clone();
@@ -267,4 +268,63 @@ fn join(heard: &[Candidate]) -> Transcript {
 
 fn milliseconds(samples: usize) -> u32 {
     u32::try_from(samples / (TELEPHONE_RATE / 1000)).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mixed_figures_are_told_from_words_with_a_number_in_them() {
+        assert!(is_mostly_figures("0, R, A, 7, 7, 7, 0, 6."));
+        assert!(is_mostly_figures("Thine, two, thine, three, eight, one"));
+        assert!(is_mostly_figures("8 by 2, 5, 3, 8, 8."));
+        assert!(!is_mostly_figures("2, 5, 3, 8, 8."), "nothing to doubt");
+        assert!(!is_mostly_figures("Can you check the status of my order number 12345?"));
+        assert!(!is_mostly_figures("A table for two at seven, please."));
+        assert!(!is_mostly_figures(""));
+    }
+
+    #[test]
+    fn telephone_audio_doubles_its_rate_and_is_padded() {
+        assert_eq!(to_whisper(&[0; 4 * TELEPHONE_RATE]).len(), 4 * RATE);
+        assert_eq!(to_whisper(&[0; 80]).len(), RATE * 11 / 10);
+        assert_eq!(to_whisper(&[]).len(), RATE * 11 / 10);
+    }
+
+    fn candidate(text: &str, mean_log_probability: f32, ending: Ending) -> Candidate {
+        let decoded = Decoded {
+            tokens: Vec::new(),
+            mean_log_probability,
+            no_speech_probability: 0.1,
+            ending,
+        };
+        Candidate { decoded, text: text.into(), rushed: false }
+    }
+
+    #[test]
+    fn a_long_stretch_is_one_transcript() {
+        let heard = [
+            candidate("It was the best of times,", -0.1, Ending::SpeechEnd),
+            candidate("", 0.0, Ending::End),
+            candidate("it was the worst of times.", -0.3, Ending::Repetition),
+        ];
+        let joined = join(&heard);
+        assert_eq!(joined.text, "It was the best of times, it was the worst of times.");
+        assert!(joined.repetition_cut);
+        assert!((-0.25..-0.15).contains(&joined.mean_log_probability));
+    }
+
+    #[test]
+    fn nothing_audible_is_no_speech() {
+        let joined = join(&[]);
+        assert_eq!((joined.text.as_str(), joined.no_speech_probability), ("", 1.0));
+    }
+
+    #[test]
+    fn a_broken_decode_loses_to_a_whole_one() {
+        let broken = candidate("no no no", -0.2, Ending::Repetition);
+        let whole = candidate("no", -0.8, Ending::SpeechEnd);
+        assert!(whole.score() > broken.score());
+    }
 }

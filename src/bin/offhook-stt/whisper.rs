@@ -234,10 +234,12 @@ impl Whisper {
         self.used = past + tokens.len();
         // SAFETY: the state is alive.
         let logits = unsafe { sys::whisper_get_logits_from_state(self.state.0.as_ptr()) };
-        let last_row = (tokens.len() - 1) * self.pieces.len();
-        // SAFETY: whisper.cpp holds one row of logits for each token just fed, and has filled in
-        // the last one. They stay until the next call, which needs `&mut self`.
-        Ok(unsafe { std::slice::from_raw_parts(logits.add(last_row), self.pieces.len()) })
+        let row = self.pieces.len();
+        // SAFETY: whisper.cpp holds one row of logits for each token just fed, all in one
+        // allocation. It stays until the next call, which needs `&mut self`.
+        let rows = unsafe { std::slice::from_raw_parts(logits, row * tokens.len()) };
+        // Only the last row has been filled in.
+        Ok(&rows[row * (tokens.len() - 1)..])
     }
 }
 
