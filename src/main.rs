@@ -12,7 +12,10 @@ use tracing_subscriber::EnvFilter;
 fn main() -> ExitCode {
     let cli = Cli::parse();
     start_logs(&cli);
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => runtime,
         Err(error) => return report(&Failure::Failed(format!("cannot start: {error}"))),
     };
@@ -30,7 +33,9 @@ fn start_logs(cli: &Cli) {
         _ => "warn,ort=error,sqlx=error",
     };
     let filter = EnvFilter::try_from_env("OFFHOOK_LOG").unwrap_or_else(|_| EnvFilter::new(default));
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let logs = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
     if std::env::var("OFFHOOK_LOG_FORMAT").is_ok_and(|format| format == "json") {
         logs.json().init();
     } else {
@@ -47,8 +52,11 @@ async fn run(cli: Cli) -> Result<(), Failure> {
 
 async fn serve(command: &cli::Serve) -> Result<(), Failure> {
     let config = command.config()?;
-    let stop = stop_on_signals().map_err(|error| Failure::Failed(format!("cannot watch for signals: {error}")))?;
-    app::serve(config, stop).await.map_err(|error| Failure::Failed(error.to_string()))
+    let stop = stop_on_signals()
+        .map_err(|error| Failure::Failed(format!("cannot watch for signals: {error}")))?;
+    app::serve(config, stop)
+        .await
+        .map_err(|error| Failure::Failed(error.to_string()))
 }
 
 /// Turns true on SIGTERM or SIGINT; a second one ends the process at once.

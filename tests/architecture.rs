@@ -1,6 +1,9 @@
 //! Keeps the map true: which module may import which, that pure modules stay pure, and that no
 //! file grows past reading.
 
+// Helpers of tests, which clippy does not take for tests.
+#![allow(clippy::expect_used)]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,7 +14,15 @@ const LONGEST_FILE: usize = 600;
 /// Files that may be longer, each with its reason.
 const LONG_FILES: &[(&str, &str)] = &[];
 
-const PURE: &[&str] = &["ids", "record", "audio", "sip", "sdp", "rtp", "conversation"];
+const PURE: &[&str] = &[
+    "ids",
+    "record",
+    "audio",
+    "sip",
+    "sdp",
+    "rtp",
+    "conversation",
+];
 
 /// What each top-level module may import of ours. `main` and `app` see everything.
 const IMPORTS: &[(&str, &[&str])] = &[
@@ -24,19 +35,84 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("conversation", &["ids", "audio", "record"]),
     ("observe", &["ids", "record"]),
     ("models", &["ids", "observe"]),
-    ("net", &["ids", "audio", "sip", "sdp", "rtp", "conversation", "record", "observe"]),
-    ("engines", &["ids", "audio", "sip", "sdp", "rtp", "conversation", "record", "observe"]),
-    ("store", &["ids", "audio", "sip", "sdp", "rtp", "conversation", "record", "observe"]),
+    (
+        "net",
+        &[
+            "ids",
+            "audio",
+            "sip",
+            "sdp",
+            "rtp",
+            "conversation",
+            "record",
+            "observe",
+        ],
+    ),
+    (
+        "engines",
+        &[
+            "ids",
+            "audio",
+            "sip",
+            "sdp",
+            "rtp",
+            "conversation",
+            "record",
+            "observe",
+        ],
+    ),
+    (
+        "store",
+        &[
+            "ids",
+            "audio",
+            "sip",
+            "sdp",
+            "rtp",
+            "conversation",
+            "record",
+            "observe",
+        ],
+    ),
     // engines for the settings that it owns.
     ("config", &["ids", "conversation", "engines"]),
     (
         "call",
-        &["ids", "audio", "sip", "sdp", "rtp", "conversation", "record", "observe", "net", "engines", "store"],
+        &[
+            "ids",
+            "audio",
+            "sip",
+            "sdp",
+            "rtp",
+            "conversation",
+            "record",
+            "observe",
+            "net",
+            "engines",
+            "store",
+        ],
     ),
     ("softphone", &["ids", "audio", "sip", "sdp", "rtp", "net"]),
-    ("http", &["ids", "audio", "record", "config", "observe", "store", "call"]),
+    (
+        "http",
+        &[
+            "ids", "audio", "record", "config", "observe", "store", "call",
+        ],
+    ),
     // `offhook demo` speaks, hence engines.
-    ("cli", &["ids", "audio", "record", "config", "store", "models", "engines", "softphone"]),
+    (
+        "cli",
+        &[
+            "ids",
+            "audio",
+            "record",
+            "config",
+            "store",
+            "models",
+            "engines",
+            "softphone",
+        ],
+    ),
     ("bin", &["audio", "engines", "ids", "observe"]),
 ];
 
@@ -73,8 +149,17 @@ fn sources() -> Vec<Source> {
     files
         .into_iter()
         .map(|file| {
-            let path = file.strip_prefix(root().join("src")).expect("inside src").display().to_string();
-            let module = path.split('/').next().expect("a first part").trim_end_matches(".rs").to_owned();
+            let path = file
+                .strip_prefix(root().join("src"))
+                .expect("inside src")
+                .display()
+                .to_string();
+            let module = path
+                .split('/')
+                .next()
+                .expect("a first part")
+                .trim_end_matches(".rs")
+                .to_owned();
             let text = fs::read_to_string(&file).expect("readable");
             Source { path, module, text }
         })
@@ -92,9 +177,12 @@ fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
     }
 }
 
-/// A test file by its place: `tests.rs`, `tests/…`, `*_tests.rs`, `simulation.rs` under tests.
+/// A test file by its place: `tests.rs`, `tests/…`, `*_tests.rs`, and the simulated networks.
 fn is_test_file(path: &str) -> bool {
-    path.ends_with("/tests.rs") || path.contains("/tests/") || path.ends_with("_tests.rs")
+    path.ends_with("/tests.rs")
+        || path.ends_with("/simulation.rs")
+        || path.contains("/tests/")
+        || path.ends_with("_tests.rs")
 }
 
 /// The text without comments and without a trailing `mod tests { … }`.
@@ -132,7 +220,8 @@ fn imports(source: &Source) -> Vec<String> {
             found.extend(first_names(&text[at + prefix.len()..]));
         }
     }
-    let depth = source.path.matches('/').count() + usize::from(!source.path.ends_with("/mod.rs") && source.path.contains('/'));
+    let depth = source.path.matches('/').count()
+        + usize::from(!source.path.ends_with("/mod.rs") && source.path.contains('/'));
     let leaving = "super::".repeat(depth.max(1));
     for (at, _) in text.match_indices(&leaving) {
         let before = text[..at].chars().next_back();
@@ -145,7 +234,12 @@ fn imports(source: &Source) -> Vec<String> {
 }
 
 fn first_names(rest: &str) -> Vec<String> {
-    let name = |text: &str| -> String { text.trim_start().chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect() };
+    let name = |text: &str| -> String {
+        text.trim_start()
+            .chars()
+            .take_while(|c| c.is_alphanumeric() || *c == '_')
+            .collect()
+    };
     let Some(inner) = rest.strip_prefix('{') else {
         return vec![name(rest)];
     };
@@ -174,14 +268,20 @@ fn first_names(rest: &str) -> Vec<String> {
 #[test]
 fn modules_import_only_what_the_map_allows() {
     let allowed: BTreeMap<&str, &[&str]> = IMPORTS.iter().copied().collect();
-    let modules: Vec<String> = sources().iter().map(|source| source.module.clone()).collect();
+    let modules: Vec<String> = sources()
+        .iter()
+        .map(|source| source.module.clone())
+        .collect();
     let mut wrong = Vec::new();
     for source in sources() {
         if matches!(source.module.as_str(), "main" | "app" | "lib") || is_test_file(&source.path) {
             continue;
         }
         let Some(may) = allowed.get(source.module.as_str()) else {
-            wrong.push(format!("{}: module {} is not on the map", source.path, source.module));
+            wrong.push(format!(
+                "{}: module {} is not on the map",
+                source.path, source.module
+            ));
             continue;
         };
         for name in imports(&source) {
@@ -213,16 +313,34 @@ fn pure_modules_hold_no_clock_io_thread_or_global_randomness() {
 
 #[test]
 fn only_the_binary_that_wraps_an_engine_names_its_native_crate() {
-    let natives = [("whisper_rs", "offhook-stt"), ("llama_cpp", "offhook-llm"), ("piper_rs", "offhook-tts")];
+    let natives = [
+        ("whisper_rs", "offhook-stt"),
+        ("llama_cpp", "offhook-llm"),
+        ("piper_rs", "offhook-tts"),
+    ];
     for source in sources() {
         for (native, home) in natives {
             let at_home = source.path.starts_with(&format!("bin/{home}/"));
-            assert!(at_home || !product_code(&source.text).contains(native), "{} names {native}", source.path);
+            assert!(
+                at_home || !product_code(&source.text).contains(native),
+                "{} names {native}",
+                source.path
+            );
         }
-        let sip_vocabulary = ["sip/message", "sip/wire"].iter().any(|home| source.path.starts_with(home));
-        assert!(sip_vocabulary || !product_code(&source.text).contains("rsip::"), "{} names rsip", source.path);
+        let sip_vocabulary = ["sip/message", "sip/wire"]
+            .iter()
+            .any(|home| source.path.starts_with(home));
+        assert!(
+            sip_vocabulary || !product_code(&source.text).contains("rsip::"),
+            "{} names rsip",
+            source.path
+        );
         let sql = source.path.starts_with("store/") || source.path == "app.rs";
-        assert!(sql || !product_code(&source.text).contains("sqlx::"), "{} names sqlx", source.path);
+        assert!(
+            sql || !product_code(&source.text).contains("sqlx::"),
+            "{} names sqlx",
+            source.path
+        );
     }
 }
 

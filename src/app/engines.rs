@@ -11,13 +11,13 @@ use tokio::sync::watch;
 use crate::call::chat_messages;
 use crate::config::Config;
 use crate::conversation::settings::AssistantSettings;
+use crate::engines::EngineError;
 use crate::engines::llm::{Llm, LlmWorkerSettings};
 use crate::engines::phrases::PhraseBook;
 use crate::engines::stt::{Stt, SttConfig};
 use crate::engines::supervisor::{WorkerSnapshot, WorkerSpec, WorkerState, find_executable};
 use crate::engines::tts::{Tts, TtsConfig};
 use crate::engines::vad::Vad;
-use crate::engines::EngineError;
 use crate::models::Catalog;
 use crate::observe::{Component, Health, Scrape, State};
 
@@ -48,7 +48,10 @@ impl Files {
         let folder = config.models_folder();
         let catalog = Catalog::embedded(&folder);
         let path = |name: &str| {
-            let found = catalog.as_ref().ok().and_then(|catalog| catalog.path_of(name).ok());
+            let found = catalog
+                .as_ref()
+                .ok()
+                .and_then(|catalog| catalog.path_of(name).ok());
             found.unwrap_or_else(|| match PathBuf::from(name) {
                 file if file.is_file() => file,
                 _ => folder.join(name),
@@ -72,7 +75,8 @@ impl Engines {
     pub(super) fn start(config: &Arc<Config>, health: &Health) -> Result<Self, EngineError> {
         let files = Files::of(config);
         let executable = |name: &str| {
-            find_executable(name, config.engines.folder.as_deref()).unwrap_or_else(|_| PathBuf::from(name))
+            find_executable(name, config.engines.folder.as_deref())
+                .unwrap_or_else(|_| PathBuf::from(name))
         };
         let threads = config.engines.threads;
         let mut stt = SttConfig::new(executable("offhook-stt"), &files.stt);
@@ -103,20 +107,37 @@ impl Engines {
     }
 
     fn watch(&self, config: &Arc<Config>, health: &Health) {
-        tokio::spawn(watch_worker(self.stt.state(), Component::Stt, health.clone()));
-        tokio::spawn(watch_worker(self.tts.state(), Component::Tts, health.clone()));
+        tokio::spawn(watch_worker(
+            self.stt.state(),
+            Component::Stt,
+            health.clone(),
+        ));
+        tokio::spawn(watch_worker(
+            self.tts.state(),
+            Component::Tts,
+            health.clone(),
+        ));
         tokio::spawn(prepare_phrases(
             self.phrases.clone(),
             self.tts.clone(),
             texts(config),
             health.clone(),
         ));
-        tokio::spawn(read_prompts(self.llm.clone(), Arc::clone(config), health.clone()));
+        tokio::spawn(read_prompts(
+            self.llm.clone(),
+            Arc::clone(config),
+            health.clone(),
+        ));
     }
 
     /// What the engines count, by name.
     pub(super) fn counters(&self) -> Arc<dyn Fn() -> Scrape + Send + Sync> {
-        let (stt, llm, tts, vad) = (self.stt.clone(), self.llm.clone(), self.tts.clone(), self.vad.clone());
+        let (stt, llm, tts, vad) = (
+            self.stt.clone(),
+            self.llm.clone(),
+            self.tts.clone(),
+            self.vad.clone(),
+        );
         Arc::new(move || {
             let vad = vad.snapshot();
             let mut scrape = vec![
@@ -125,15 +146,36 @@ impl Engines {
                 ("vad_dropped", vad.dropped),
             ];
             scrape.extend(worker_counters(
-                ["stt_queued", "stt_in_flight", "stt_completed", "stt_failed", "stt_deaths", "stt_starts"],
+                [
+                    "stt_queued",
+                    "stt_in_flight",
+                    "stt_completed",
+                    "stt_failed",
+                    "stt_deaths",
+                    "stt_starts",
+                ],
                 &stt.snapshot(),
             ));
             scrape.extend(worker_counters(
-                ["llm_queued", "llm_in_flight", "llm_completed", "llm_failed", "llm_deaths", "llm_starts"],
+                [
+                    "llm_queued",
+                    "llm_in_flight",
+                    "llm_completed",
+                    "llm_failed",
+                    "llm_deaths",
+                    "llm_starts",
+                ],
                 &llm.snapshot(),
             ));
             scrape.extend(worker_counters(
-                ["tts_queued", "tts_in_flight", "tts_completed", "tts_failed", "tts_deaths", "tts_starts"],
+                [
+                    "tts_queued",
+                    "tts_in_flight",
+                    "tts_completed",
+                    "tts_failed",
+                    "tts_deaths",
+                    "tts_starts",
+                ],
                 &tts.snapshot(),
             ));
             scrape
@@ -141,7 +183,11 @@ impl Engines {
     }
 
     pub(super) async fn stop(&self) {
-        tokio::join!(self.stt.shutdown(), self.llm.shutdown(), self.tts.shutdown());
+        tokio::join!(
+            self.stt.shutdown(),
+            self.llm.shutdown(),
+            self.tts.shutdown()
+        );
     }
 }
 
@@ -160,7 +206,10 @@ fn worker_counters(names: [&'static str; 6], snapshot: &WorkerSnapshot) -> Scrap
 
 /// Every fixed phrase of every assistant, once.
 fn texts(config: &Config) -> Vec<String> {
-    let phrases = config.assistants.values().flat_map(AssistantSettings::phrases);
+    let phrases = config
+        .assistants
+        .values()
+        .flat_map(AssistantSettings::phrases);
     let texts: BTreeSet<String> = phrases.map(|(_, text)| text).collect();
     texts.into_iter().collect()
 }
@@ -176,7 +225,11 @@ fn health_of(state: &WorkerState) -> State {
 }
 
 /// Keeps a worker's health up to date until the worker is gone for good.
-async fn watch_worker(mut state: watch::Receiver<WorkerState>, component: Component, health: Health) {
+async fn watch_worker(
+    mut state: watch::Receiver<WorkerState>,
+    component: Component,
+    health: Health,
+) {
     loop {
         let now = health_of(&state.borrow_and_update());
         health.set(component, now);
@@ -200,7 +253,10 @@ async fn prepare_phrases(book: PhraseBook, tts: Tts, texts: Vec<String>, health:
         let Some((_, error)) = failed.first() else {
             break;
         };
-        health.set(Component::Phrases, State::Failed(format!("{} phrases are missing: {error}", failed.len())));
+        health.set(
+            Component::Phrases,
+            State::Failed(format!("{} phrases are missing: {error}", failed.len())),
+        );
         tokio::time::sleep(RETRY).await;
     }
     health.set(Component::Phrases, State::Ready);

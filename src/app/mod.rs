@@ -146,7 +146,8 @@ impl Server {
         health.set(Component::Sip, State::Ready);
         announce(&sip, http_address);
         let engines = Engines::start(&config, &health)?;
-        let registry = Registry::new(usize::try_from(config.limits.max_calls).unwrap_or(usize::MAX));
+        let registry =
+            Registry::new(usize::try_from(config.limits.max_calls).unwrap_or(usize::MAX));
         let scraper = scraper(&sip, &media, &journal, recorder.clone(), &engines);
         let routes = Routes {
             health: health.clone(),
@@ -175,7 +176,11 @@ impl Server {
         };
         let background = vec![
             tokio::spawn(call::take_calls(services, incoming)),
-            tokio::spawn(upkeep::watch_store(store.clone(), Arc::clone(&config), health)),
+            tokio::spawn(upkeep::watch_store(
+                store.clone(),
+                Arc::clone(&config),
+                health,
+            )),
             tokio::spawn(upkeep::sweep(store, Arc::clone(&config))),
         ];
         let registrations = registrations::start(&config, &sip).await;
@@ -198,7 +203,10 @@ impl Server {
         // An error means that SIP is gone, which is where this leads.
         let _ = self.sip.set_accepting(false).await;
         let drain = Duration::from_secs(u64::from(self.config.limits.drain_seconds));
-        if tokio::time::timeout(drain, self.registry.empty()).await.is_err() {
+        if tokio::time::timeout(drain, self.registry.empty())
+            .await
+            .is_err()
+        {
             for call in self.registry.snapshots() {
                 self.registry.send(
                     call.id,
@@ -231,24 +239,37 @@ fn announce(sip: &Sip, http: SocketAddr) {
 
 fn sip_config(config: &Config) -> SipConfig {
     let mut known = config.sip.allow.clone();
-    known.extend(config.trunks.values().flat_map(crate::config::Trunk::sources));
-    let authentication = config.sip.digest.as_ref().map(|digest| InboundAuthentication {
-        realm: digest.realm.clone(),
-        users: digest
-            .users
-            .iter()
-            .map(|(username, password)| Credentials {
-                username: username.clone(),
-                password: password.expose().to_owned(),
-            })
-            .collect(),
-        trusted: known.clone(),
-    });
+    known.extend(
+        config
+            .trunks
+            .values()
+            .flat_map(crate::config::Trunk::sources),
+    );
+    let authentication = config
+        .sip
+        .digest
+        .as_ref()
+        .map(|digest| InboundAuthentication {
+            realm: digest.realm.clone(),
+            users: digest
+                .users
+                .iter()
+                .map(|(username, password)| Credentials {
+                    username: username.clone(),
+                    password: password.expose().to_owned(),
+                })
+                .collect(),
+            trusted: known.clone(),
+        });
     SipConfig {
         listen: config.sip.listen.clone(),
         public_address: config.sip.public_address,
         // With digest, strangers may knock: they are challenged.
-        allow: if authentication.is_some() { Vec::new() } else { known },
+        allow: if authentication.is_some() {
+            Vec::new()
+        } else {
+            known
+        },
         user_agent: config.sip.user_agent.clone(),
         authentication,
         limits: Limits::default(),
@@ -257,11 +278,17 @@ fn sip_config(config: &Config) -> SipConfig {
 
 fn call_limits(config: &Config) -> CallLimits {
     CallLimits {
-        media_address: advertised_address(config.rtp.bind, config.rtp.public_address.or(config.sip.public_address)),
+        media_address: advertised_address(
+            config.rtp.bind,
+            config.rtp.public_address.or(config.sip.public_address),
+        ),
         codecs: vec![Codec::Pcmu, Codec::Pcma],
         data: config.data.clone(),
         media_timeout: Duration::from_secs(u64::from(config.rtp.timeout_seconds)),
-        minimum_free: config.recording.minimum_free_megabytes.saturating_mul(1_000_000),
+        minimum_free: config
+            .recording
+            .minimum_free_megabytes
+            .saturating_mul(1_000_000),
     }
 }
 
@@ -280,7 +307,12 @@ fn scraper(
     recorder: Option<Recorder>,
     engines: &Engines,
 ) -> Scraper {
-    let (sip, media, journal, engines) = (sip.clone(), media.clone(), journal.clone(), engines.counters());
+    let (sip, media, journal, engines) = (
+        sip.clone(),
+        media.clone(),
+        journal.clone(),
+        engines.counters(),
+    );
     Arc::new(move || {
         let (sip, media, journal) = (sip.clone(), media.clone(), journal.clone());
         let (recorder, engines) = (recorder.clone(), Arc::clone(&engines));
@@ -288,7 +320,10 @@ fn scraper(
             let mut scrape = upkeep::sip_counters(&sip).await;
             scrape.extend(upkeep::media_counters(media.counters()));
             scrape.push(("journal_dropped", journal.dropped()));
-            scrape.push(("recording_frames_lost", recorder.map_or(0, |recorder| recorder.lost())));
+            scrape.push((
+                "recording_frames_lost",
+                recorder.map_or(0, |recorder| recorder.lost()),
+            ));
             scrape.extend(engines());
             scrape
         })

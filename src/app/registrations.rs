@@ -48,7 +48,9 @@ impl Registrations {
         }
         let all = async {
             for mut registration in self.0 {
-                let over = |state: &Option<RegistrationState>| *state == Some(RegistrationState::Unregistered);
+                let over = |state: &Option<RegistrationState>| {
+                    *state == Some(RegistrationState::Unregistered)
+                };
                 let _ = registration.state.wait_for(over).await;
             }
         };
@@ -60,11 +62,18 @@ async fn request(trunk: &Trunk, sip: &Sip) -> Result<RegisterRequest, String> {
     let registrar = trunk.registrar.as_deref().ok_or("it has no registrar")?;
     let username = trunk.username.as_deref().ok_or("it has no username")?;
     let password = trunk.password.as_ref().ok_or("it has no password")?;
-    let uri = |text: String| text.parse::<Uri>().map_err(|error| format!("{text}: {error}"));
+    let uri = |text: String| {
+        text.parse::<Uri>()
+            .map_err(|error| format!("{text}: {error}"))
+    };
     let destination = resolve(registrar).await?;
     let transport = transport_to(sip, destination).ok_or("no SIP socket can reach it")?;
-    let domain = registrar.rsplit_once(':').map_or(registrar, |(host, _)| host);
-    let expires = trunk.profile().map_or(3600, |profile| profile.register_expires_seconds);
+    let domain = registrar
+        .rsplit_once(':')
+        .map_or(registrar, |(host, _)| host);
+    let expires = trunk
+        .profile()
+        .map_or(3600, |profile| profile.register_expires_seconds);
     Ok(RegisterRequest {
         transport,
         destination,
@@ -88,12 +97,15 @@ async fn resolve(registrar: &str) -> Result<SocketAddr, String> {
     let mut found = tokio::net::lookup_host(&with_port)
         .await
         .map_err(|error| format!("{with_port}: {error}"))?;
-    found.next().ok_or_else(|| format!("{with_port} has no address"))
+    found
+        .next()
+        .ok_or_else(|| format!("{with_port} has no address"))
 }
 
 fn transport_to(sip: &Sip, destination: SocketAddr) -> Option<TransportId> {
     let usable = |address: &SocketAddr| {
-        address.is_ipv4() == destination.is_ipv4() && (destination.ip().is_loopback() || !address.ip().is_loopback())
+        address.is_ipv4() == destination.is_ipv4()
+            && (destination.ip().is_loopback() || !address.ip().is_loopback())
     };
     let found = sip.transports().iter().find(|(_, address)| usable(address));
     found.map(|(transport, _)| *transport)
@@ -102,7 +114,9 @@ fn transport_to(sip: &Sip, destination: SocketAddr) -> Option<TransportId> {
 async fn log_changes(trunk: String, mut state: watch::Receiver<Option<RegistrationState>>) {
     while state.changed().await.is_ok() {
         match &*state.borrow_and_update() {
-            Some(RegistrationState::Registered { expires }) => tracing::info!(trunk, ?expires, "registered"),
+            Some(RegistrationState::Registered { expires }) => {
+                tracing::info!(trunk, ?expires, "registered");
+            }
             Some(RegistrationState::Failed { status, retry_in }) => {
                 tracing::warn!(trunk, ?status, ?retry_in, "registration failed");
             }

@@ -18,7 +18,10 @@ const DAY: Duration = Duration::from_secs(86_400);
 
 /// Keeps the health of the database and the disk up to date.
 pub(super) async fn watch_store(store: Store, config: Arc<Config>, health: Health) {
-    let minimum = config.recording.minimum_free_megabytes.saturating_mul(1_000_000);
+    let minimum = config
+        .recording
+        .minimum_free_megabytes
+        .saturating_mul(1_000_000);
     loop {
         let state = match store.probe().await {
             Ok(()) => State::Ready,
@@ -47,7 +50,10 @@ pub(super) async fn sweep(store: Store, config: Arc<Config>) {
                 .recording
                 .retention_days
                 .map(|days| OffsetDateTime::now_utc() - DAY * days),
-            recordings_bytes: config.recording.quota_megabytes.map(|mb| mb.saturating_mul(1_000_000)),
+            recordings_bytes: config
+                .recording
+                .quota_megabytes
+                .map(|mb| mb.saturating_mul(1_000_000)),
         };
         match store.sweep(&config.data, keep).await {
             Ok(0) => {}
@@ -61,10 +67,19 @@ pub(super) async fn sweep(store: Store, config: Arc<Config>) {
 pub(super) async fn sip_counters(sip: &Sip) -> Scrape {
     let dropped = sip.dropped();
     let mut scrape = vec![
-        ("sip_dropped_strangers", dropped.strangers.load(Ordering::Relaxed)),
-        ("sip_dropped_datagrams", dropped.datagrams.load(Ordering::Relaxed)),
+        (
+            "sip_dropped_strangers",
+            dropped.strangers.load(Ordering::Relaxed),
+        ),
+        (
+            "sip_dropped_datagrams",
+            dropped.datagrams.load(Ordering::Relaxed),
+        ),
         ("sip_dropped_events", dropped.events.load(Ordering::Relaxed)),
-        ("sip_dropped_commands", dropped.commands.load(Ordering::Relaxed)),
+        (
+            "sip_dropped_commands",
+            dropped.commands.load(Ordering::Relaxed),
+        ),
     ];
     let Ok((stats, counters)) = sip.snapshot().await else {
         return scrape;
@@ -87,11 +102,29 @@ pub(super) async fn sip_counters(sip: &Sip) -> Scrape {
 pub(super) fn media_counters(counters: &MediaCounters) -> Scrape {
     vec![
         ("media_ticks", counters.ticks.load(Ordering::Relaxed)),
-        ("media_late_ticks", counters.late_ticks.load(Ordering::Relaxed)),
-        ("media_worst_lateness_us", counters.worst_lateness_us.load(Ordering::Relaxed)),
-        ("media_lost_ticks", counters.lost_ticks.load(Ordering::Relaxed)),
-        ("media_unsent_packets", counters.unsent_packets.load(Ordering::Relaxed)),
-        ("media_stranger_packets", counters.stranger_packets.load(Ordering::Relaxed)),
-        ("media_bad_packets", counters.bad_packets.load(Ordering::Relaxed)),
+        (
+            "media_late_ticks",
+            counters.late_ticks.load(Ordering::Relaxed),
+        ),
+        (
+            "media_worst_lateness_us",
+            counters.worst_lateness_us.load(Ordering::Relaxed),
+        ),
+        (
+            "media_lost_ticks",
+            counters.lost_ticks.load(Ordering::Relaxed),
+        ),
+        (
+            "media_unsent_packets",
+            counters.unsent_packets.load(Ordering::Relaxed),
+        ),
+        (
+            "media_stranger_packets",
+            counters.stranger_packets.load(Ordering::Relaxed),
+        ),
+        (
+            "media_bad_packets",
+            counters.bad_packets.load(Ordering::Relaxed),
+        ),
     ]
 }

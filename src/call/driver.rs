@@ -14,7 +14,8 @@ use super::{Recorder, Services};
 use crate::audio::Frame;
 use crate::conversation::settings::AssistantSettings;
 use crate::conversation::{
-    CallTime, Control, Conversation, Engine, Input, Output, PhraseKind, SamplePosition, Transcript, Work as Failing,
+    CallTime, Control, Conversation, Engine, Input, Output, PhraseKind, SamplePosition, Transcript,
+    Work as Failing,
 };
 use crate::engines::llm::GenerateSettings;
 use crate::engines::vad::{VadStream, WINDOW_SAMPLES};
@@ -142,7 +143,9 @@ impl Driver {
     }
 
     fn call_time(&self, at: Instant) -> CallTime {
-        let since = self.epoch.map_or(Duration::ZERO, |epoch| at.saturating_duration_since(epoch));
+        let since = self
+            .epoch
+            .map_or(Duration::ZERO, |epoch| at.saturating_duration_since(epoch));
         CallTime(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
     }
 
@@ -156,7 +159,12 @@ impl Driver {
         self.timeline.push(tick.index, &tick.heard);
         self.listen(tick);
         if let Some(recorder) = &self.call.recorder {
-            recorder.frame(self.call.record.id, tick.index, tick.heard.clone(), tick.spoken.clone());
+            recorder.frame(
+                self.call.record.id,
+                tick.index,
+                tick.heard.clone(),
+                tick.spoken.clone(),
+            );
         }
         for arrival in &tick.arrivals {
             self.last_arrival = arrival.at;
@@ -215,7 +223,10 @@ impl Driver {
         for (index, engine) in engines.into_iter().enumerate() {
             if self.engines_up[index] != up[index] {
                 self.engines_up[index] = up[index];
-                self.handle(Input::EngineState { engine, up: up[index] });
+                self.handle(Input::EngineState {
+                    engine,
+                    up: up[index],
+                });
             }
         }
     }
@@ -232,13 +243,12 @@ impl Driver {
     }
 
     fn command(&mut self, command: CallCommand) {
-        match command {
-            CallCommand::End { reason, by } => self.handle(Input::Control(Control::End {
-                reason,
-                by,
-                say_goodbye: false,
-            })),
-        }
+        let CallCommand::End { reason, by } = command;
+        self.handle(Input::Control(Control::End {
+            reason,
+            by,
+            say_goodbye: false,
+        }));
     }
 
     fn sip_event(&mut self, event: Event) {
@@ -266,15 +276,25 @@ impl Driver {
         self.call.local.next_version();
         let Some(offer) = offer else {
             let ours = sdp::offer(&self.call.local);
-            self.call.services.sip.leg(leg, LegCommand::AnswerOffer(ours));
+            self.call
+                .services
+                .sip
+                .leg(leg, LegCommand::AnswerOffer(ours));
             return;
         };
         match sdp::answer(&offer, &self.call.local) {
             Ok((answer, negotiated)) => {
-                self.call.services.sip.leg(leg, LegCommand::AnswerOffer(answer));
+                self.call
+                    .services
+                    .sip
+                    .leg(leg, LegCommand::AnswerOffer(answer));
                 self.renegotiated(negotiated);
             }
-            Err(error) => self.call.services.sip.leg(leg, LegCommand::RejectOffer(error.status())),
+            Err(error) => self
+                .call
+                .services
+                .sip
+                .leg(leg, LegCommand::RejectOffer(error.status())),
         }
     }
 
@@ -313,11 +333,15 @@ impl Driver {
     fn engine_event(&mut self, event: EngineEvent) {
         let generation = event.generation();
         let input = match event {
-            EngineEvent::Transcript { result: Ok(heard), .. } => Input::Transcript {
+            EngineEvent::Transcript {
+                result: Ok(heard), ..
+            } => Input::Transcript {
                 generation,
                 transcript: transcript(heard),
             },
-            EngineEvent::Transcript { result: Err(error), .. } => {
+            EngineEvent::Transcript {
+                result: Err(error), ..
+            } => {
                 return self.failed(Engine::Stt, generation, Failing::Transcribe, &error);
             }
             EngineEvent::ReplyText { text, .. } => Input::ReplyText { generation, text },
@@ -346,9 +370,18 @@ impl Driver {
         self.handle(input);
     }
 
-    fn failed(&mut self, engine: Engine, generation: Generation, work: Failing, error: &EngineError) {
+    fn failed(
+        &mut self,
+        engine: Engine,
+        generation: Generation,
+        work: Failing,
+        error: &EngineError,
+    ) {
         let engine = engine_name(engine);
-        self.call.services.metrics.engine_failed(engine, error.label());
+        self.call
+            .services
+            .metrics
+            .engine_failed(engine, error.label());
         tracing::warn!(call = %self.call.record.id, engine, %error, "an engine failed");
         self.handle(Input::Failed {
             generation,
@@ -411,7 +444,9 @@ impl Driver {
                 self.work.silenced();
             }
             Output::Commit { generation } => self.work.commit(generation),
-            Output::CancelWork { generation } | Output::Release { generation } => self.work.cancel(generation),
+            Output::CancelWork { generation } | Output::Release { generation } => {
+                self.work.cancel(generation);
+            }
             Output::EndCall { reason, by } => self.end_now(reason, by),
             Output::Message(message) => {
                 let entry = Entry::Message(self.call.record.id, self.messages, message);
@@ -432,7 +467,13 @@ impl Driver {
         }
     }
 
-    fn check(&mut self, asked: Result<(), EngineError>, engine: Engine, generation: Generation, work: Failing) {
+    fn check(
+        &mut self,
+        asked: Result<(), EngineError>,
+        engine: Engine,
+        generation: Generation,
+        work: Failing,
+    ) {
         if let Err(error) = asked {
             self.failed(engine, generation, work, &error);
         }
@@ -445,7 +486,10 @@ impl Driver {
             by: EndedBy::System,
         });
         if !self.left_by_peer {
-            self.call.services.sip.leg(self.call.leg, LegCommand::Hangup(Hangup::default()));
+            self.call
+                .services
+                .sip
+                .leg(self.call.leg, LegCommand::Hangup(Hangup::default()));
         }
         let record = &mut self.call.record;
         record.status = CallStatus::Ended;
@@ -459,7 +503,9 @@ impl Driver {
             recorder.finish(record.id);
         }
         tracing::info!(call = %record.id, %reason, "call ended");
-        services.journal.write(Entry::Call(Box::new(record.clone())));
+        services
+            .journal
+            .write(Entry::Call(Box::new(record.clone())));
     }
 }
 
@@ -478,13 +524,16 @@ pub(super) fn ended(cause: &EndCause) -> (EndedReason, EndedBy) {
         EndCause::Local => (EndedReason::ManuallyCanceled, EndedBy::Operator),
         EndCause::RemoteBye { .. } => (EndedReason::CustomerEndedCall, EndedBy::Customer),
         EndCause::RemoteCancel { .. } => (EndedReason::CustomerCanceled, EndedBy::Customer),
-        EndCause::Rejected { status: 486 | 600, .. } => (EndedReason::CustomerBusy, EndedBy::Customer),
+        EndCause::Rejected {
+            status: 486 | 600, ..
+        } => (EndedReason::CustomerBusy, EndedBy::Customer),
         EndCause::Rejected { .. } => (EndedReason::CallRejected, EndedBy::Customer),
         EndCause::RingTimeout => (EndedReason::CustomerDidNotAnswer, EndedBy::Customer),
         EndCause::Unanswered => (EndedReason::InternalError, EndedBy::System),
-        EndCause::NoResponse | EndCause::NoAck | EndCause::DialogLost { .. } | EndCause::TransportFailed => {
-            (EndedReason::SignallingTimedOut, EndedBy::System)
-        }
+        EndCause::NoResponse
+        | EndCause::NoAck
+        | EndCause::DialogLost { .. }
+        | EndCause::TransportFailed => (EndedReason::SignallingTimedOut, EndedBy::System),
     }
 }
 

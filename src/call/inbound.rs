@@ -89,11 +89,15 @@ async fn take(services: Services, incoming: Incoming) {
     let prepared = match prepare(&services, &call, &mut record).await {
         Ok(prepared) => prepared,
         Err(refusal) => {
-            services.sip.leg(leg, LegCommand::Reject(refusal.status, refusal.headers));
+            services
+                .sip
+                .leg(leg, LegCommand::Reject(refusal.status, refusal.headers));
             return close(&services, record, refusal.reason, EndedBy::System);
         }
     };
-    services.sip.leg(leg, LegCommand::Accept(prepared.sdp.clone()));
+    services
+        .sip
+        .leg(leg, LegCommand::Accept(prepared.sdp.clone()));
     let confirmed = wait_for_ack(&mut events).await;
     let negotiated = match (confirmed, prepared.negotiated) {
         (Err(cause), _) => {
@@ -104,20 +108,36 @@ async fn take(services: Services, incoming: Incoming) {
         (Ok(answer), None) => sdp::accept(&answer.unwrap_or_default(), &prepared.local),
     };
     let Ok(negotiated) = negotiated else {
-        services.sip.leg(leg, LegCommand::Hangup(Default::default()));
-        return close(&services, record, EndedReason::IncompatibleMedia, EndedBy::System);
+        services
+            .sip
+            .leg(leg, LegCommand::Hangup(Default::default()));
+        return close(
+            &services,
+            record,
+            EndedReason::IncompatibleMedia,
+            EndedBy::System,
+        );
     };
     record.status = CallStatus::InProgress;
     record.started_at = Some(OffsetDateTime::now_utc());
     record.codec = Some(negotiated.codec.name().to_owned());
-    services.journal.write(crate::store::Entry::Call(Box::new(record.clone())));
+    services
+        .journal
+        .write(crate::store::Entry::Call(Box::new(record.clone())));
     let flow = prepared.port.flow(&negotiated);
     let (stream, ticks) = match flow {
         Ok(flow) => flow,
         Err(error) => {
             tracing::error!(call = %record.id, %error, "media cannot flow");
-            services.sip.leg(leg, LegCommand::Hangup(Default::default()));
-            return close(&services, record, EndedReason::InternalError, EndedBy::System);
+            services
+                .sip
+                .leg(leg, LegCommand::Hangup(Default::default()));
+            return close(
+                &services,
+                record,
+                EndedReason::InternalError,
+                EndedBy::System,
+            );
         }
     };
     let answered = Answered {
@@ -163,7 +183,11 @@ fn new_record(call: &IncomingCall) -> CallRecord {
 }
 
 /// Everything that can go wrong goes wrong here, while a SIP status can still say so.
-async fn prepare(services: &Services, call: &IncomingCall, record: &mut CallRecord) -> Result<Prepared, Refusal> {
+async fn prepare(
+    services: &Services,
+    call: &IncomingCall,
+    record: &mut CallRecord,
+) -> Result<Prepared, Refusal> {
     let unavailable = || Refusal::retry_later(503, EndedReason::ServiceUnavailable);
     let user = call.request_uri.user().unwrap_or_default();
     let (assistant, settings) =
@@ -191,14 +215,19 @@ async fn prepare(services: &Services, call: &IncomingCall, record: &mut CallReco
     let local = local_media(services, &port).map_err(|_| unavailable())?;
     let (sdp, negotiated) = match &call.offer {
         Some(offer) => {
-            let (answer, negotiated) = sdp::answer(offer, &local).map_err(|error| Refusal::sdp(&error))?;
+            let (answer, negotiated) =
+                sdp::answer(offer, &local).map_err(|error| Refusal::sdp(&error))?;
             (answer, Some(negotiated))
         }
         None => (sdp::offer(&local), None),
     };
     services.sip.leg(call.leg, LegCommand::Ring);
-    let recorder = open_recording(services, record).await.map_err(|()| unavailable())?;
-    write_row(services, record).await.map_err(|()| unavailable())?;
+    let recorder = open_recording(services, record)
+        .await
+        .map_err(|()| unavailable())?;
+    write_row(services, record)
+        .await
+        .map_err(|()| unavailable())?;
     Ok(Prepared {
         line,
         phrases: phrases(services, &settings),
@@ -222,7 +251,11 @@ fn check_disk(services: &Services) -> Result<(), ()> {
     match free_space(&limits.data) {
         Ok(free) if free.0 >= limits.minimum_free => Ok(()),
         Ok(free) => {
-            tracing::error!(free = free.0, needed = limits.minimum_free, "the disk is full: 503");
+            tracing::error!(
+                free = free.0,
+                needed = limits.minimum_free,
+                "the disk is full: 503"
+            );
             Err(())
         }
         Err(error) => {
@@ -246,7 +279,10 @@ fn local_media(services: &Services, port: &MediaPort) -> std::io::Result<LocalMe
     })
 }
 
-async fn open_recording(services: &Services, record: &mut CallRecord) -> Result<Option<Recorder>, ()> {
+async fn open_recording(
+    services: &Services,
+    record: &mut CallRecord,
+) -> Result<Option<Recorder>, ()> {
     let Some(recorder) = services.recorder.clone() else {
         return Ok(None);
     };
@@ -269,7 +305,8 @@ async fn open_recording(services: &Services, record: &mut CallRecord) -> Result<
 }
 
 async fn write_row(services: &Services, record: &CallRecord) -> Result<(), ()> {
-    let written = tokio::time::timeout(ROW_DEADLINE, services.journal.write_now(record.clone())).await;
+    let written =
+        tokio::time::timeout(ROW_DEADLINE, services.journal.write_now(record.clone())).await;
     match written {
         Ok(Ok(())) => Ok(()),
         Ok(Err(error)) => {
@@ -308,5 +345,7 @@ fn close(services: &Services, mut record: CallRecord, reason: EndedReason, by: E
     }
     services.metrics.call_refused(reason);
     tracing::info!(call = %record.id, %reason, "call not established");
-    services.journal.write(crate::store::Entry::Call(Box::new(record)));
+    services
+        .journal
+        .write(crate::store::Entry::Call(Box::new(record)));
 }

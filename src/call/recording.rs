@@ -69,7 +69,9 @@ impl Recorder {
     pub fn open(&self, call: CallId, path: &Path) -> io::Result<()> {
         let (reply, opened) = mpsc::channel();
         let gone = || io::Error::other("the recorder is gone");
-        self.queue.send(Job::Open(call, path.to_owned(), reply)).map_err(|_| gone())?;
+        self.queue
+            .send(Job::Open(call, path.to_owned(), reply))
+            .map_err(|_| gone())?;
         opened.recv().map_err(|_| gone())?
     }
 
@@ -120,7 +122,9 @@ fn write_all(jobs: &Receiver<Job>) {
                 }
             }
             Job::Do(Command::Finish(call)) => {
-                let finished = recordings.remove(&call).map(|recording| recording.writer.finalize());
+                let finished = recordings
+                    .remove(&call)
+                    .map(|recording| recording.writer.finalize());
                 if let Some(Err(error)) = finished {
                     tracing::error!(%call, %error, "the recording's end is lost");
                 }
@@ -189,7 +193,8 @@ mod tests {
 
     #[test]
     fn lost_ticks_are_silence_so_that_both_sides_stay_aligned_and_an_unfinished_file_plays() {
-        let path = std::env::temp_dir().join(format!("offhook-recording-{}.wav", std::process::id()));
+        let path =
+            std::env::temp_dir().join(format!("offhook-recording-{}.wav", std::process::id()));
         let recorder = Recorder::start().expect("thread");
         let call = CallId::from_random([7; 16]);
         recorder.open(call, &path).expect("file");

@@ -14,7 +14,7 @@ use crate::record::{CallStatus, EndedBy, EndedReason};
 const COMMANDS: usize = 16;
 
 /// What others ask of a live call.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CallCommand {
     /// End it.
     End {
@@ -95,7 +95,11 @@ impl Registry {
 
     /// Every live call.
     pub fn snapshots(&self) -> Vec<CallSnapshot> {
-        self.lock().calls.values().map(|entry| entry.snapshot.clone()).collect()
+        self.lock()
+            .calls
+            .values()
+            .map(|entry| entry.snapshot.clone())
+            .collect()
     }
 
     /// Sends a command; false where there is no such call or it is not listening.
@@ -166,7 +170,7 @@ mod tests {
             reason: EndedReason::ManuallyCanceled,
             by: EndedBy::Operator,
         };
-        assert!(registry.send(snapshot(1).id, end.clone()));
+        assert!(registry.send(snapshot(1).id, end));
         assert_eq!(line.command().await, end);
         drop(line);
         assert!(!registry.send(snapshot(1).id, end));

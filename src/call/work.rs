@@ -6,7 +6,9 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 use crate::audio::level::is_audible;
-use crate::conversation::{ChatMessage, ChatRole, ClipId, ClipLength, Engine, PhraseKind, PreparedPhrases, Urgency};
+use crate::conversation::{
+    ChatMessage, ChatRole, ClipId, ClipLength, Engine, PhraseKind, PreparedPhrases, Urgency,
+};
 use crate::engines::llm::{self, GenerateRequest, GenerateSettings, SpeechPrompt};
 use crate::engines::stt::TranscribeRequest;
 use crate::engines::supervisor::RequestHandle;
@@ -56,7 +58,10 @@ impl Work {
 
     /// Length and lead-in of the phrases that this call can play.
     pub(super) fn prepared(&self) -> PreparedPhrases {
-        self.phrases.iter().map(|(kind, samples)| (*kind, length(samples))).collect()
+        self.phrases
+            .iter()
+            .map(|(kind, samples)| (*kind, length(samples)))
+            .collect()
     }
 
     pub(super) fn transcribe(
@@ -137,7 +142,12 @@ impl Work {
 
     /// Keeps a clause's audio until its generation is cancelled. `None` where it was cancelled
     /// already.
-    pub(super) fn spoken(&mut self, generation: Generation, clause: u32, samples: Arc<[i16]>) -> Option<ClipLength> {
+    pub(super) fn spoken(
+        &mut self,
+        generation: Generation,
+        clause: u32,
+        samples: Arc<[i16]>,
+    ) -> Option<ClipLength> {
         self.requests.contains_key(&generation).then(|| {
             let length = length(&samples);
             self.clauses.insert((generation, clause), samples);
@@ -197,13 +207,18 @@ pub fn chat_messages(messages: &[ChatMessage]) -> Vec<llm::ChatMessage> {
         ChatRole::System if std::mem::take(&mut first) => speech.system_message(&message.content),
         ChatRole::System => llm::ChatMessage::new(llm::ChatRole::System, message.content.clone()),
         ChatRole::User => llm::ChatMessage::new(llm::ChatRole::User, message.content.clone()),
-        ChatRole::Assistant => llm::ChatMessage::new(llm::ChatRole::Assistant, message.content.clone()),
+        ChatRole::Assistant => {
+            llm::ChatMessage::new(llm::ChatRole::Assistant, message.content.clone())
+        }
     };
     messages.iter().map(convert).collect()
 }
 
 fn length(samples: &[i16]) -> ClipLength {
-    let quiet = samples.chunks(AUDIBILITY_STEP).take_while(|chunk| !is_audible(chunk)).count();
+    let quiet = samples
+        .chunks(AUDIBILITY_STEP)
+        .take_while(|chunk| !is_audible(chunk))
+        .count();
     let count = |samples: usize| u32::try_from(samples).unwrap_or(u32::MAX);
     ClipLength {
         samples: count(samples.len()),

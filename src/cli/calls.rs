@@ -31,7 +31,12 @@ enum CallsCommand {
 #[derive(Debug, Args)]
 struct List {
     /// Data folder of the server.
-    #[arg(long, value_name = "DIR", env = "OFFHOOK_DATA", default_value = "./data")]
+    #[arg(
+        long,
+        value_name = "DIR",
+        env = "OFFHOOK_DATA",
+        default_value = "./data"
+    )]
     data: PathBuf,
     /// At most this many.
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000))]
@@ -49,7 +54,12 @@ struct Show {
     /// The call's id, or the beginning of it.
     id: String,
     /// Data folder of the server.
-    #[arg(long, value_name = "DIR", env = "OFFHOOK_DATA", default_value = "./data")]
+    #[arg(
+        long,
+        value_name = "DIR",
+        env = "OFFHOOK_DATA",
+        default_value = "./data"
+    )]
     data: PathBuf,
     /// Print JSON.
     #[arg(long)]
@@ -70,10 +80,11 @@ fn failed(error: impl std::fmt::Display) -> Failure {
 
 async fn list(command: List) -> Result<(), Failure> {
     let before = match &command.before {
-        Some(text) => Some(
-            OffsetDateTime::parse(text, &Rfc3339)
-                .map_err(|_| Failure::Usage(format!("--before: {text:?} is no time like 2026-01-31T12:00:00Z")))?,
-        ),
+        Some(text) => Some(OffsetDateTime::parse(text, &Rfc3339).map_err(|_| {
+            Failure::Usage(format!(
+                "--before: {text:?} is no time like 2026-01-31T12:00:00Z"
+            ))
+        })?),
         None => None,
     };
     let query = CallQuery {
@@ -90,13 +101,19 @@ async fn list(command: List) -> Result<(), Failure> {
         print::line(&format!("No calls in {}.", command.data.display()));
     } else {
         let rows: Vec<Vec<String>> = calls.iter().map(row).collect();
-        print::table(&["ID", "TIME", "FROM", "TO", "ASSISTANT", "SECONDS", "ENDED"], &rows);
+        print::table(
+            &["ID", "TIME", "FROM", "TO", "ASSISTANT", "SECONDS", "ENDED"],
+            &rows,
+        );
     }
     Ok(())
 }
 
 fn row(call: &CallRecord) -> Vec<String> {
-    let length = call.started_at.zip(call.ended_at).map(|(start, end)| (end - start).whole_seconds());
+    let length = call
+        .started_at
+        .zip(call.ended_at)
+        .map(|(start, end)| (end - start).whole_seconds());
     vec![
         call.id.to_string(),
         call.created_at.format(&Rfc3339).unwrap_or_default(),
@@ -104,13 +121,23 @@ fn row(call: &CallRecord) -> Vec<String> {
         call.to.clone(),
         call.assistant.to_string(),
         length.map_or_else(|| "-".to_owned(), |seconds| seconds.to_string()),
-        call.ended_reason.map_or_else(|| "in progress".to_owned(), |reason| reason.to_string()),
+        call.ended_reason
+            .map_or_else(|| "in progress".to_owned(), |reason| reason.to_string()),
     ]
 }
 
 async fn show(command: Show) -> Result<(), Failure> {
-    let none = || Failure::Failed(format!("there is no call {} in {}", command.id, command.data.display()));
-    let store = Store::open_existing(&command.data).await.map_err(failed)?.ok_or_else(none)?;
+    let none = || {
+        Failure::Failed(format!(
+            "there is no call {} in {}",
+            command.id,
+            command.data.display()
+        ))
+    };
+    let store = Store::open_existing(&command.data)
+        .await
+        .map_err(failed)?
+        .ok_or_else(none)?;
     let id = find(&store, &command.id).await?.ok_or_else(none)?;
     let call = store.call(id).await.map_err(failed)?.ok_or_else(none)?;
     if command.json {
@@ -126,7 +153,9 @@ async fn find(store: &Store, id: &str) -> Result<Option<CallId>, Failure> {
     match found.as_slice() {
         [] => Ok(None),
         [one] => Ok(Some(*one)),
-        _ => Err(Failure::Usage(format!("more than one call's id begins with {id}"))),
+        _ => Err(Failure::Usage(format!(
+            "more than one call's id begins with {id}"
+        ))),
     }
 }
 
@@ -134,7 +163,10 @@ fn describe(call: &CallRecord) {
     print::line(&format!("call       {}", call.id));
     print::line(&format!("from       {} ({})", call.from, call.peer));
     print::line(&format!("to         {} -> {}", call.to, call.assistant));
-    print::line(&format!("time       {}", call.created_at.format(&Rfc3339).unwrap_or_default()));
+    print::line(&format!(
+        "time       {}",
+        call.created_at.format(&Rfc3339).unwrap_or_default()
+    ));
     if let Some(codec) = &call.codec {
         print::line(&format!("codec      {codec}"));
     }
@@ -154,7 +186,11 @@ fn describe(call: &CallRecord) {
             Role::Bot => "assistant",
             Role::System => "system",
         };
-        let cut = if message.interrupted { " [interrupted]" } else { "" };
+        let cut = if message.interrupted {
+            " [interrupted]"
+        } else {
+            ""
+        };
         print::line(&format!(
             "{:>8.2} s  {who:<9}  {}{cut}",
             message.start_ms as f64 / 1000.0,
@@ -167,7 +203,17 @@ fn describe(call: &CallRecord) {
     print::line("\nms from the end of the caller's speech:");
     let rows: Vec<Vec<String>> = call.turns.iter().map(ledger_row).collect();
     print::table(
-        &["TURN", "ENDPOINT", "TRANSCRIPT", "TOKEN", "CLAUSE", "AUDIO", "PACKET", "HOLDING", "RETRIES"],
+        &[
+            "TURN",
+            "ENDPOINT",
+            "TRANSCRIPT",
+            "TOKEN",
+            "CLAUSE",
+            "AUDIO",
+            "PACKET",
+            "HOLDING",
+            "RETRIES",
+        ],
         &rows,
     );
 }

@@ -9,6 +9,7 @@ use super::{Failure, Serve, print};
 use crate::audio::Codec;
 use crate::engines::supervisor::find_executable;
 use crate::engines::tts::{Tts, TtsConfig};
+use crate::engines::worker::Scheduling;
 use crate::models::Catalog;
 use crate::softphone::{self, CallPlan, Line, Manners, read_wav};
 
@@ -84,7 +85,10 @@ pub struct Demo {
 }
 
 fn keys(text: &str) -> Result<String, String> {
-    match text.chars().all(|key| matches!(key, '0'..='9' | '*' | '#' | 'A'..='D')) {
+    match text
+        .chars()
+        .all(|key| matches!(key, '0'..='9' | '*' | '#' | 'A'..='D'))
+    {
         true => Ok(text.to_owned()),
         false => Err("keys are 0-9, *, #, A-D".to_owned()),
     }
@@ -101,7 +105,14 @@ fn failed(error: impl std::fmt::Display) -> Failure {
 pub(super) async fn call(command: Call) -> Result<(), Failure> {
     let lines = command.play.iter().map(|path| Line::from_file(path));
     let lines = lines.collect::<Result<Vec<Line>, _>>().map_err(failed)?;
-    place(command.target, lines, command.dtmf, command.record, command.manner).await
+    place(
+        command.target,
+        lines,
+        command.dtmf,
+        command.record,
+        command.manner,
+    )
+    .await
 }
 
 pub(super) async fn demo(command: Demo) -> Result<(), Failure> {
@@ -110,17 +121,28 @@ pub(super) async fn demo(command: Demo) -> Result<(), Failure> {
         false => command.say,
     };
     let lines = speak(&command.serve, &texts).await?;
-    place(command.target, lines, String::new(), command.record, command.manner).await
+    place(
+        command.target,
+        lines,
+        String::new(),
+        command.record,
+        command.manner,
+    )
+    .await
 }
 
 /// Makes the caller's lines with the server's own voice model.
 async fn speak(serve: &Serve, texts: &[String]) -> Result<Vec<Line>, Failure> {
     let config = serve.config()?;
     let catalog = Catalog::embedded(config.models_folder()).map_err(failed)?;
-    let executable = find_executable("offhook-tts", config.engines.folder.as_deref()).map_err(failed)?;
+    let executable =
+        find_executable("offhook-tts", config.engines.folder.as_deref()).map_err(failed)?;
     let model = catalog.path_of(&config.engines.tts).map_err(failed)?;
     let runtime = catalog.path_of(&config.engines.runtime).map_err(failed)?;
-    let tts = Tts::start(&TtsConfig::new(executable, model, runtime));
+    let mut voice = TtsConfig::new(executable, model, runtime);
+    // Nothing is paced while this runs, and somebody waits for it.
+    voice.scheduling = Scheduling::Normal;
+    let tts = Tts::start(&voice);
     let mut lines = Vec::new();
     for text in texts {
         let samples = tts.synthesise(text).await.map_err(failed)?;

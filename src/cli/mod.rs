@@ -54,8 +54,8 @@ impl Serve {
     /// # Errors
     /// All its mistakes.
     pub fn config(&self) -> Result<Config, Failure> {
-        let mut config =
-            config::load(self.config.as_deref(), std::env::vars()).map_err(|mistakes| Failure::Usage(mistakes.to_string()))?;
+        let mut config = config::load(self.config.as_deref(), std::env::vars())
+            .map_err(|mistakes| Failure::Usage(mistakes.to_string()))?;
         if let Some(data) = &self.data {
             config.data.clone_from(data);
         }

@@ -125,7 +125,10 @@ fn list(catalog: &Catalog, as_json: bool) -> Result<(), Failure> {
             ]
         })
         .collect();
-    print::table(&["NAME", "USE", "DEFAULT", "SIZE", "LICENCE", "STATE"], &rows);
+    print::table(
+        &["NAME", "USE", "DEFAULT", "SIZE", "LICENCE", "STATE"],
+        &rows,
+    );
     print::line(&format!("\nfolder: {}", catalog.folder().display()));
     Ok(())
 }
@@ -158,7 +161,9 @@ fn fetch(catalog: &Catalog, names: &[String], allow_unpinned: bool) -> Result<()
         allow_unpinned,
         ..FetchOptions::default()
     };
-    let report = catalog.fetch(names, &options, &Console::new()).map_err(failed)?;
+    let report = catalog
+        .fetch(names, &options, &Console::new())
+        .map_err(failed)?;
     for fetched in &report.fetched {
         print::line(&fetched.path.display().to_string());
     }
@@ -180,7 +185,9 @@ fn verify(catalog: &Catalog, names: &[String]) -> Result<(), Failure> {
                 FileState::Verified => print::line(&format!("{}: right", file.name)),
                 FileState::Wrong { why } => wrong.push(format!("{}: {why}", file.name)),
                 FileState::Missing if names.is_empty() => {}
-                FileState::Missing | FileState::Unverified => wrong.push(format!("{}: not there", file.name)),
+                FileState::Missing | FileState::Unverified => {
+                    wrong.push(format!("{}: not there", file.name));
+                }
             }
         }
     }

@@ -325,7 +325,10 @@ impl Config {
 
     /// Folder of the models.
     pub fn models_folder(&self) -> PathBuf {
-        self.engines.models.clone().unwrap_or_else(|| self.data.join("models"))
+        self.engines
+            .models
+            .clone()
+            .unwrap_or_else(|| self.data.join("models"))
     }
 
     /// True where a peer on another machine could reach a SIP listener.

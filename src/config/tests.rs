@@ -9,20 +9,30 @@ fn load_text(text: &str, environment: &[(&str, &str)]) -> Result<Config, Mistake
         std::thread::current().id()
     ));
     std::fs::write(&file, text).expect("temporary file");
-    let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    let environment = environment
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
     let result = load(Some(&file), environment);
     std::fs::remove_file(&file).expect("remove");
     result
 }
 
 fn keys(result: Result<Config, Mistakes>) -> Vec<String> {
-    result.expect_err("mistakes").0.into_iter().map(|mistake| mistake.key).collect()
+    result
+        .expect_err("mistakes")
+        .0
+        .into_iter()
+        .map(|mistake| mistake.key)
+        .collect()
 }
 
 #[test]
 fn no_file_is_a_valid_configuration_with_the_demo_assistant_on_loopback() {
     let config = load(None, []).expect("defaults are valid");
-    assert_eq!(config.sip.listen, vec!["127.0.0.1:5060".parse().expect("address")]);
+    assert_eq!(
+        config.sip.listen,
+        vec!["127.0.0.1:5060".parse().expect("address")]
+    );
     assert!(!config.reachable_from_outside());
     let (name, _) = config.assistant_for("anything").expect("an assistant");
     assert_eq!(name.as_str(), DEMO_ASSISTANT);
@@ -69,7 +79,10 @@ fn every_mistake_is_reported_at_once_with_its_key() {
         "assistants.a.firstMesage",
         "assistants.a.maxDurationSeconds",
     ] {
-        assert!(found.contains(&key.to_owned()), "{key} missing in {found:?}");
+        assert!(
+            found.contains(&key.to_owned()),
+            "{key} missing in {found:?}"
+        );
     }
 }
 
@@ -83,9 +96,15 @@ fn other_machines_are_let_in_only_with_an_allow_list_or_digest() {
 
 #[test]
 fn the_environment_overrides_the_file_and_is_named_in_its_mistakes() {
-    let config = load_text("[limits]\nmax_calls = 3\n", &[("OFFHOOK__limits__max_calls", "5")]).expect("valid");
+    let config = load_text(
+        "[limits]\nmax_calls = 3\n",
+        &[("OFFHOOK__limits__max_calls", "5")],
+    )
+    .expect("valid");
     assert_eq!(config.limits.max_calls, 5);
-    let mistakes = load_text("", &[("OFFHOOK__limits__max_cals", "5")]).expect_err("unknown").0;
+    let mistakes = load_text("", &[("OFFHOOK__limits__max_cals", "5")])
+        .expect_err("unknown")
+        .0;
     assert_eq!(mistakes[0].source, Source::Environment);
     assert_eq!(mistakes[0].key, "limits.max_cals");
 }
@@ -113,7 +132,10 @@ fn the_best_fitting_number_rule_wins() {
 
 #[test]
 fn a_trunk_that_registers_names_what_it_lacks() {
-    let found = keys(load_text("[trunks.pbx]\nprofile = \"freepbx\"\nusername = \"200\"\n", &[]));
+    let found = keys(load_text(
+        "[trunks.pbx]\nprofile = \"freepbx\"\nusername = \"200\"\n",
+        &[],
+    ));
     assert_eq!(found, ["trunks.pbx.registrar", "trunks.pbx.password"]);
 }
 
@@ -131,5 +153,10 @@ fn secrets_do_not_show_in_debug_output() {
 fn a_file_that_is_missing_or_not_toml_is_one_clear_mistake() {
     let missing = load(Some(Path::new("/nonexistent/offhook.toml")), []).expect_err("missing");
     assert!(missing.to_string().contains("cannot be read"));
-    assert!(load_text("[sip", &[]).expect_err("syntax").to_string().contains("not TOML"));
+    assert!(
+        load_text("[sip", &[])
+            .expect_err("syntax")
+            .to_string()
+            .contains("not TOML")
+    );
 }

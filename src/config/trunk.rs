@@ -87,7 +87,11 @@ impl Trunk {
     /// Every source that this trunk's calls may come from.
     pub fn sources(&self) -> Vec<IpNet> {
         let mut sources = self.allow.clone();
-        sources.extend(self.profile().into_iter().flat_map(|profile| profile.sources));
+        sources.extend(
+            self.profile()
+                .into_iter()
+                .flat_map(|profile| profile.sources),
+        );
         sources
     }
 }

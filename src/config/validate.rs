@@ -26,7 +26,10 @@ pub(super) fn validate(config: &Config) -> Vec<(String, String)> {
         );
     }
     if config.limits.max_calls == 0 {
-        report("limits.max_calls".to_owned(), "must be at least 1".to_owned());
+        report(
+            "limits.max_calls".to_owned(),
+            "must be at least 1".to_owned(),
+        );
     }
     mistakes
 }
@@ -34,7 +37,10 @@ pub(super) fn validate(config: &Config) -> Vec<(String, String)> {
 fn validate_sip(config: &Config, report: &mut dyn FnMut(String, String)) {
     let sip = &config.sip;
     if sip.listen.is_empty() {
-        report("sip.listen".to_owned(), "needs at least one address:port".to_owned());
+        report(
+            "sip.listen".to_owned(),
+            "needs at least one address:port".to_owned(),
+        );
     }
     let mut seen = BTreeSet::new();
     for at in &sip.listen {
@@ -45,9 +51,13 @@ fn validate_sip(config: &Config, report: &mut dyn FnMut(String, String)) {
     if let Some(digest) = &sip.digest
         && digest.users.is_empty()
     {
-        report("sip.digest.users".to_owned(), "needs at least one name = \"password\"".to_owned());
+        report(
+            "sip.digest.users".to_owned(),
+            "needs at least one name = \"password\"".to_owned(),
+        );
     }
-    let known_sources = !sip.allow.is_empty() || config.trunks.values().any(|t| !t.sources().is_empty());
+    let known_sources =
+        !sip.allow.is_empty() || config.trunks.values().any(|t| !t.sources().is_empty());
     if config.reachable_from_outside() && !known_sources && sip.digest.is_none() {
         report(
             "sip.listen".to_owned(),
@@ -61,17 +71,27 @@ fn validate_sip(config: &Config, report: &mut dyn FnMut(String, String)) {
 fn validate_rtp(config: &Config, report: &mut dyn FnMut(String, String)) {
     let rtp = &config.rtp;
     if rtp.port_min < 1024 {
-        report("rtp.port_min".to_owned(), format!("{} is not from 1024 to 65534", rtp.port_min));
+        report(
+            "rtp.port_min".to_owned(),
+            format!("{} is not from 1024 to 65534", rtp.port_min),
+        );
     }
     if rtp.port_max <= rtp.port_min {
         report(
             "rtp.port_max".to_owned(),
-            format!("{} is not above rtp.port_min ({})", rtp.port_max, rtp.port_min),
+            format!(
+                "{} is not above rtp.port_min ({})",
+                rtp.port_max, rtp.port_min
+            ),
         );
-    } else if u32::from(rtp.port_max - rtp.port_min) + 1 < config.limits.max_calls.saturating_mul(2) {
+    } else if u32::from(rtp.port_max - rtp.port_min) + 1 < config.limits.max_calls.saturating_mul(2)
+    {
         report(
             "rtp.port_max".to_owned(),
-            format!("leaves too few ports for limits.max_calls = {}: 2 for each call", config.limits.max_calls),
+            format!(
+                "leaves too few ports for limits.max_calls = {}: 2 for each call",
+                config.limits.max_calls
+            ),
         );
     }
     if config.reachable_from_outside() && rtp.bind.is_loopback() {
@@ -83,7 +103,10 @@ fn validate_rtp(config: &Config, report: &mut dyn FnMut(String, String)) {
         );
     }
     if !(5..=3600).contains(&rtp.timeout_seconds) {
-        report("rtp.timeout_seconds".to_owned(), format!("{} is not from 5 to 3600", rtp.timeout_seconds));
+        report(
+            "rtp.timeout_seconds".to_owned(),
+            format!("{} is not from 5 to 3600", rtp.timeout_seconds),
+        );
     }
 }
 
@@ -93,14 +116,21 @@ fn validate_numbers(config: &Config, report: &mut dyn FnMut(String, String)) {
             let names: Vec<&str> = config.assistants.keys().map(String::as_str).collect();
             report(
                 format!("numbers.[{index}].assistant"),
-                format!("there is no assistant {:?}; there are: {}", rule.assistant, names.join(", ")),
+                format!(
+                    "there is no assistant {:?}; there are: {}",
+                    rule.assistant,
+                    names.join(", ")
+                ),
             );
         }
         let stars = rule.number.matches('*').count();
         if rule.number.is_empty() || stars > 1 || (stars == 1 && !rule.number.ends_with('*')) {
             report(
                 format!("numbers.[{index}].number"),
-                format!("{:?} is not a number or name, optionally ending in one *", rule.number),
+                format!(
+                    "{:?} is not a number or name, optionally ending in one *",
+                    rule.number
+                ),
             );
         }
     }
@@ -110,7 +140,11 @@ fn validate_trunk(key: &str, trunk: &Trunk, report: &mut dyn FnMut(String, Strin
     if Profile::named(&trunk.profile).is_none() {
         report(
             format!("{key}.profile"),
-            format!("there is no profile {:?}; there are: {}", trunk.profile, Profile::NAMES.join(", ")),
+            format!(
+                "there is no profile {:?}; there are: {}",
+                trunk.profile,
+                Profile::NAMES.join(", ")
+            ),
         );
         return;
     }
@@ -122,7 +156,10 @@ fn validate_trunk(key: &str, trunk: &Trunk, report: &mut dyn FnMut(String, Strin
         ];
         for (field, present) in needed {
             if !present {
-                report(format!("{key}.{field}"), "is needed, because this trunk registers".to_owned());
+                report(
+                    format!("{key}.{field}"),
+                    "is needed, because this trunk registers".to_owned(),
+                );
             }
         }
     } else if trunk.sources().is_empty() {

@@ -21,22 +21,28 @@ use tokio::sync::{mpsc, watch};
 
 use super::ipc::Protocol;
 use super::supervisor::{
-    Limits, RequestHandle, Response, Responses, Submission, Supervisor, WorkerSnapshot,
-    WorkerSpec, WorkerState, forward,
+    Limits, RequestHandle, Response, Responses, Submission, Supervisor, WorkerSnapshot, WorkerSpec,
+    WorkerState, forward,
 };
 use super::{EngineError, EngineEvent, FinishReason, Priority, ReplyUsage};
 use crate::ids::{CallId, Generation};
 
 /// Chosen by measuring; see `tests/bench/answers`.
 const SPEECH_BEFORE: &str = "You are on a telephone call.";
-const SPEECH_AFTER: &str = "Answer the caller's question in one short spoken sentence, using \
-    only the facts above. No lists, no markdown, no emoji.";
-/// A reply may wait longer than a restart of the worker takes.
-const REPLY_LIMITS: Limits =
-    Limits { wait: Duration::from_secs(10), progress: Duration::from_secs(10) };
+const SPEECH_AFTER: &str = "The caller asks questions. Answer each in one short spoken sentence. \
+    Take names, times and prices exactly from the facts above. When something is not allowed or \
+    not accepted, say no.";
+/// A reply may wait longer than a restart of the worker takes. On a machine that is overloaded
+/// tenfold, one step of the worker takes some ten seconds, and killing it would not help.
+const REPLY_LIMITS: Limits = Limits {
+    wait: Duration::from_secs(10),
+    progress: Duration::from_secs(20),
+};
 /// For what nobody waits for.
-const HOUSEKEEPING_LIMITS: Limits =
-    Limits { wait: Duration::from_secs(60), progress: Duration::from_secs(60) };
+const HOUSEKEEPING_LIMITS: Limits = Limits {
+    wait: Duration::from_secs(60),
+    progress: Duration::from_secs(60),
+};
 /// Requests that the worker has beside one for each conversation: prompts read ahead, releases.
 const BESIDE_REPLIES: usize = 8;
 /// A large model is read from a slow disk.
@@ -79,7 +85,10 @@ pub struct ChatMessage {
 impl ChatMessage {
     /// A message of `role`.
     pub fn new(role: ChatRole, content: impl Into<String>) -> Self {
-        Self { role, content: content.into() }
+        Self {
+            role,
+            content: content.into(),
+        }
     }
 }
 
@@ -96,7 +105,10 @@ pub struct SpeechPrompt {
 
 impl Default for SpeechPrompt {
     fn default() -> Self {
-        Self { before: SPEECH_BEFORE.to_owned(), after: SPEECH_AFTER.to_owned() }
+        Self {
+            before: SPEECH_BEFORE.to_owned(),
+            after: SPEECH_AFTER.to_owned(),
+        }
     }
 }
 
@@ -104,8 +116,11 @@ impl SpeechPrompt {
     /// The system message for an assistant with these instructions.
     pub fn system_message(&self, instructions: &str) -> ChatMessage {
         let parts = [&self.before, instructions, &self.after];
-        let parts: Vec<&str> =
-            parts.into_iter().map(str::trim).filter(|part| !part.is_empty()).collect();
+        let parts: Vec<&str> = parts
+            .into_iter()
+            .map(str::trim)
+            .filter(|part| !part.is_empty())
+            .collect();
         ChatMessage::new(ChatRole::System, parts.join("\n\n"))
     }
 }
@@ -147,16 +162,38 @@ impl GenerateSettings {
     /// One text for each mistake, naming the setting and what is allowed.
     pub fn validate(&self) -> Result<(), Vec<String>> {
         let rules = [
-            ((0.0..=2.0).contains(&self.temperature), "temperature: 0 to 2"),
-            (self.top_p > 0.0 && self.top_p <= 1.0, "topP: above 0, up to 1"),
-            ((1.0..=2.0).contains(&self.repetition_penalty), "repetitionPenalty: 1 to 2"),
-            ((1..=4096).contains(&self.max_tokens), "maxTokens: 1 to 4096"),
+            (
+                (0.0..=2.0).contains(&self.temperature),
+                "temperature: 0 to 2",
+            ),
+            (
+                self.top_p > 0.0 && self.top_p <= 1.0,
+                "topP: above 0, up to 1",
+            ),
+            (
+                (1.0..=2.0).contains(&self.repetition_penalty),
+                "repetitionPenalty: 1 to 2",
+            ),
+            (
+                (1..=4096).contains(&self.max_tokens),
+                "maxTokens: 1 to 4096",
+            ),
             (self.stop.len() <= 16, "stop: at most 16 texts"),
-            (self.stop.iter().all(|stop| (1..=64).contains(&stop.len())), "stop: 1 to 64 bytes"),
+            (
+                self.stop.iter().all(|stop| (1..=64).contains(&stop.len())),
+                "stop: 1 to 64 bytes",
+            ),
         ];
-        let mistakes: Vec<String> =
-            rules.iter().filter(|(fine, _)| !fine).map(|(_, rule)| (*rule).to_owned()).collect();
-        if mistakes.is_empty() { Ok(()) } else { Err(mistakes) }
+        let mistakes: Vec<String> = rules
+            .iter()
+            .filter(|(fine, _)| !fine)
+            .map(|(_, rule)| (*rule).to_owned())
+            .collect();
+        if mistakes.is_empty() {
+            Ok(())
+        } else {
+            Err(mistakes)
+        }
     }
 }
 
@@ -351,14 +388,24 @@ impl Llm {
     /// # Panics
     /// Outside a tokio runtime.
     pub fn start(mut spec: WorkerSpec, settings: &LlmWorkerSettings) -> Result<Self, EngineError> {
-        let argument = serde_json::to_string(settings)
-            .map_err(|error| EngineError::BadInput { detail: error.to_string() })?;
+        let argument = serde_json::to_string(settings).map_err(|error| EngineError::BadInput {
+            detail: error.to_string(),
+        })?;
         spec.args = vec![argument.into()];
+        // Threads that wait for each other hundreds of times a token must sleep meanwhile: on a
+        // busy machine, spinning was measured to cost four times the time and processor.
+        spec.env.push(("OMP_WAIT_POLICY".into(), "passive".into()));
         spec.parallel = settings.conversations as usize + BESIDE_REPLIES;
         spec.start_timeout = spec.start_timeout.max(START_TIMEOUT);
         let supervisor = Supervisor::start(spec);
-        let shared = Arc::new(Shared { supervisor, warmed: Mutex::default() });
-        tokio::spawn(warm_again(shared.supervisor.state(), Arc::downgrade(&shared)));
+        let shared = Arc::new(Shared {
+            supervisor,
+            warmed: Mutex::default(),
+        });
+        tokio::spawn(warm_again(
+            shared.supervisor.state(),
+            Arc::downgrade(&shared),
+        ));
         Ok(Self { shared })
     }
 
@@ -372,13 +419,31 @@ impl Llm {
         request: GenerateRequest,
         events: mpsc::Sender<EngineEvent>,
     ) -> Result<RequestHandle, EngineError> {
-        let GenerateRequest { generation, call, priority, messages, settings, seed } = request;
+        let GenerateRequest {
+            generation,
+            call,
+            priority,
+            messages,
+            settings,
+            seed,
+        } = request;
         settings
             .validate()
-            .map_err(|mistakes| EngineError::BadInput { detail: mistakes.join("; ") })?;
-        let body = LlmRequest::Generate { call, messages, settings, seed };
-        let responses = self.shared.submit(Some(call), priority, REPLY_LIMITS, body)?;
-        Ok(forward(responses, events, move |response| Some(event(generation, response))))
+            .map_err(|mistakes| EngineError::BadInput {
+                detail: mistakes.join("; "),
+            })?;
+        let body = LlmRequest::Generate {
+            call,
+            messages,
+            settings,
+            seed,
+        };
+        let responses = self
+            .shared
+            .submit(Some(call), priority, REPLY_LIMITS, body)?;
+        Ok(forward(responses, events, move |response| {
+            Some(event(generation, response))
+        }))
     }
 
     /// Has the conversation so far read ahead of a reply to it. A newer request for the same
@@ -393,7 +458,8 @@ impl Llm {
     ) -> Result<RequestHandle, EngineError> {
         let body = LlmRequest::Prefill { call, messages };
         let responses =
-            self.shared.submit(Some(call), Priority::Speculative, REPLY_LIMITS, body)?;
+            self.shared
+                .submit(Some(call), Priority::Speculative, REPLY_LIMITS, body)?;
         // Nobody is told of the end; the channel only has to stay open until it comes.
         let (events, mut open) = mpsc::channel(1);
         tokio::spawn(async move { while open.recv().await.is_some() {} });
@@ -408,7 +474,11 @@ impl Llm {
     /// It could not be read now. It is tried again after a restart.
     pub async fn warm(&self, messages: Vec<ChatMessage>) -> Result<LlmEnd, EngineError> {
         {
-            let mut warmed = self.shared.warmed.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut warmed = self
+                .shared
+                .warmed
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
             warmed.retain(|other| *other != messages);
             if warmed.len() == MAX_WARMED {
                 warmed.remove(0);
@@ -430,7 +500,8 @@ impl Llm {
     /// Forgets a call that has ended. Where the request cannot be queued, the worker forgets
     /// the call in time by itself.
     pub fn release(&self, call: CallId) {
-        self.shared.in_background(Some(call), LlmRequest::Release { call });
+        self.shared
+            .in_background(Some(call), LlmRequest::Release { call });
     }
 
     /// Where the worker stands, for readiness and admission.
@@ -470,7 +541,13 @@ impl Shared {
         limits: Limits,
         body: LlmRequest,
     ) -> Result<Responses<LlmResponse>, EngineError> {
-        self.supervisor.submit(Submission { call, priority, limits, body, payload: Vec::new() })
+        self.supervisor.submit(Submission {
+            call,
+            priority,
+            limits,
+            body,
+            payload: Vec::new(),
+        })
     }
 
     /// Asks for something that nobody waits for.
@@ -490,11 +567,17 @@ async fn warm_again(mut state: watch::Receiver<WorkerState>, shared: Weak<Shared
     let mut deaths = 0;
     while state.changed().await.is_ok() {
         let ready = state.borrow_and_update().is_ready();
-        let Some(shared) = shared.upgrade() else { return };
+        let Some(shared) = shared.upgrade() else {
+            return;
+        };
         let died = shared.supervisor.snapshot().deaths;
         if ready && died > deaths {
             deaths = died;
-            let warmed = shared.warmed.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let warmed = shared
+                .warmed
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone();
             for messages in warmed {
                 shared.in_background(None, LlmRequest::Warm { messages });
             }
@@ -504,17 +587,34 @@ async fn warm_again(mut state: watch::Receiver<WorkerState>, shared: Weak<Shared
 
 fn event(generation: Generation, response: Response<LlmResponse>) -> EngineEvent {
     match response {
-        Response::Part { body: LlmResponse::Text(text), .. }
-        | Response::Done { body: LlmResponse::Text(text), .. } => {
-            EngineEvent::ReplyText { generation, text }
+        Response::Part {
+            body: LlmResponse::Text(text),
+            ..
         }
-        Response::Part { body: LlmResponse::End(end), .. }
-        | Response::Done { body: LlmResponse::End(end), .. } => {
+        | Response::Done {
+            body: LlmResponse::Text(text),
+            ..
+        } => EngineEvent::ReplyText { generation, text },
+        Response::Part {
+            body: LlmResponse::End(end),
+            ..
+        }
+        | Response::Done {
+            body: LlmResponse::End(end),
+            ..
+        } => {
             if end.dropped_messages > 0 {
-                tracing::info!(messages = end.dropped_messages, "conversation too long: oldest left out");
+                tracing::info!(
+                    messages = end.dropped_messages,
+                    "conversation too long: oldest left out"
+                );
             }
             let finish = end.finish.map_or(FinishReason::Stop, FinishReason::from);
-            EngineEvent::ReplyDone { generation, finish, usage: end.usage }
+            EngineEvent::ReplyDone {
+                generation,
+                finish,
+                usage: end.usage,
+            }
         }
         Response::Failed(error) => EngineEvent::ReplyFailed { generation, error },
     }

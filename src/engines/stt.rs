@@ -1,4 +1,12 @@
 //! Speech to text: hears what a caller said.
+//!
+//! ```text
+//!   transcribe ──► queue ──► offhook-stt ──► Transcript
+//!       │ dropping the handle cancels: in the queue at once, in the worker at the next token
+//! ```
+//!
+//! A [`Priority::Waiting`] request may cost a second pass, over more context, where the first one
+//! is doubtful; a [`Priority::Speculative`] one never does.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -9,7 +17,8 @@ use tokio::sync::{mpsc, watch};
 
 use super::ipc::{Protocol, samples_to_payload};
 use super::supervisor::{
-    Limits, RequestHandle, Response, Submission, Supervisor, WorkerSnapshot, WorkerSpec, WorkerState, forward,
+    Limits, RequestHandle, Response, Submission, Supervisor, WorkerSnapshot, WorkerSpec,
+    WorkerState, forward,
 };
 use super::worker::Scheduling;
 use super::{EngineError, EngineEvent, Priority, Transcript};
@@ -35,7 +44,7 @@ impl Protocol for SttProtocol {
 /// To the worker: transcribe the samples beside this (8 kHz).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SttRequest {
-    /// What the words may be about.
+    /// What was said just before, or what the words may be about, as running text.
     pub hint: Option<String>,
 }
 
@@ -57,16 +66,23 @@ pub struct SttConfig {
     pub threads: u16,
     /// How it competes for the processors.
     pub scheduling: Scheduling,
+    /// What callers speak, as a code of two letters; English-only models ignore it.
+    pub language: String,
+    /// Encoder positions (20 ms each) looked at beyond the speech, up to 1500; `None` leaves it to
+    /// the worker, which knows what measured best.
+    pub context_margin: Option<u16>,
 }
 
 impl SttConfig {
-    /// Two threads.
+    /// English on two threads.
     pub fn new(executable: impl Into<PathBuf>, model: impl Into<PathBuf>) -> Self {
         Self {
             executable: executable.into(),
             model: model.into(),
             threads: 2,
             scheduling: Scheduling::default(),
+            language: "en".to_owned(),
+            context_margin: None,
         }
     }
 }
@@ -80,9 +96,10 @@ pub struct TranscribeRequest {
     pub generation: Generation,
     /// Who goes first.
     pub priority: Priority,
-    /// 8 kHz.
+    /// 8 kHz mono, up to eight minutes. A second of silence at either end costs nothing; a long
+    /// stretch is cut at its pauses.
     pub audio: Arc<[i16]>,
-    /// What the words may be about.
+    /// What was said just before, or what the words may be about, as running text.
     pub hint: Option<String>,
 }
 
@@ -102,7 +119,12 @@ impl Stt {
             .arg("--model")
             .arg(&config.model)
             .arg("--threads")
-            .arg(config.threads.to_string());
+            .arg(config.threads.to_string())
+            .arg("--language")
+            .arg(&config.language);
+        if let Some(margin) = config.context_margin {
+            spec = spec.arg("--margin").arg(margin.to_string());
+        }
         spec.scheduling = config.scheduling;
         Self {
             supervisor: Supervisor::start(spec),

@@ -61,12 +61,17 @@ pub async fn serve(
     routes: Routes,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
-    axum::serve(listener, router(routes)).with_graceful_shutdown(stop).await
+    axum::serve(listener, router(routes))
+        .with_graceful_shutdown(stop)
+        .await
 }
 
 fn router(routes: Routes) -> Router {
     Router::new()
-        .route("/healthz", get(|| async { Json(json!({ "status": "ok" })) }))
+        .route(
+            "/healthz",
+            get(|| async { Json(json!({ "status": "ok" })) }),
+        )
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
         .with_state(routes)
@@ -83,7 +88,10 @@ async fn ready(Shared(routes): Shared<Routes>) -> impl IntoResponse {
         true => (StatusCode::OK, "ready"),
         false => (StatusCode::SERVICE_UNAVAILABLE, "not ready"),
     };
-    (status, Json(json!({ "status": word, "components": components })))
+    (
+        status,
+        Json(json!({ "status": word, "components": components })),
+    )
 }
 
 fn describe(state: &State) -> Value {

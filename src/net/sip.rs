@@ -21,9 +21,9 @@ use tokio::task::JoinSet;
 
 use super::local::advertised_address;
 use crate::sip::endpoint::{
-    CommandError, Counters, Endpoint, EndpointConfig, Event, ExtraHeaders, Hangup, InboundAuthentication, InviteRequest,
-    Limits, LocalTransport, IncomingCall, LegId, Output, Protocol, RegisterRequest, RegistrationId, RegistrationState,
-    Stats, TransportId,
+    CommandError, Counters, Endpoint, EndpointConfig, Event, ExtraHeaders, Hangup,
+    InboundAuthentication, IncomingCall, InviteRequest, LegId, Limits, LocalTransport, Output,
+    Protocol, RegisterRequest, RegistrationId, RegistrationState, Stats, TransportId,
 };
 use crate::sip::timers::Timers;
 use crate::sip::uri::Host;
@@ -79,8 +79,14 @@ pub struct Incoming {
 #[derive(Debug)]
 enum Command {
     Leg(LegId, LegCommand),
-    Invite(Box<InviteRequest>, oneshot::Sender<Result<OutgoingLeg, CommandError>>),
-    Register(Box<RegisterRequest>, oneshot::Sender<Result<Registration, CommandError>>),
+    Invite(
+        Box<InviteRequest>,
+        oneshot::Sender<Result<OutgoingLeg, CommandError>>,
+    ),
+    Register(
+        Box<RegisterRequest>,
+        oneshot::Sender<Result<Registration, CommandError>>,
+    ),
     Unregister(RegistrationId),
     SetAccepting(bool),
     Snapshot(oneshot::Sender<(Stats, Counters)>),
@@ -155,10 +161,15 @@ impl Sip {
     ///
     /// # Errors
     /// Where a socket cannot be opened.
-    pub async fn start(config: SipConfig, seed: [u8; 32]) -> Result<(Self, mpsc::Receiver<Incoming>), BindError> {
+    pub async fn start(
+        config: SipConfig,
+        seed: [u8; 32],
+    ) -> Result<(Self, mpsc::Receiver<Incoming>), BindError> {
         let sockets = open(&config.listen).await?;
-        let transports: Arc<[(TransportId, SocketAddr)]> =
-            sockets.iter().map(|socket| (socket.id, socket.bound)).collect();
+        let transports: Arc<[(TransportId, SocketAddr)]> = sockets
+            .iter()
+            .map(|socket| (socket.id, socket.bound))
+            .collect();
         let (commands, command_queue) = mpsc::channel(COMMANDS);
         let (incoming, incoming_queue) = mpsc::channel(INCOMING);
         let dropped = Arc::<Dropped>::default();
@@ -209,9 +220,14 @@ impl Sip {
     ///
     /// # Errors
     /// Where the endpoint refuses; `Err(None)` where the driver is gone.
-    pub async fn invite(&self, request: InviteRequest) -> Result<OutgoingLeg, Option<CommandError>> {
+    pub async fn invite(
+        &self,
+        request: InviteRequest,
+    ) -> Result<OutgoingLeg, Option<CommandError>> {
         let (reply, answer) = oneshot::channel();
-        self.send(Command::Invite(Box::new(request), reply)).await.map_err(|SipGone| None)?;
+        self.send(Command::Invite(Box::new(request), reply))
+            .await
+            .map_err(|SipGone| None)?;
         answer.await.map_err(|_| None)?.map_err(Some)
     }
 
@@ -219,9 +235,14 @@ impl Sip {
     ///
     /// # Errors
     /// Where the endpoint refuses; `Err(None)` where the driver is gone.
-    pub async fn register(&self, request: RegisterRequest) -> Result<Registration, Option<CommandError>> {
+    pub async fn register(
+        &self,
+        request: RegisterRequest,
+    ) -> Result<Registration, Option<CommandError>> {
         let (reply, answer) = oneshot::channel();
-        self.send(Command::Register(Box::new(request), reply)).await.map_err(|SipGone| None)?;
+        self.send(Command::Register(Box::new(request), reply))
+            .await
+            .map_err(|SipGone| None)?;
         answer.await.map_err(|_| None)?.map_err(Some)
     }
 
@@ -308,7 +329,12 @@ struct Received {
 }
 
 /// Reads one socket. Strangers are dropped here, before anything is parsed.
-async fn read(socket: Socket, allow: Arc<[IpNet]>, received: mpsc::Sender<Received>, dropped: Arc<Dropped>) {
+async fn read(
+    socket: Socket,
+    allow: Arc<[IpNet]>,
+    received: mpsc::Sender<Received>,
+    dropped: Arc<Dropped>,
+) {
     let mut buffer = vec![0; DATAGRAM];
     loop {
         // An error is an ICMP message about an earlier datagram; the endpoint's timers see to it.
@@ -316,7 +342,11 @@ async fn read(socket: Socket, allow: Arc<[IpNet]>, received: mpsc::Sender<Receiv
             tokio::task::yield_now().await;
             continue;
         };
-        if !allow.is_empty() && !allow.iter().any(|net| net.contains(&source.ip().to_canonical())) {
+        if !allow.is_empty()
+            && !allow
+                .iter()
+                .any(|net| net.contains(&source.ip().to_canonical()))
+        {
             dropped.strangers.fetch_add(1, Ordering::Relaxed);
             continue;
         }
@@ -346,7 +376,11 @@ struct Driver {
 }
 
 impl Driver {
-    async fn run(mut self, mut received: mpsc::Receiver<Received>, mut commands: mpsc::Receiver<Command>) {
+    async fn run(
+        mut self,
+        mut received: mpsc::Receiver<Received>,
+        mut commands: mpsc::Receiver<Command>,
+    ) {
         loop {
             let deadline = self.endpoint.deadline().map(|(at, _)| at);
             tokio::select! {
@@ -472,7 +506,12 @@ impl Driver {
         }
     }
 
-    fn leg_command(&mut self, now: Instant, leg: LegId, command: LegCommand) -> Result<(), CommandError> {
+    fn leg_command(
+        &mut self,
+        now: Instant,
+        leg: LegId,
+        command: LegCommand,
+    ) -> Result<(), CommandError> {
         let endpoint = &mut self.endpoint;
         match command {
             LegCommand::Ring => endpoint.ring(now, leg),

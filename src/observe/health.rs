@@ -76,7 +76,9 @@ pub struct Health {
 impl Health {
     /// Every part that is listed is starting.
     pub fn new(components: &[Component]) -> Self {
-        let states = components.iter().map(|component| (*component, State::Starting));
+        let states = components
+            .iter()
+            .map(|component| (*component, State::Starting));
         Self {
             states: Arc::new(Mutex::new(states.collect())),
         }
@@ -103,7 +105,10 @@ impl Health {
 
     /// All states, by name.
     pub fn snapshot(&self) -> Vec<(Component, State)> {
-        self.lock().iter().map(|(component, state)| (*component, state.clone())).collect()
+        self.lock()
+            .iter()
+            .map(|(component, state)| (*component, state.clone()))
+            .collect()
     }
 
     /// True where every part works.
@@ -138,6 +143,9 @@ mod tests {
         health.set(Component::Stt, State::Restarting);
         assert!(!health.is_ready() && health.refusal().is_none());
         health.set(Component::Store, State::Failed("read-only".to_owned()));
-        assert!(matches!(health.refusal(), Some((Component::Store, State::Failed(_)))));
+        assert!(matches!(
+            health.refusal(),
+            Some((Component::Store, State::Failed(_)))
+        ));
     }
 }

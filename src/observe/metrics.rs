@@ -80,7 +80,9 @@ impl TurnPart {
 }
 
 /// Seconds; dense where people notice.
-const BUCKETS: [f64; 14] = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0, 1.25, 1.5, 2.0, 3.0, 5.0, 10.0];
+const BUCKETS: [f64; 14] = [
+    0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0, 1.25, 1.5, 2.0, 3.0, 5.0, 10.0,
+];
 
 fn latency() -> Histogram {
     Histogram::new(BUCKETS)
@@ -114,17 +116,37 @@ impl Default for Metrics {
         let started = Counter::default();
         registry.register("calls_started", "Calls answered", started.clone());
         let ended = Family::default();
-        registry.register("calls_ended", "Calls ended or refused, by reason", ended.clone());
+        registry.register(
+            "calls_ended",
+            "Calls ended or refused, by reason",
+            ended.clone(),
+        );
         let active = Gauge::default();
         registry.register("calls_active", "Calls in progress", active.clone());
         let failures = Family::default();
-        registry.register("engine_failures", "Requests that an engine did not serve", failures.clone());
+        registry.register(
+            "engine_failures",
+            "Requests that an engine did not serve",
+            failures.clone(),
+        );
         let turns = Family::new_with_constructor(latency as fn() -> Histogram);
-        registry.register("turn_seconds", "From the end of the caller's speech to each part", turns.clone());
+        registry.register(
+            "turn_seconds",
+            "From the end of the caller's speech to each part",
+            turns.clone(),
+        );
         let interruptions = Counter::default();
-        registry.register("interruptions", "Replies that the caller interrupted", interruptions.clone());
+        registry.register(
+            "interruptions",
+            "Replies that the caller interrupted",
+            interruptions.clone(),
+        );
         let scraped = Family::default();
-        registry.register("internal", "Totals and levels kept by other parts", scraped.clone());
+        registry.register(
+            "internal",
+            "Totals and levels kept by other parts",
+            scraped.clone(),
+        );
         Self {
             registry: Arc::new(registry),
             started,
@@ -159,7 +181,9 @@ impl Metrics {
 
     /// An engine did not serve a request.
     pub fn engine_failed(&self, engine: &'static str, error: &'static str) {
-        self.failures.get_or_create(&Failure { engine, error }).inc();
+        self.failures
+            .get_or_create(&Failure { engine, error })
+            .inc();
     }
 
     /// A turn is over.

@@ -61,12 +61,20 @@ impl Heard {
 
     /// What the speech that began to arrive at `at` is.
     pub(super) fn what(&self, at: Instant) -> Began {
-        let Some(length) = self.phrases.iter().find_map(|phrase| self.length_if_heard(phrase, at)) else {
+        let Some(length) = self
+            .phrases
+            .iter()
+            .find_map(|phrase| self.length_if_heard(phrase, at))
+        else {
             return Began::Reply;
         };
         let over = at + length + AFTERGLOW;
         Began::Holding {
-            then: self.audible.iter().copied().find(|audible| *audible >= over),
+            then: self
+                .audible
+                .iter()
+                .copied()
+                .find(|audible| *audible >= over),
         }
     }
 
@@ -77,11 +85,15 @@ impl Heard {
         let sounding = &phrase[first..last.min(phrase.len())];
         let opening = &sounding[..sounding.len().min(COMPARED)];
         let since = at.saturating_duration_since(self.started?);
-        let place = usize::try_from(since.as_millis()).unwrap_or(usize::MAX).saturating_mul(8);
+        let place = usize::try_from(since.as_millis())
+            .unwrap_or(usize::MAX)
+            .saturating_mul(8);
         let from = place.saturating_sub(SEARCHED / 2);
         let until = (place + SEARCHED + opening.len()).min(self.samples.len());
         let window = self.samples.get(from..until)?;
-        let alike = window.windows(opening.len()).any(|heard| likeness(heard, opening) > ALIKE);
+        let alike = window
+            .windows(opening.len())
+            .any(|heard| likeness(heard, opening) > ALIKE);
         let millis = u64::try_from(sounding.len() / 8).unwrap_or(0);
         alike.then_some(Duration::from_millis(millis))
     }

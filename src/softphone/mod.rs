@@ -96,7 +96,10 @@ impl Line {
     /// Where the sound ends: one past the last frame above -45 dBFS.
     fn audible_end(&self) -> usize {
         let frames = self.samples.chunks(FRAME_SAMPLES);
-        let last = frames.clone().rposition(is_audible).map_or(frames.len(), |last| last + 1);
+        let last = frames
+            .clone()
+            .rposition(is_audible)
+            .map_or(frames.len(), |last| last + 1);
         last * FRAME_SAMPLES
     }
 }
@@ -112,7 +115,11 @@ pub fn read_wav(path: &Path) -> Result<Vec<i16>, CallError> {
     };
     let file = std::fs::File::open(path).map_err(|error| failed(error.to_string()))?;
     let clip = wav::read(io::BufReader::new(file)).map_err(|error| failed(error.to_string()))?;
-    Ok(resample::whole(&clip.samples, clip.rate, SampleRate::TELEPHONE))
+    Ok(resample::whole(
+        &clip.samples,
+        clip.rate,
+        SampleRate::TELEPHONE,
+    ))
 }
 
 /// A test call.
@@ -177,7 +184,9 @@ async fn resolve(target: &str) -> Result<(Uri, SocketAddr), CallError> {
         why,
     };
     let uri: Uri = target.parse().map_err(|error| failed(format!("{error}")))?;
-    let sip = uri.as_sip().ok_or_else(|| failed("it is no sip: URI".to_owned()))?;
+    let sip = uri
+        .as_sip()
+        .ok_or_else(|| failed("it is no sip: URI".to_owned()))?;
     let host = match &sip.host {
         Host::Name(name) => name.clone(),
         Host::Ip(ip) => ip.to_string(),
@@ -185,7 +194,9 @@ async fn resolve(target: &str) -> Result<(Uri, SocketAddr), CallError> {
     let mut found = tokio::net::lookup_host((host, sip.port.unwrap_or(5060)))
         .await
         .map_err(|error| failed(error.to_string()))?;
-    let address = found.next().ok_or_else(|| failed("its host has no address".to_owned()))?;
+    let address = found
+        .next()
+        .ok_or_else(|| failed("its host has no address".to_owned()))?;
     Ok((uri, address))
 }
 
@@ -234,7 +245,9 @@ async fn invite(
     let Some((transport, bound)) = sip.transports().first().copied() else {
         return Err(CallError::System("no SIP socket".to_owned()));
     };
-    let from: Uri = format!("sip:caller@{bound}").parse().map_err(|error| CallError::System(format!("{error}")))?;
+    let from: Uri = format!("sip:caller@{bound}")
+        .parse()
+        .map_err(|error| CallError::System(format!("{error}")))?;
     let request = InviteRequest {
         transport,
         destination,
@@ -296,9 +309,10 @@ fn describe_end(cause: &EndCause) -> String {
         EndCause::RingTimeout => "it rang too long".to_owned(),
         EndCause::RemoteBye { .. } => "the other side hung up".to_owned(),
         EndCause::DialogLost { .. } => "the other side lost the call".to_owned(),
-        EndCause::Local | EndCause::RemoteCancel { .. } | EndCause::Unanswered | EndCause::NoAck => {
-            "the call is over".to_owned()
-        }
+        EndCause::Local
+        | EndCause::RemoteCancel { .. }
+        | EndCause::Unanswered
+        | EndCause::NoAck => "the call is over".to_owned(),
     }
 }
 
@@ -321,7 +335,12 @@ impl<'a> Phone<'a> {
             lines: &plan.lines,
             keys: &plan.keys,
             noise: plan.noise.as_ref(),
-            script: Script::new(plan.manners, plan.lines.len(), !plan.keys.is_empty(), answered),
+            script: Script::new(
+                plan.manners,
+                plan.lines.len(),
+                !plan.keys.is_empty(),
+                answered,
+            ),
             heard: Heard::new(plan.phrases.clone()),
             stream,
             answered,
@@ -332,7 +351,11 @@ impl<'a> Phone<'a> {
     }
 
     /// Talks until the script is over (`None`) or the other side ends the call (its reason).
-    async fn talk(&mut self, mut ticks: mpsc::Receiver<Tick>, leg: &mut OutgoingLeg) -> Option<String> {
+    async fn talk(
+        &mut self,
+        mut ticks: mpsc::Receiver<Tick>,
+        leg: &mut OutgoingLeg,
+    ) -> Option<String> {
         let interrupted = tokio::signal::ctrl_c();
         tokio::pin!(interrupted);
         loop {
@@ -405,7 +428,8 @@ impl<'a> Phone<'a> {
                 self.line_began = true;
                 self.script.line_began(line, tick.at);
             }
-            let sounded = usize::try_from(played.samples).unwrap_or(0) >= self.lines[line].audible_end();
+            let sounded =
+                usize::try_from(played.samples).unwrap_or(0) >= self.lines[line].audible_end();
             if (sounded || played.finished) && !self.line_ended {
                 self.line_ended = true;
                 self.script.line_ended(line, tick.at);
@@ -444,5 +468,6 @@ fn write_wav(path: &Path, samples: &[i16]) -> Result<(), CallError> {
         why,
     };
     let file = std::fs::File::create(path).map_err(|error| failed(error.to_string()))?;
-    wav::write(io::BufWriter::new(file), samples, SampleRate::TELEPHONE).map_err(|error| failed(error.to_string()))
+    wav::write(io::BufWriter::new(file), samples, SampleRate::TELEPHONE)
+        .map_err(|error| failed(error.to_string()))
 }

@@ -64,7 +64,9 @@ pub(super) fn lines(
     answered: Instant,
     what: &dyn Fn(Instant) -> Began,
 ) -> Vec<LineReport> {
-    let ms = |at: Instant| u64::try_from(at.saturating_duration_since(answered).as_millis()).unwrap_or(u64::MAX);
+    let ms = |at: Instant| {
+        u64::try_from(at.saturating_duration_since(answered).as_millis()).unwrap_or(u64::MAX)
+    };
     let mut lines: Vec<LineReport> = names
         .iter()
         .map(|name| LineReport {
@@ -122,7 +124,11 @@ pub(super) fn greeting(events: &[Event], answered: Instant) -> Option<u64> {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "called {} ({}), answered after {} ms", self.target, self.codec, self.setup_ms)?;
+        writeln!(
+            f,
+            "called {} ({}), answered after {} ms",
+            self.target, self.codec, self.setup_ms
+        )?;
         match self.greeting_ms {
             Some(ms) => writeln!(f, "{ms:>8} ms  greeting begins")?,
             None => writeln!(f, "             no greeting was heard")?,
@@ -132,7 +138,11 @@ impl fmt::Display for Report {
             at(f, line.ended_ms, "you have finished")?;
             at(f, line.holding_ms, "a holding phrase begins")?;
             match line.voice_to_voice_ms {
-                Some(ms) => at(f, line.reply_ms, &format!("the reply begins: {ms} ms voice to voice"))?,
+                Some(ms) => at(
+                    f,
+                    line.reply_ms,
+                    &format!("the reply begins: {ms} ms voice to voice"),
+                )?,
                 None => at(f, line.ended_ms, "no reply was heard")?,
             }
             at(f, line.interrupted_ms, "you speak over it")?;

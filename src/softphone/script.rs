@@ -60,10 +60,21 @@ pub(super) enum Event {
 
 #[derive(Clone, Copy, Debug)]
 enum State {
-    Greeting { since: Option<Instant>, heard: bool },
-    Keys { since: Instant },
-    Speaking { line: usize },
-    Waiting { line: usize, since: Instant, answer: Option<Instant> },
+    Greeting {
+        since: Option<Instant>,
+        heard: bool,
+    },
+    Keys {
+        since: Instant,
+    },
+    Speaking {
+        line: usize,
+    },
+    Waiting {
+        line: usize,
+        since: Instant,
+        answer: Option<Instant>,
+    },
     Done,
 }
 
@@ -85,7 +96,10 @@ impl Script {
             manners,
             lines,
             keys,
-            state: State::Greeting { since: None, heard: false },
+            state: State::Greeting {
+                since: None,
+                heard: false,
+            },
             run: 0,
             run_began: now,
             last_audible: None,
@@ -154,7 +168,9 @@ impl Script {
 
     /// A tick passed.
     pub(super) fn tick(&mut self, now: Instant) -> Option<Action> {
-        let silent = self.last_audible.is_none_or(|at| now.saturating_duration_since(at) >= self.manners.quiet);
+        let silent = self
+            .last_audible
+            .is_none_or(|at| now.saturating_duration_since(at) >= self.manners.quiet);
         if silent && self.in_speech {
             self.in_speech = false;
             if let (State::Waiting { line, .. }, Some(at)) = (self.state, self.last_audible) {
@@ -164,7 +180,10 @@ impl Script {
         match self.state {
             State::Greeting { since, heard } => {
                 let since = since.unwrap_or(now);
-                self.state = State::Greeting { since: Some(since), heard };
+                self.state = State::Greeting {
+                    since: Some(since),
+                    heard,
+                };
                 let over = match heard {
                     true => silent,
                     false => now.saturating_duration_since(since) >= PATIENCE,
@@ -176,7 +195,11 @@ impl Script {
                 (waited && silent).then(|| self.say(0))
             }
             State::Speaking { .. } | State::Done => None,
-            State::Waiting { line, since, answer } => self.wait(now, line, since, answer, silent),
+            State::Waiting {
+                line,
+                since,
+                answer,
+            } => self.wait(now, line, since, answer, silent),
         }
     }
 
@@ -227,7 +250,9 @@ impl Script {
     pub(super) fn speaking(&self) -> Option<usize> {
         match self.state {
             State::Speaking { line } => Some(line),
-            State::Greeting { .. } | State::Keys { .. } | State::Waiting { .. } | State::Done => None,
+            State::Greeting { .. } | State::Keys { .. } | State::Waiting { .. } | State::Done => {
+                None
+            }
         }
     }
 }
@@ -254,7 +279,11 @@ mod tests {
             };
             let start = Instant::now();
             let script = Script::new(manners, lines, false, start);
-            Self { script, start, now: start }
+            Self {
+                script,
+                start,
+                now: start,
+            }
         }
 
         /// Lets `ms` pass at a level; stops at the first action.
@@ -306,7 +335,10 @@ mod tests {
         phone.script.line_ended(0, phone.now);
         phone.pass(40, LOUD);
         assert_eq!(phone.pass(6000, QUIET), Some(Action::HangUp));
-        assert!(matches!(phone.script.events.last(), Some(Event::NoAnswer(0, _))));
+        assert!(matches!(
+            phone.script.events.last(),
+            Some(Event::NoAnswer(0, _))
+        ));
     }
 
     #[test]
@@ -316,6 +348,12 @@ mod tests {
         assert_eq!(phone.pass(2000, QUIET), Some(Action::Say(0)));
         phone.script.line_ended(0, phone.now);
         assert_eq!(phone.pass(3000, LOUD), Some(Action::Say(1)));
-        assert!(phone.script.events.iter().any(|event| matches!(event, Event::Interrupted(0, _))));
+        assert!(
+            phone
+                .script
+                .events
+                .iter()
+                .any(|event| matches!(event, Event::Interrupted(0, _)))
+        );
     }
 }

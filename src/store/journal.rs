@@ -135,7 +135,9 @@ async fn write(store: &Store, entry: &Entry) -> Result<(), StoreError> {
     let mut connection = store.pool.acquire().await?;
     match entry {
         Entry::Call(call) => save_call(&mut connection, call).await,
-        Entry::Message(call, position, message) => save_message(&mut connection, *call, *position, message).await,
+        Entry::Message(call, position, message) => {
+            save_message(&mut connection, *call, *position, message).await
+        }
         Entry::Turn(call, turn) => save_turn(&mut connection, *call, turn).await,
     }
 }
@@ -151,7 +153,9 @@ fn note(health: &watch::Sender<JournalHealth>, result: &Result<(), StoreError>) 
         }
         match &now {
             JournalHealth::Writable => tracing::info!("the database can be written again"),
-            JournalHealth::Failing(reason) => tracing::error!(reason, "calls cannot be written down"),
+            JournalHealth::Failing(reason) => {
+                tracing::error!(reason, "calls cannot be written down");
+            }
         }
         *before = now;
         true

@@ -11,7 +11,9 @@ mod schema;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
+};
 use sqlx::{Row, SqliteConnection};
 use time::OffsetDateTime;
 
@@ -104,7 +106,9 @@ impl Store {
         if !data.join(DATABASE_FILE).exists() {
             return Ok(None);
         }
-        Self::connect(data, Self::options(data).read_only(true)).await.map(Some)
+        Self::connect(data, Self::options(data).read_only(true))
+            .await
+            .map(Some)
     }
 
     fn options(data: &Path) -> SqliteConnectOptions {
@@ -196,11 +200,15 @@ impl Store {
             return Ok(None);
         };
         let mut call = rows::call(&row)?;
-        let messages = sqlx::query("SELECT * FROM messages WHERE call_id = $1 ORDER BY start_ms, position")
-            .bind(id.to_string())
-            .fetch_all(&self.pool)
-            .await?;
-        call.messages = messages.iter().map(rows::message).collect::<Result<_, _>>()?;
+        let messages =
+            sqlx::query("SELECT * FROM messages WHERE call_id = $1 ORDER BY start_ms, position")
+                .bind(id.to_string())
+                .fetch_all(&self.pool)
+                .await?;
+        call.messages = messages
+            .iter()
+            .map(rows::message)
+            .collect::<Result<_, _>>()?;
         let turns = sqlx::query("SELECT ledger FROM turns WHERE call_id = $1 ORDER BY turn")
             .bind(id.to_string())
             .fetch_all(&self.pool)
@@ -214,7 +222,10 @@ impl Store {
     /// # Errors
     /// Where the statement fails.
     pub async fn ids_starting(&self, prefix: &str) -> Result<Vec<CallId>, StoreError> {
-        let plain: String = prefix.chars().filter(|c| c.is_ascii_hexdigit() || *c == '-').collect();
+        let plain: String = prefix
+            .chars()
+            .filter(|c| c.is_ascii_hexdigit() || *c == '-')
+            .collect();
         if plain != prefix {
             return Ok(Vec::new());
         }
@@ -235,26 +246,40 @@ impl Store {
         .bind(name_of(&CallStatus::Ended))
         .fetch_all(&self.pool)
         .await?;
-        rows.iter().map(|row| Ok((row.try_get("id")?, row.try_get("recording")?))).collect()
+        rows.iter()
+            .map(|row| Ok((row.try_get("id")?, row.try_get("recording")?)))
+            .collect()
     }
 
     async fn forget_recording(&self, id: &str) -> Result<(), StoreError> {
-        sqlx::query("UPDATE calls SET recording = NULL WHERE id = $1").bind(id).execute(&self.pool).await?;
+        sqlx::query("UPDATE calls SET recording = NULL WHERE id = $1")
+            .bind(id)
+            .execute(&self.pool)
+            .await?;
         Ok(())
     }
 
     /// Ended calls made before `limit`: what retention removes.
-    async fn ended_before(&self, limit: OffsetDateTime) -> Result<Vec<(String, Option<String>)>, StoreError> {
-        let rows = sqlx::query("SELECT id, recording FROM calls WHERE created_at < $1 AND status = $2")
-            .bind(Timestamp(limit).to_string())
-            .bind(name_of(&CallStatus::Ended))
-            .fetch_all(&self.pool)
-            .await?;
-        rows.iter().map(|row| Ok((row.try_get("id")?, row.try_get("recording")?))).collect()
+    async fn ended_before(
+        &self,
+        limit: OffsetDateTime,
+    ) -> Result<Vec<(String, Option<String>)>, StoreError> {
+        let rows =
+            sqlx::query("SELECT id, recording FROM calls WHERE created_at < $1 AND status = $2")
+                .bind(Timestamp(limit).to_string())
+                .bind(name_of(&CallStatus::Ended))
+                .fetch_all(&self.pool)
+                .await?;
+        rows.iter()
+            .map(|row| Ok((row.try_get("id")?, row.try_get("recording")?)))
+            .collect()
     }
 
     async fn delete_call(&self, id: &str) -> Result<(), StoreError> {
-        sqlx::query("DELETE FROM calls WHERE id = $1").bind(id).execute(&self.pool).await?;
+        sqlx::query("DELETE FROM calls WHERE id = $1")
+            .bind(id)
+            .execute(&self.pool)
+            .await?;
         Ok(())
     }
 
@@ -319,7 +344,11 @@ async fn save_message(
     Ok(())
 }
 
-async fn save_turn(connection: &mut SqliteConnection, call: CallId, turn: &TurnLedger) -> Result<(), StoreError> {
+async fn save_turn(
+    connection: &mut SqliteConnection,
+    call: CallId,
+    turn: &TurnLedger,
+) -> Result<(), StoreError> {
     // A ledger is numbers only, which always serialise.
     let ledger = serde_json::to_string(turn).unwrap_or_default();
     sqlx::query(

@@ -20,8 +20,14 @@ pub(super) struct Timestamp(pub OffsetDateTime);
 
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let format = format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z");
-        let text = self.0.to_offset(UtcOffset::UTC).format(&format).map_err(|_| fmt::Error)?;
+        let format = format_description!(
+            "[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z"
+        );
+        let text = self
+            .0
+            .to_offset(UtcOffset::UTC)
+            .format(&format)
+            .map_err(|_| fmt::Error)?;
         f.write_str(&text)
     }
 }
@@ -55,7 +61,9 @@ fn parsed_option<T>(
 ) -> Result<Option<T>, StoreError> {
     match row.try_get::<Option<String>, _>(column)? {
         None => Ok(None),
-        Some(value) => parse(&value).map(Some).ok_or(StoreError::Unreadable { column, value }),
+        Some(value) => parse(&value)
+            .map(Some)
+            .ok_or(StoreError::Unreadable { column, value }),
     }
 }
 

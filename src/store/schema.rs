@@ -5,13 +5,20 @@ use std::borrow::Cow;
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::{SqlSafeStr, SqlStr};
 
-const MIGRATIONS: &[(i64, &str, &str)] = &[(1, "calls", include_str!("../../migrations/0001_calls.sql"))];
+const MIGRATIONS: &[(i64, &str, &str)] =
+    &[(1, "calls", include_str!("../../migrations/0001_calls.sql"))];
 
 /// Brings an empty or older database to this version's schema.
 pub(super) fn migrator() -> Migrator {
     let migrations = MIGRATIONS.iter().map(|(version, name, sql)| {
         let sql: SqlStr = (*sql).into_sql_str();
-        Migration::new(*version, Cow::Borrowed(name), MigrationType::Simple, sql, false)
+        Migration::new(
+            *version,
+            Cow::Borrowed(name),
+            MigrationType::Simple,
+            sql,
+            false,
+        )
     });
     Migrator::with_migrations(migrations.collect())
 }

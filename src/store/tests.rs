@@ -12,7 +12,8 @@ impl Folder {
     fn new() -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let path = std::env::temp_dir().join(format!("offhook-store-{}-{count}", std::process::id()));
+        let path =
+            std::env::temp_dir().join(format!("offhook-store-{}-{count}", std::process::id()));
         std::fs::create_dir_all(&path).expect("folder");
         Self(path)
     }
@@ -93,8 +94,20 @@ async fn calls_left_open_by_a_crash_are_closed_with_the_reason_at_the_next_start
     store.save_call(&open).await.expect("save");
     store.close().await;
     let store = Store::open(&folder.0).await.expect("open again");
-    assert_eq!(store.close_open_calls(moment() + Span::HOUR).await.expect("close"), 1);
-    assert_eq!(store.close_open_calls(moment() + Span::HOUR).await.expect("close"), 0);
+    assert_eq!(
+        store
+            .close_open_calls(moment() + Span::HOUR)
+            .await
+            .expect("close"),
+        1
+    );
+    assert_eq!(
+        store
+            .close_open_calls(moment() + Span::HOUR)
+            .await
+            .expect("close"),
+        0
+    );
     let read = store.call(open.id).await.expect("read").expect("there");
     assert_eq!(read.ended_reason, Some(EndedReason::ServerCrashed));
     assert_eq!(read.ended_by, Some(EndedBy::System));
@@ -106,12 +119,27 @@ async fn pages_come_newest_first() {
     let folder = Folder::new();
     let store = Store::open(&folder.0).await.expect("open");
     for seed in 1..=5u8 {
-        store.save_call(&call(seed, moment() + Span::seconds(i64::from(seed)))).await.expect("save");
+        store
+            .save_call(&call(seed, moment() + Span::seconds(i64::from(seed))))
+            .await
+            .expect("save");
     }
-    let first = store.calls(&CallQuery { limit: 2, before: None }).await.expect("page");
-    assert_eq!(first.iter().map(|c| c.id).collect::<Vec<_>>(), [5, 4].map(|s| CallId::from_random([s; 16])));
+    let first = store
+        .calls(&CallQuery {
+            limit: 2,
+            before: None,
+        })
+        .await
+        .expect("page");
+    assert_eq!(
+        first.iter().map(|c| c.id).collect::<Vec<_>>(),
+        [5, 4].map(|s| CallId::from_random([s; 16]))
+    );
     let rest = store
-        .calls(&CallQuery { limit: 10, before: Some(first[1].created_at) })
+        .calls(&CallQuery {
+            limit: 10,
+            before: Some(first[1].created_at),
+        })
         .await
         .expect("page");
     assert_eq!(rest.len(), 3);
@@ -121,10 +149,16 @@ async fn pages_come_newest_first() {
 async fn a_read_only_database_fails_the_probe_and_shows_in_the_health() {
     let folder = Folder::new();
     Store::open(&folder.0).await.expect("open").close().await;
-    let store = Store::open_existing(&folder.0).await.expect("open").expect("there");
+    let store = Store::open_existing(&folder.0)
+        .await
+        .expect("open")
+        .expect("there");
     store.probe().await.expect_err("read-only");
     let journal = Journal::start(store);
-    journal.write_now(call(1, moment())).await.expect_err("read-only");
+    journal
+        .write_now(call(1, moment()))
+        .await
+        .expect_err("read-only");
     assert!(matches!(journal.health(), JournalHealth::Failing(_)));
 }
 
@@ -145,7 +179,13 @@ async fn the_quota_deletes_the_oldest_recordings_and_retention_whole_calls() {
         recordings_bytes: Some(250),
     };
     assert_eq!(store.sweep(&folder.0, keep).await.expect("sweep"), 2);
-    let left = store.calls(&CallQuery { limit: 10, before: None }).await.expect("page");
+    let left = store
+        .calls(&CallQuery {
+            limit: 10,
+            before: None,
+        })
+        .await
+        .expect("page");
     let names: Vec<Option<&str>> = left.iter().map(|c| c.recording.as_deref()).collect();
     assert_eq!(names, [Some("4.wav"), Some("3.wav"), None]);
     assert!(!folder.0.join("1.wav").exists() && !folder.0.join("2.wav").exists());

@@ -16,10 +16,17 @@ fn a_second_server_on_the_same_data_folder_is_told_so() {
     let server = PLAIN.take();
     let sip = format!("[\"127.0.0.1:{}\"]", udp_port());
     let http = format!("127.0.0.1:{}", tcp_port());
-    let second = server.serve_beside(&[("sip__listen", sip), ("http__listen", http)], &server.data);
+    let second = server.serve_beside(
+        &[("sip__listen", sip), ("http__listen", http)],
+        &server.data,
+    );
     assert_eq!(second.status.code(), Some(1), "{}", second.output());
     let data = server.data.display().to_string();
-    assert!(second.stderr.contains("another offhook") && second.stderr.contains(&data), "{}", second.stderr);
+    assert!(
+        second.stderr.contains("another offhook") && second.stderr.contains(&data),
+        "{}",
+        second.stderr
+    );
     assert_eq!(server.readiness().0, 200, "the first one is not disturbed");
 }
 
@@ -29,17 +36,35 @@ fn a_taken_port_is_named() {
     let folder = Folder::new("taken");
     let udp = UdpSocket::bind("127.0.0.1:0").expect("a port");
     let tcp = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let (udp_taken, tcp_taken) = (udp.local_addr().expect("bound"), tcp.local_addr().expect("bound"));
+    let (udp_taken, tcp_taken) = (
+        udp.local_addr().expect("bound"),
+        tcp.local_addr().expect("bound"),
+    );
     let free_udp = format!("[\"127.0.0.1:{}\"]", udp_port());
     let free_tcp = format!("127.0.0.1:{}", tcp_port());
     let cases = [
-        ((format!("[\"{udp_taken}\"]"), free_tcp), udp_taken.to_string(), "SIP"),
-        ((free_udp, tcp_taken.to_string()), tcp_taken.to_string(), "HTTP"),
+        (
+            (format!("[\"{udp_taken}\"]"), free_tcp),
+            udp_taken.to_string(),
+            "SIP",
+        ),
+        (
+            (free_udp, tcp_taken.to_string()),
+            tcp_taken.to_string(),
+            "HTTP",
+        ),
     ];
     for ((sip, http), taken, protocol) in cases {
-        let ended = server.serve_beside(&[("sip__listen", sip), ("http__listen", http)], folder.path());
+        let ended = server.serve_beside(
+            &[("sip__listen", sip), ("http__listen", http)],
+            folder.path(),
+        );
         assert_eq!(ended.status.code(), Some(1), "{}", ended.output());
-        assert!(ended.stderr.contains(&taken) && ended.stderr.contains(protocol), "{}", ended.stderr);
+        assert!(
+            ended.stderr.contains(&taken) && ended.stderr.contains(protocol),
+            "{}",
+            ended.stderr
+        );
     }
 }
 
@@ -92,14 +117,22 @@ fn check_reports_every_mistake_at_once_with_its_key_and_what_is_allowed() {
     let told = check(false);
     assert_eq!(told.status.code(), Some(2));
     for key in keys {
-        let line = told.stderr.lines().find(|line| line.contains(&format!(" {key}: ")));
+        let line = told
+            .stderr
+            .lines()
+            .find(|line| line.contains(&format!(" {key}: ")));
         let line = line.unwrap_or_else(|| panic!("nothing about {key}:\n{}", told.stderr));
         assert!(line.starts_with(&file.display().to_string()), "{line}");
     }
     let told = check(true);
     assert_eq!(told.status.code(), Some(2));
     let list: Value = serde_json::from_str(&told.stdout).expect("JSON");
-    let told: Vec<&str> = list["mistakes"].as_array().expect("a list").iter().filter_map(|m| m["key"].as_str()).collect();
+    let told: Vec<&str> = list["mistakes"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .filter_map(|m| m["key"].as_str())
+        .collect();
     assert!(keys.iter().all(|key| told.contains(key)), "{told:?}");
 
     fs::write(&file, "[limits]\nmax_calls = 2\n").expect("a file");
@@ -110,8 +143,15 @@ fn check_reports_every_mistake_at_once_with_its_key_and_what_is_allowed() {
 fn serve_refuses_a_wrong_configuration_as_check_does() {
     let folder = Folder::new("wrong");
     let mut command = offhook();
-    command.args(["serve", "--data"]).arg(folder.path()).env("OFFHOOK__limits__max_cals", "2");
+    command
+        .args(["serve", "--data"])
+        .arg(folder.path())
+        .env("OFFHOOK__limits__max_cals", "2");
     let ended = run(&mut command, Duration::from_secs(10));
     assert_eq!(ended.status.code(), Some(2));
-    assert!(ended.stderr.contains("environment: limits.max_cals"), "{}", ended.stderr);
+    assert!(
+        ended.stderr.contains("environment: limits.max_cals"),
+        "{}",
+        ended.stderr
+    );
 }

@@ -25,7 +25,8 @@ fn a_recorded_caller_is_greeted_and_answered_and_all_of_it_can_be_read_and_heard
     let server = PLAIN.take();
     let heard = server.path("heard.wav");
     let lines = LINES.map(|(name, _)| speech(name));
-    let (report, record) = server.record_of(|| call(&server, "demo", &lines, &["--record", argument(&heard)]));
+    let (report, record) =
+        server.record_of(|| call(&server, "demo", &lines, &["--record", argument(&heard)]));
 
     assert!(report.heard_greeting(), "{:#}", report.0);
     assert!(report.unanswered().is_empty(), "{:#}", report.0);
@@ -36,7 +37,10 @@ fn a_recorded_caller_is_greeted_and_answered_and_all_of_it_can_be_read_and_heard
     let heard = Sound::read(&heard);
     let kept = server.recording(&record);
     let (here, there) = (heard.audible_seconds(0), kept.audible_seconds(1));
-    assert!((here - there).abs() < 0.1 * there, "the caller heard {here} s of the {there} s that were spoken");
+    assert!(
+        (here - there).abs() < 0.1 * there,
+        "the caller heard {here} s of the {there} s that were spoken"
+    );
     people_can_read_it(&server, &record);
 }
 
@@ -50,34 +54,72 @@ fn the_words_are_kept(record: &Record) {
         assert!(share >= UNDERSTOOD, "{said:?} was understood as {user:?}");
     }
     let bot = record.said_by("bot");
-    assert!(bot.len() > LINES.len(), "a greeting and an answer to each line: {bot:#?}");
-    assert!(bot.iter().all(|message| message.text.chars().any(char::is_alphabetic)), "{bot:#?}");
-    assert_eq!(bot[0].text, "Hello! This is Riverside Dental. How can I help you?");
+    assert!(
+        bot.len() > LINES.len(),
+        "a greeting and an answer to each line: {bot:#?}"
+    );
+    assert!(
+        bot.iter()
+            .all(|message| message.text.chars().any(char::is_alphabetic)),
+        "{bot:#?}"
+    );
+    assert_eq!(
+        bot[0].text,
+        "Hello! This is Riverside Dental. How can I help you?"
+    );
 }
 
 fn the_turns_are_in_order(record: &Record) {
     let turns = record.turns();
     assert!(turns.len() >= LINES.len(), "{turns:#?}");
     for turn in turns {
-        let at = |key: &str| turn[key].as_u64().unwrap_or_else(|| panic!("no {key} in {turn:#}"));
+        let at = |key: &str| {
+            turn[key]
+                .as_u64()
+                .unwrap_or_else(|| panic!("no {key} in {turn:#}"))
+        };
         // Work is begun on trust, so a transcript may be there before the turn is known to be over.
-        let chain = ["speechEndedMs", "transcriptMs", "firstTokenMs", "firstClauseMs", "firstAudioMs", "firstPacketMs"];
+        let chain = [
+            "speechEndedMs",
+            "transcriptMs",
+            "firstTokenMs",
+            "firstClauseMs",
+            "firstAudioMs",
+            "firstPacketMs",
+        ];
         for pair in chain.windows(2) {
-            assert!(at(pair[0]) <= at(pair[1]), "{} is after {} in {turn:#}", pair[0], pair[1]);
+            assert!(
+                at(pair[0]) <= at(pair[1]),
+                "{} is after {} in {turn:#}",
+                pair[0],
+                pair[1]
+            );
         }
-        assert!((at("speechEndedMs")..=at("firstPacketMs")).contains(&at("endpointMs")), "{turn:#}");
+        assert!(
+            (at("speechEndedMs")..=at("firstPacketMs")).contains(&at("endpointMs")),
+            "{turn:#}"
+        );
         assert_eq!(turn["retries"], 0, "{turn:#}");
     }
 }
 
 fn caller_and_server_measured_the_same(report: &Report, record: &Record) {
     let turns = record.turns();
-    assert_eq!(turns.len(), report.lines().len(), "one turn for each line: {turns:#?}");
+    assert_eq!(
+        turns.len(),
+        report.lines().len(),
+        "one turn for each line: {turns:#?}"
+    );
     for (line, turn) in report.lines().iter().zip(turns) {
-        let number = |value: &serde_json::Value| i64::try_from(value.as_u64().expect("a figure")).expect("small");
+        let number = |value: &serde_json::Value| {
+            i64::try_from(value.as_u64().expect("a figure")).expect("small")
+        };
         let caller = number(&line["voiceToVoiceMs"]);
         let server = number(&turn["firstPacketMs"]) - number(&turn["speechEndedMs"]);
-        assert!((caller - server).abs() <= AGREEMENT_MS, "{caller} ms and {server} ms: {line:#} {turn:#}");
+        assert!(
+            (caller - server).abs() <= AGREEMENT_MS,
+            "{caller} ms and {server} ms: {line:#} {turn:#}"
+        );
     }
 }
 
@@ -89,14 +131,20 @@ fn the_recording_has_both_where_the_messages_are(server: &Server, record: &Recor
             let share = sound.audible_share(channel, stretch.clone());
             assert!(share > 0.5, "{role} is audible in {share} of {message:?}");
             let other = sound.audible_share(1 - channel, stretch);
-            assert!(other < 0.2, "the other side is audible in {other} of {message:?}");
+            assert!(
+                other < 0.2,
+                "the other side is audible in {other} of {message:?}"
+            );
         }
     }
 }
 
 fn people_can_read_it(server: &Server, record: &Record) {
     let shown = server.call_for_people(record.text("id"));
-    assert!(shown.contains("customer-ended-call") && shown.contains("assistant"), "{shown}");
+    assert!(
+        shown.contains("customer-ended-call") && shown.contains("assistant"),
+        "{shown}"
+    );
     for message in record.said_by("bot") {
         assert!(shown.contains(&message.text), "{shown}");
     }
@@ -118,21 +166,39 @@ fn a_caller_who_speaks_over_the_assistant_stops_it_and_is_answered() {
     let _peace = in_peace();
     let server = PLAIN.take();
     let lines = [speech("help_me"), speech("order_status")];
-    let (report, record) = server.record_of(|| call(&server, "demo", &lines, &["--interrupt-after", "300"]));
+    let (report, record) =
+        server.record_of(|| call(&server, "demo", &lines, &["--interrupt-after", "300"]));
     assert!(report.unanswered().is_empty(), "{:#}", report.0);
-    let interrupted: Vec<_> = record.turns().into_iter().filter(|turn| turn["interruptedMs"].is_u64()).collect();
+    let interrupted: Vec<_> = record
+        .turns()
+        .into_iter()
+        .filter(|turn| turn["interruptedMs"].is_u64())
+        .collect();
     assert_eq!(interrupted.len(), 1, "{:#}", record.0);
     let cut = interrupted[0]["turn"].as_u64().expect("a number");
     let at = interrupted[0]["interruptedMs"].as_u64().expect("a time");
-    let message = record.said_by("bot").into_iter().rfind(|message| message.turn == cut);
+    let message = record
+        .said_by("bot")
+        .into_iter()
+        .rfind(|message| message.turn == cut);
     if let Some(message) = message {
         let kept = record.0["messages"].as_array().expect("messages");
-        let kept = kept.iter().rfind(|kept| kept["role"] == "bot" && kept["turn"] == cut).expect("the same");
+        let kept = kept
+            .iter()
+            .rfind(|kept| kept["role"] == "bot" && kept["turn"] == cut)
+            .expect("the same");
         assert_eq!(kept["interrupted"], true, "{kept:#}");
-        assert!(message.end_ms <= at + 500, "it went on speaking after {at} ms: {message:?}");
+        assert!(
+            message.end_ms <= at + 500,
+            "it went on speaking after {at} ms: {message:?}"
+        );
     }
     // What was said over it is a turn of its own.
-    assert!(share_understood("check my order status", &record.words_of_user()) >= UNDERSTOOD, "{:#}", record.0);
+    assert!(
+        share_understood("check my order status", &record.words_of_user()) >= UNDERSTOOD,
+        "{:#}",
+        record.0
+    );
 }
 
 #[test]
@@ -143,6 +209,9 @@ fn keys_pressed_by_the_callers_arrive_in_order_and_once_with_either_codec() {
         let options = ["--dtmf", "1335#", "--codec", codec];
         let (report, record) = server.record_of(|| call(&server, "reception", &[], &options));
         assert_eq!(report.0["codec"], codec);
-        assert_eq!((record.text("digits"), record.text("codec")), ("1335#", codec));
+        assert_eq!(
+            (record.text("digits"), record.text("codec")),
+            ("1335#", codec)
+        );
     }
 }

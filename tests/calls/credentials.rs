@@ -19,7 +19,11 @@ fn callers_without_the_right_password_hear_401_and_with_it_are_answered() {
         )
         .start_ready();
     let scenario = |name: &str, user: &str, password: &str| {
-        Sipp::new(name).with("USER", user).with("PASSWORD", password).dial(&server, "demo").must_go_by_the_scenario();
+        Sipp::new(name)
+            .with("USER", user)
+            .with("PASSWORD", password)
+            .dial(&server, "demo")
+            .must_go_by_the_scenario();
     };
     scenario("password_wrong", "alice", "battery-staple");
     scenario("password_wrong", "mallory", "correct-horse");
@@ -32,7 +36,9 @@ fn callers_without_the_right_password_hear_401_and_with_it_are_answered() {
 
 #[test]
 fn it_registers_with_a_password_refreshes_in_time_and_takes_the_registration_back() {
-    let registrar = Sipp::new("registrar").with("USER", "200").with("PASSWORD", "secret-of-200");
+    let registrar = Sipp::new("registrar")
+        .with("USER", "200")
+        .with("PASSWORD", "secret-of-200");
     let trunk = format!(
         r#"
         [trunks.office]

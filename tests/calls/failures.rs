@@ -54,28 +54,48 @@ fn a_worker_is_killed_in_mid_turn(worker: &str, engine: &str) {
         signal(pid, "KILL");
         (phone.report(), now)
     });
-    assert_eq!(record.reason(), ("customer-ended-call", "customer"), "the call stays up");
+    assert_eq!(
+        record.reason(),
+        ("customer-ended-call", "customer"),
+        "the call stays up"
+    );
     something_is_heard_soon(&report, &record, killed_at);
     let second = &report.lines()[1];
-    assert!(second["replyMs"].is_u64(), "the next turn works: {second:#}\n{:#}", record.0);
-    until("a new worker", Duration::from_secs(60), || (server.readiness().0 == 200).then_some(()));
+    assert!(
+        second["replyMs"].is_u64(),
+        "the next turn works: {second:#}\n{:#}",
+        record.0
+    );
+    until("a new worker", Duration::from_secs(60), || {
+        (server.readiness().0 == 200).then_some(())
+    });
     assert_ne!(server.workers()[worker], pid);
-    assert_eq!(server.counted(&format!("{engine}_deaths")), deaths + 1, "it died once");
-    assert!(server.log().contains(worker), "{}", server.log());
+    assert_eq!(
+        server.counted(&format!("{engine}_deaths")),
+        deaths + 1,
+        "it died once"
+    );
+    let told = format!("the worker died engine=\"{engine}\"");
+    assert!(server.log().contains(&told), "{}", server.log());
 }
 
 /// From the failure, or from the end of the caller's line where that is later, nobody waits long
 /// for a reply or a phrase.
 fn something_is_heard_soon(report: &Report, record: &Record, killed_at: SystemTime) {
     let answered = OffsetDateTime::parse(record.text("startedAt"), &Rfc3339).expect("a time");
-    let killed = i64::try_from((OffsetDateTime::from(killed_at) - answered).whole_milliseconds()).expect("small");
+    let killed = i64::try_from((OffsetDateTime::from(killed_at) - answered).whole_milliseconds())
+        .expect("small");
     let line = &report.lines()[0];
     let at = |key: &str| line[key].as_i64();
     let ended = at("endedMs").expect("the line was said");
     let heard = [at("replyMs"), at("holdingMs")].into_iter().flatten().min();
     let heard = heard.unwrap_or_else(|| panic!("silence: {line:#}\n{:#}", record.0));
     let latest = killed.max(ended) + PHRASE_WITHIN_MS + TOLERANCE_MS;
-    assert!(heard <= latest, "killed at {killed} ms, heard at {heard} ms: {line:#}\n{:#}", record.0);
+    assert!(
+        heard <= latest,
+        "killed at {killed} ms, heard at {heard} ms: {line:#}\n{:#}",
+        record.0
+    );
 }
 
 #[test]
@@ -84,9 +104,14 @@ fn after_the_server_is_killed_no_worker_is_left_and_the_open_call_is_closed_at_t
     let folder = Folder::new("crash");
     let server = Setup::new("crash").data(folder.path()).start_ready();
     let phone = Softphone::dial(&server, "demo", &[speech("order_status")], &[]);
-    until("a call", Duration::from_secs(30), || (server.metric("offhook_calls_active") == 1).then_some(()));
+    until("a call", Duration::from_secs(30), || {
+        (server.metric("offhook_calls_active") == 1).then_some(())
+    });
     let workers = server.workers();
-    assert_eq!(workers.keys().collect::<Vec<_>>(), WORKERS.iter().collect::<Vec<_>>());
+    assert_eq!(
+        workers.keys().collect::<Vec<_>>(),
+        WORKERS.iter().collect::<Vec<_>>()
+    );
     let open = server.call_ids();
     assert_eq!(server.call(&open[0]).text("status"), "in-progress");
     server.kill();
@@ -97,7 +122,10 @@ fn after_the_server_is_killed_no_worker_is_left_and_the_open_call_is_closed_at_t
 
     let again = server.same_again().start_ready();
     let record = again.call(&open[0]);
-    assert_eq!((record.text("status"), record.reason()), ("ended", ("server-crashed", "system")));
+    assert_eq!(
+        (record.text("status"), record.reason()),
+        ("ended", ("server-crashed", "system"))
+    );
     assert!(again.log().contains("closed"), "{}", again.log());
     call(&again, "demo", &[], &[]);
 }
@@ -109,11 +137,15 @@ fn told_to_stop_the_server_lets_a_call_finish_refuses_new_ones_and_takes_its_wor
     let workers = server.workers();
     let ((), record) = server.record_of(|| {
         let phone = Sipp::new("call").with("MS", "5000").dial(&server, "demo");
-        until("a call", Duration::from_secs(30), || (server.metric("offhook_calls_active") == 1).then_some(()));
-        server.terminate();
-        until("the server to stop taking calls", Duration::from_secs(5), || {
-            server.log().contains("stopping").then_some(())
+        until("a call", Duration::from_secs(30), || {
+            (server.metric("offhook_calls_active") == 1).then_some(())
         });
+        server.terminate();
+        until(
+            "the server to stop taking calls",
+            Duration::from_secs(5),
+            || server.log().contains("stopping").then_some(()),
+        );
         assert!(refused(&server, "demo").contains("503"));
         phone.must_go_by_the_scenario();
         assert!(server.wait_for_exit().success(), "{}", server.log());
@@ -125,13 +157,19 @@ fn told_to_stop_the_server_lets_a_call_finish_refuses_new_ones_and_takes_its_wor
 #[test]
 fn a_missing_model_is_named_and_calls_are_refused_with_503() {
     let folder = Folder::new("models");
-    let missing = ["ggml-base-q8_0.bin", "qwen2.5-coder-0.5b-instruct-q4_k_m.gguf"];
+    let missing = [
+        "ggml-base-q8_0.bin",
+        "qwen2.5-coder-0.5b-instruct-q4_k_m.gguf",
+    ];
     for file in fs::read_dir(models()).expect("the models").flatten() {
         if !missing.iter().any(|name| file.file_name() == *name) {
-            std::os::unix::fs::symlink(file.path(), folder.path().join(file.file_name())).expect("a link");
+            std::os::unix::fs::symlink(file.path(), folder.path().join(file.file_name()))
+                .expect("a link");
         }
     }
-    let server = Setup::new("missing").set("engines__models", folder.path().display()).start();
+    let server = Setup::new("missing")
+        .set("engines__models", folder.path().display())
+        .start();
     for (component, file) in ["stt", "llm"].into_iter().zip(missing) {
         let reason = server.wait_for_failure(component);
         assert!(reason.contains(file), "{component}: {reason}");
@@ -150,12 +188,17 @@ impl Disk {
         let folder = Folder::new("disk");
         let size = format!("size={megabytes}m");
         let mut command = Command::new("mount");
-        command.args(["-t", "tmpfs", "-o", &size, "offhook-test"]).arg(folder.path());
+        command
+            .args(["-t", "tmpfs", "-o", &size, "offhook-test"])
+            .arg(folder.path());
         let mounted = run(&mut command, Duration::from_secs(10));
         if mounted.status.success() {
             return Some(Self(folder));
         }
-        eprintln!("SKIPPED: no disk can be mounted here, which needs root: {}", mounted.output().trim());
+        eprintln!(
+            "SKIPPED: no disk can be mounted here, which needs root: {}",
+            mounted.output().trim()
+        );
         None
     }
 
@@ -168,16 +211,20 @@ impl Disk {
         let path = self.path().join("filler");
         let mut file = fs::File::create(&path).expect("a file");
         // Until nothing more fits; then some is given back.
-        let written = std::io::copy(&mut std::io::repeat(0), &mut file).expect_err("an endless file fits");
+        let written =
+            std::io::copy(&mut std::io::repeat(0), &mut file).expect_err("an endless file fits");
         assert_eq!(written.kind(), std::io::ErrorKind::StorageFull);
         let length = file.metadata().expect("its length").len();
-        file.set_len(length.saturating_sub(leave_kilobytes * 1000)).expect("shorter");
+        file.set_len(length.saturating_sub(leave_kilobytes * 1000))
+            .expect("shorter");
         path
     }
 
     fn remount(&self, how: &str) {
         let mut command = Command::new("mount");
-        command.args(["-o", &format!("remount,{how}")]).arg(self.path());
+        command
+            .args(["-o", &format!("remount,{how}")])
+            .arg(self.path());
         let done = run(&mut command, Duration::from_secs(10));
         assert!(done.status.success(), "{}", done.output());
     }
@@ -196,9 +243,19 @@ fn a_full_disk_ends_no_call_and_refuses_new_ones_until_there_is_room() {
         return;
     };
     let data = disk.path().join("data");
-    let server = Setup::new("full").data(&data).set("recording__minimum_free_megabytes", 5).start_ready();
-    let phone = Softphone::dial(&server, "demo", &[speech("order_status"), speech("help_me")], &[]);
-    until("a call", Duration::from_secs(30), || (server.metric("offhook_calls_active") == 1).then_some(()));
+    let server = Setup::new("full")
+        .data(&data)
+        .set("recording__minimum_free_megabytes", 5)
+        .start_ready();
+    let phone = Softphone::dial(
+        &server,
+        "demo",
+        &[speech("order_status"), speech("help_me")],
+        &[],
+    );
+    until("a call", Duration::from_secs(30), || {
+        (server.metric("offhook_calls_active") == 1).then_some(())
+    });
     let filler = disk.fill(0);
     let report = phone.report();
     assert_eq!(report.0["ended"], "you hang up", "{:#}", report.0);
@@ -206,9 +263,16 @@ fn a_full_disk_ends_no_call_and_refuses_new_ones_until_there_is_room() {
 
     let told = refused(&server, "demo");
     assert!(told.contains("503"), "{told}");
-    assert!(server.log().contains("full") || server.log().contains("left"), "{}", server.log());
+    assert!(
+        server.log().contains("full") || server.log().contains("left"),
+        "{}",
+        server.log()
+    );
     let reason = server.wait_for_failure("disk");
-    assert!(reason.contains("5 MB") && reason.contains(&data.display().to_string()), "{reason}");
+    assert!(
+        reason.contains("5 MB") && reason.contains(&data.display().to_string()),
+        "{reason}"
+    );
 
     fs::remove_file(filler).expect("the filler");
     server.wait_until_ready();
@@ -227,5 +291,8 @@ fn a_read_only_data_folder_is_said_clearly_at_the_start() {
     let status = server.wait_for_exit();
     assert_eq!(status.code(), Some(1));
     let log = server.log();
-    assert!(log.contains(&data.display().to_string()) && log.to_lowercase().contains("read-only"), "{log}");
+    assert!(
+        log.contains(&data.display().to_string()) && log.to_lowercase().contains("read-only"),
+        "{log}"
+    );
 }

@@ -9,7 +9,12 @@
 //! Everything happens on 127.0.0.1 and in temporary folders. Waiting is bounded by generous
 //! patience, so that a broken run ends; how fast the product is, is measured elsewhere.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr
+)]
 
 mod commands;
 mod conversations;

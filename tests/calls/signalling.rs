@@ -3,12 +3,12 @@
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use crate::in_peace;
 use crate::support::process::Held;
 use crate::support::server::{Server, Setup, Shared};
 use crate::support::sipp::Sipp;
 use crate::support::sound::write_mu_law;
 use crate::support::{speech, until};
-use crate::in_peace;
 
 /// Four lines, a number plan, and nothing to say after the greeting.
 static EXCHANGE: Shared = Shared::new(|| {
@@ -42,7 +42,10 @@ fn call(ms: &str) -> Sipp {
 }
 
 fn refused(codec: &str, payload_type: &str, status: &str) -> Sipp {
-    Sipp::new("refused").with("CODEC", codec).with("TYPE", payload_type).with("STATUS", status)
+    Sipp::new("refused")
+        .with("CODEC", codec)
+        .with("TYPE", payload_type)
+        .with("STATUS", status)
 }
 
 #[test]
@@ -53,7 +56,11 @@ fn sipp_is_heard_and_hears() {
     write_mu_law(&speech("order_status"), 3.0, 8.0, &sipp.file("speech.ulaw"));
     let ((), record) = server.record_of(|| sipp.dial(&server, "1001").must_go_by_the_scenario());
     assert_eq!(record.reason(), ("customer-ended-call", "customer"));
-    assert!(record.words_of_user().contains(&"order".to_owned()), "{:#}", record.0);
+    assert!(
+        record.words_of_user().contains(&"order".to_owned()),
+        "{:#}",
+        record.0
+    );
     assert!(record.said_by("bot").len() >= 2, "{:#}", record.0);
     let sound = server.recording(&record);
     assert!(sound.audible_seconds(0) > 0.5 && sound.audible_seconds(1) > 1.0);
@@ -65,7 +72,9 @@ fn a_caller_who_gives_up_while_it_rings_hears_487_and_is_remembered_so() {
     // A writer in the way of the call's row keeps it ringing for a moment.
     let writer = Writer::hold(&server);
     let ((), record) = server.record_of(|| {
-        Sipp::new("cancelled").dial(&server, "1001").must_go_by_the_scenario();
+        Sipp::new("cancelled")
+            .dial(&server, "1001")
+            .must_go_by_the_scenario();
         drop(writer);
     });
     assert_eq!(record.reason(), ("customer-canceled", "customer"));
@@ -92,7 +101,8 @@ impl Writer {
             .expect("python3");
         let mut line = String::new();
         let stdout = child.stdout.take().expect("piped");
-        std::io::BufRead::read_line(&mut std::io::BufReader::new(stdout), &mut line).expect("its word");
+        std::io::BufRead::read_line(&mut std::io::BufReader::new(stdout), &mut line)
+            .expect("its word");
         assert_eq!(line, "held\n");
         Self(child)
     }
@@ -109,7 +119,9 @@ impl Drop for Writer {
 fn a_call_that_cannot_be_written_down_is_refused_with_503_rather_than_answered() {
     let server = EXCHANGE.take();
     let writer = Writer::hold(&server);
-    refused("PCMU/8000", "0", "503").dial(&server, "1001").must_go_by_the_scenario();
+    refused("PCMU/8000", "0", "503")
+        .dial(&server, "1001")
+        .must_go_by_the_scenario();
     drop(writer);
     assert!(server.log().contains("503"), "{}", server.log());
     server.wait_until_ready();
@@ -119,18 +131,24 @@ fn a_call_that_cannot_be_written_down_is_refused_with_503_rather_than_answered()
 #[test]
 fn options_is_answered_with_what_the_server_can_do() {
     let server = EXCHANGE.take();
-    Sipp::new("options").dial(&server, "1001").must_go_by_the_scenario();
+    Sipp::new("options")
+        .dial(&server, "1001")
+        .must_go_by_the_scenario();
 }
 
 #[test]
 fn an_offer_of_unknown_codecs_is_refused_with_488_and_an_unknown_number_with_404() {
     let server = EXCHANGE.take();
     let ((), record) = server.record_of(|| {
-        refused("opus/48000/2", "111", "488").dial(&server, "1001").must_go_by_the_scenario();
+        refused("opus/48000/2", "111", "488")
+            .dial(&server, "1001")
+            .must_go_by_the_scenario();
     });
     assert_eq!(record.reason(), ("incompatible-media", "system"));
     let ((), record) = server.record_of(|| {
-        refused("PCMU/8000", "0", "404").dial(&server, "300").must_go_by_the_scenario();
+        refused("PCMU/8000", "0", "404")
+            .dial(&server, "300")
+            .must_go_by_the_scenario();
     });
     assert_eq!(record.reason(), ("call-rejected", "system"));
 }
@@ -139,9 +157,15 @@ fn an_offer_of_unknown_codecs_is_refused_with_488_and_an_unknown_number_with_404
 fn a_caller_beyond_the_limit_hears_busy_and_gets_through_when_a_line_is_free() {
     let server = EXCHANGE.take();
     server.records_of(6, || {
-        let four = call("4000").arguments(&["-m", "4", "-l", "4", "-r", "20"]).dial(&server, "1001");
-        until("four calls", Duration::from_secs(10), || (server.metric("offhook_calls_active") == 4).then_some(()));
-        refused("PCMU/8000", "0", "486").dial(&server, "1001").must_go_by_the_scenario();
+        let four = call("4000")
+            .arguments(&["-m", "4", "-l", "4", "-r", "20"])
+            .dial(&server, "1001");
+        until("four calls", Duration::from_secs(10), || {
+            (server.metric("offhook_calls_active") == 4).then_some(())
+        });
+        refused("PCMU/8000", "0", "486")
+            .dial(&server, "1001")
+            .must_go_by_the_scenario();
         four.must_go_by_the_scenario();
         call("500").dial(&server, "1001").must_go_by_the_scenario();
     });
@@ -150,14 +174,22 @@ fn a_caller_beyond_the_limit_hears_busy_and_gets_through_when_a_line_is_free() {
 #[test]
 fn a_call_survives_hold_and_resume() {
     let server = EXCHANGE.take();
-    let ((), record) = server.record_of(|| Sipp::new("hold").dial(&server, "1001").must_go_by_the_scenario());
+    let ((), record) = server.record_of(|| {
+        Sipp::new("hold")
+            .dial(&server, "1001")
+            .must_go_by_the_scenario()
+    });
     assert_eq!(record.reason(), ("customer-ended-call", "customer"));
 }
 
 #[test]
 fn the_assistant_hangs_up_when_the_longest_duration_is_over() {
     let server = EXCHANGE.take();
-    let ((), record) = server.record_of(|| Sipp::new("callee_hangs_up").dial(&server, "200").must_go_by_the_scenario());
+    let ((), record) = server.record_of(|| {
+        Sipp::new("callee_hangs_up")
+            .dial(&server, "200")
+            .must_go_by_the_scenario()
+    });
     assert_eq!(record.reason(), ("exceeded-max-duration", "assistant"));
 }
 
@@ -170,23 +202,45 @@ fn after_calls_of_every_kind_no_dialog_port_file_thread_or_task_is_left() {
     let (_, records) = server.records_of(30, || {
         let unconfirmed = Sipp::new("lost_ack").dial(&server, "1002");
         for (user, status) in [("300", "404"), ("1001", "488")] {
-            let codec = if status == "488" { ("opus/48000/2", "111") } else { ("PCMU/8000", "0") };
-            refused(codec.0, codec.1, status).dial(&server, user).must_go_by_the_scenario();
+            let codec = if status == "488" {
+                ("opus/48000/2", "111")
+            } else {
+                ("PCMU/8000", "0")
+            };
+            refused(codec.0, codec.1, status)
+                .dial(&server, user)
+                .must_go_by_the_scenario();
         }
         let writer = Writer::hold(&server);
-        Sipp::new("cancelled").dial(&server, "1001").must_go_by_the_scenario();
+        Sipp::new("cancelled")
+            .dial(&server, "1001")
+            .must_go_by_the_scenario();
         drop(writer);
         let one_after_another = ["-m", "20", "-l", "1", "-r", "10"];
-        call("500").arguments(&one_after_another).dial(&server, "1001").must_go_by_the_scenario();
+        call("500")
+            .arguments(&one_after_another)
+            .dial(&server, "1001")
+            .must_go_by_the_scenario();
         // The fifth line would be the unconfirmed call's.
         let at_once = ["-m", "3", "-l", "3", "-r", "20"];
-        call("3000").arguments(&at_once).dial(&server, "1001").must_go_by_the_scenario();
-        Sipp::new("hold").dial(&server, "1001").must_go_by_the_scenario();
+        call("3000")
+            .arguments(&at_once)
+            .dial(&server, "1001")
+            .must_go_by_the_scenario();
+        Sipp::new("hold")
+            .dial(&server, "1001")
+            .must_go_by_the_scenario();
         unconfirmed.must_go_by_the_scenario();
         let at_once = ["-m", "2", "-l", "2", "-r", "20"];
-        call("1000").arguments(&at_once).dial(&server, "1001").must_go_by_the_scenario();
+        call("1000")
+            .arguments(&at_once)
+            .dial(&server, "1001")
+            .must_go_by_the_scenario();
     });
-    let unconfirmed = records.iter().find(|record| record.text("to").contains("1002")).expect("kept");
+    let unconfirmed = records
+        .iter()
+        .find(|record| record.text("to").contains("1002"))
+        .expect("kept");
     assert_eq!(unconfirmed.reason(), ("signalling-timed-out", "system"));
     assert_eq!(settled(&server), before);
     assert_eq!(server.workers().len(), 3);
@@ -223,7 +277,10 @@ fn four_callers_at_once_are_all_greeted() {
     let server = EXCHANGE.take();
     let (_, records) = server.records_of(4, || {
         let at_once = ["-m", "4", "-l", "4", "-r", "40"];
-        call("4000").arguments(&at_once).dial(&server, "1001").must_go_by_the_scenario();
+        call("4000")
+            .arguments(&at_once)
+            .dial(&server, "1001")
+            .must_go_by_the_scenario();
     });
     for record in records {
         assert_eq!(record.reason(), ("customer-ended-call", "customer"));

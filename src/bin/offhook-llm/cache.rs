@@ -48,7 +48,10 @@ impl Slot {
     /// Cells that nobody else holds, counting those promised to it.
     fn cells(&self) -> usize {
         let shared = self.prefix.map_or(0, |(_, length)| length);
-        self.tokens.len().max(self.reserved.unwrap_or(0)).saturating_sub(shared)
+        self.tokens
+            .len()
+            .max(self.reserved.unwrap_or(0))
+            .saturating_sub(shared)
     }
 }
 
@@ -100,8 +103,14 @@ pub(crate) struct Cache {
 impl Cache {
     /// An empty cache.
     pub(crate) fn new(size: CacheSize) -> Self {
-        let slots = (0..size.calls + size.prefixes).map(|_| Slot::default()).collect();
-        Self { size, slots, uses: 0 }
+        let slots = (0..size.calls + size.prefixes)
+            .map(|_| Slot::default())
+            .collect();
+        Self {
+            size,
+            slots,
+            uses: 0,
+        }
     }
 
     /// Finds room for `prompt` and `reply` more tokens.
@@ -119,15 +128,24 @@ impl Cache {
             return Err(Refusal::TooLong);
         }
         let (sequence, mut clear) = self.sequence_for(owner).ok_or(Refusal::Full)?;
-        let own = if clear.is_empty() { self.usable(sequence, prompt) } else { 0 };
+        let own = if clear.is_empty() {
+            self.usable(sequence, prompt)
+        } else {
+            0
+        };
         let prefix = self.best_prefix(prompt).filter(|&(_, cached)| cached > own);
         let shared = match prefix {
             Some(shared) => Some(shared),
-            None => self.slots[sequence.0].prefix.map(|(from, length)| (from, length.min(own))),
+            None => self.slots[sequence.0]
+                .prefix
+                .map(|(from, length)| (from, length.min(own))),
         };
         let needed = length - shared.map_or(0, |(_, length)| length);
         let spared = [Some(sequence), shared.map(|(from, _)| from)];
-        clear.extend(self.make_room(needed, &spared, &clear).ok_or(Refusal::Full)?);
+        clear.extend(
+            self.make_room(needed, &spared, &clear)
+                .ok_or(Refusal::Full)?,
+        );
 
         for &evicted in &clear {
             self.slots[evicted.0] = Slot::default();
@@ -148,7 +166,12 @@ impl Cache {
         if let Some((from, _)) = shared {
             self.slots[from.0].last_used = last_used;
         }
-        Ok(Admission { clear, sequence, copy_from: prefix.map(|(from, _)| from), cached })
+        Ok(Admission {
+            clear,
+            sequence,
+            copy_from: prefix.map(|(from, _)| from),
+            cached,
+        })
     }
 
     /// Tokens were decoded into `sequence`.
@@ -192,7 +215,11 @@ impl Cache {
     pub(crate) fn has_prefix(&self, tokens: &[LlamaToken]) -> bool {
         self.prefixes().any(|at| {
             let held = &self.slots[at.0].tokens;
-            if self.size.divisible { held.starts_with(tokens) } else { held == tokens }
+            if self.size.divisible {
+                held.starts_with(tokens)
+            } else {
+                held == tokens
+            }
         })
     }
 
@@ -242,7 +269,10 @@ impl Cache {
         if let Some(free) = self.calls().find(|at| self.slots[at.0].owner.is_none()) {
             return Some((free, Vec::new()));
         }
-        let oldest = self.calls().filter(idle).min_by_key(|at| self.slots[at.0].last_used)?;
+        let oldest = self
+            .calls()
+            .filter(idle)
+            .min_by_key(|at| self.slots[at.0].last_used)?;
         Some((oldest, vec![oldest]))
     }
 
@@ -261,11 +291,15 @@ impl Cache {
     }
 
     fn best_prefix(&self, prompt: &[LlamaToken]) -> Option<(Sequence, usize)> {
-        self.prefixes().map(|at| (at, self.usable(at, prompt))).max_by_key(|&(_, cached)| cached)
+        self.prefixes()
+            .map(|at| (at, self.usable(at, prompt)))
+            .max_by_key(|&(_, cached)| cached)
     }
 
     fn is_shared(&self, prefix: Sequence) -> bool {
-        self.slots.iter().any(|slot| slot.prefix.is_some_and(|(from, _)| from == prefix))
+        self.slots
+            .iter()
+            .any(|slot| slot.prefix.is_some_and(|(from, _)| from == prefix))
     }
 
     /// Which idle sequences have to go so that `needed` cells are free beside `spared[0]`, the
@@ -281,7 +315,10 @@ impl Cache {
             spared.first() != Some(&Some(Sequence(at))) && !cleared.contains(&Sequence(at))
         };
         let cells = |at: usize| self.slots[at].cells();
-        let used: usize = (0..self.slots.len()).filter(|&at| counted(at)).map(cells).sum();
+        let used: usize = (0..self.slots.len())
+            .filter(|&at| counted(at))
+            .map(cells)
+            .sum();
         let mut excess = (used + needed).saturating_sub(self.size.cells);
         let mut evicted: Vec<Sequence> = Vec::new();
         let by_age = |candidates: &mut Vec<Sequence>| {

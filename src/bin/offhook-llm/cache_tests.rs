@@ -1,6 +1,11 @@
 use super::*;
 
-const SIZE: CacheSize = CacheSize { cells: 100, calls: 3, prefixes: 2, divisible: true };
+const SIZE: CacheSize = CacheSize {
+    cells: 100,
+    calls: 3,
+    prefixes: 2,
+    divisible: true,
+};
 
 fn tokens(range: std::ops::Range<i32>) -> Vec<LlamaToken> {
     range.map(LlamaToken).collect()
@@ -40,7 +45,10 @@ fn a_history_cut_by_an_interruption_is_read_again_from_the_cut() {
     let mut heard = tokens(0..30);
     heard.extend([LlamaToken(-1), LlamaToken(-1), LlamaToken(99)]);
     let next = cache.admit(owner(1), &heard, 5).unwrap();
-    assert_eq!(next.cached, 32, "the prompt and the two tokens that were heard");
+    assert_eq!(
+        next.cached, 32,
+        "the prompt and the two tokens that were heard"
+    );
     assert_eq!(cache.length(next.sequence), 32);
 }
 
@@ -67,7 +75,11 @@ fn other_calls_start_with_a_copy_of_the_prefix_that_costs_no_cells() {
     other.extend(tokens(70..75));
     let second = cache.admit(owner(2), &other, 5).unwrap();
     assert_eq!((second.copy_from, second.cached), (Some(prefix), 40));
-    assert_eq!(cache.cells_used(), 60, "five of the prompt and five promised to the reply");
+    assert_eq!(
+        cache.cells_used(),
+        60,
+        "five of the prompt and five promised to the reply"
+    );
 }
 
 #[test]
@@ -84,12 +96,18 @@ fn a_prefix_that_only_begins_like_the_prompt_is_used_as_far_as_it_goes() {
 
 #[test]
 fn a_state_that_cannot_be_cut_is_used_whole_or_not_at_all() {
-    let mut cache = Cache::new(CacheSize { divisible: false, ..SIZE });
+    let mut cache = Cache::new(CacheSize {
+        divisible: false,
+        ..SIZE
+    });
     serve(&mut cache, 1, &tokens(0..20), 0);
     let mut other = tokens(0..10);
     other.extend(tokens(50..60));
     assert_eq!(cache.admit(owner(1), &other, 0).unwrap().cached, 0);
-    let mut cache = Cache::new(CacheSize { divisible: false, ..SIZE });
+    let mut cache = Cache::new(CacheSize {
+        divisible: false,
+        ..SIZE
+    });
     serve(&mut cache, 1, &tokens(0..20), 0);
     assert_eq!(cache.admit(owner(1), &tokens(0..25), 0).unwrap().cached, 20);
 }
@@ -103,7 +121,10 @@ fn the_call_idle_the_longest_gives_way_to_a_new_one() {
     let first = serve(&mut cache, 1, &tokens(0..12), 0).sequence;
     let fourth = serve(&mut cache, 4, &tokens(0..10), 0);
     assert_eq!(fourth.clear, [fourth.sequence]);
-    assert_ne!(fourth.sequence, first, "call 1 has spoken since, call 2 has not");
+    assert_ne!(
+        fourth.sequence, first,
+        "call 1 has spoken since, call 2 has not"
+    );
     assert_eq!(serve(&mut cache, 1, &tokens(0..14), 0).cached, 12);
 }
 
@@ -125,7 +146,10 @@ fn calls_being_answered_are_never_evicted() {
     assert_eq!(cache.admit(owner(2), &tokens(0..40), 0), Err(Refusal::Full));
     assert_eq!(cache.cells_used(), 70, "a refusal changes nothing");
     cache.finish(first.sequence);
-    assert_eq!(cache.admit(owner(2), &tokens(0..90), 0).unwrap().clear, [first.sequence]);
+    assert_eq!(
+        cache.admit(owner(2), &tokens(0..90), 0).unwrap().clear,
+        [first.sequence]
+    );
 }
 
 #[test]
@@ -144,7 +168,10 @@ fn a_prefix_stays_while_a_call_shares_it_and_goes_when_room_is_needed() {
     cache.extend(first.sequence, &tokens(0..40));
     let prefix = cache.keep_prefix(first.sequence, 40).unwrap();
     cache.extend(first.sequence, &tokens(40..41));
-    assert_eq!(cache.admit(owner(2), &tokens(200..270), 0), Err(Refusal::Full));
+    assert_eq!(
+        cache.admit(owner(2), &tokens(200..270), 0),
+        Err(Refusal::Full)
+    );
     cache.finish(first.sequence);
     let second = cache.admit(owner(2), &tokens(200..270), 0).unwrap();
     assert_eq!(second.clear, [first.sequence, prefix]);
@@ -152,7 +179,10 @@ fn a_prefix_stays_while_a_call_shares_it_and_goes_when_room_is_needed() {
 
 #[test]
 fn a_prefix_in_use_is_not_replaced() {
-    let mut cache = Cache::new(CacheSize { prefixes: 1, ..SIZE });
+    let mut cache = Cache::new(CacheSize {
+        prefixes: 1,
+        ..SIZE
+    });
     let first = cache.admit(owner(1), &tokens(0..20), 0).unwrap();
     cache.extend(first.sequence, &tokens(0..20));
     cache.keep_prefix(first.sequence, 10).unwrap();
@@ -176,7 +206,10 @@ fn a_released_call_leaves_nothing_behind() {
 #[test]
 fn what_could_never_fit_is_told_apart_from_what_has_to_wait() {
     let mut cache = Cache::new(SIZE);
-    assert_eq!(cache.admit(owner(1), &tokens(0..90), 11), Err(Refusal::TooLong));
+    assert_eq!(
+        cache.admit(owner(1), &tokens(0..90), 11),
+        Err(Refusal::TooLong)
+    );
     assert_eq!(cache.admit(owner(1), &[], 5), Err(Refusal::TooLong));
     assert!(cache.admit(owner(1), &tokens(0..90), 10).is_ok());
 }
@@ -196,7 +229,10 @@ fn whatever_happens_no_more_cells_are_promised_than_there_are() {
         let talking = |at: &Sequence| busy.iter().any(|(other, _)| other == at);
         if let Ok(admission) = cache.admit(owner(number), &prompt, rng.random_range(0..20)) {
             assert!(!talking(&admission.sequence), "given to two at once");
-            assert!(!admission.clear.iter().any(talking), "cleared under a reply");
+            assert!(
+                !admission.clear.iter().any(talking),
+                "cleared under a reply"
+            );
             cache.extend(admission.sequence, &prompt[admission.cached..]);
             if !cache.has_prefix(&prompt[..20]) && rng.random_bool(0.5) {
                 cache.keep_prefix(admission.sequence, 20);

@@ -47,7 +47,10 @@ struct Request {
 enum Purpose {
     /// Reading the prompt was all.
     Read,
-    Write { settings: GenerateSettings, seed: u64 },
+    Write {
+        settings: GenerateSettings,
+        seed: u64,
+    },
 }
 
 impl Request {
@@ -66,7 +69,11 @@ impl Request {
             first_token_ms: 0,
             total_ms: milliseconds(self.received),
         };
-        LlmEnd { finish, usage, dropped_messages: count(self.prompt.dropped) }
+        LlmEnd {
+            finish,
+            usage,
+            dropped_messages: count(self.prompt.dropped),
+        }
     }
 }
 
@@ -81,6 +88,8 @@ struct Active {
     /// Once the prompt is read.
     reply: Option<Reply>,
     first_token_ms: u32,
+    /// The call has ended, or there is none.
+    forget_at_end: bool,
 }
 
 impl Active {
@@ -89,7 +98,10 @@ impl Active {
         if left == 0 {
             Want::Decode
         } else {
-            Want::Prefill { tokens: left, ahead: self.request.ahead }
+            Want::Prefill {
+                tokens: left,
+                ahead: self.request.ahead,
+            }
         }
     }
 
@@ -123,7 +135,16 @@ impl<'model> Engine<'model> {
         let largest = context.n_batch() as usize;
         let batch = LlamaBatch::new(largest, 1);
         let (waiting, active) = Default::default();
-        Self { model, context, reader, batch, cache, step_size, waiting, active }
+        Self {
+            model,
+            context,
+            reader,
+            batch,
+            cache,
+            step_size,
+            waiting,
+            active,
+        }
     }
 
     /// Serves until the server is gone.
@@ -152,7 +173,12 @@ impl<'model> Engine<'model> {
 
     /// Takes a request in. It is begun in the next step that has room for it.
     pub(crate) fn take(&mut self, job: Job<LlmProtocol>) {
-        let Job { request, responder, priority, .. } = job;
+        let Job {
+            request,
+            responder,
+            priority,
+            ..
+        } = job;
         let ahead = priority == Priority::Speculative;
         let (call, prompt, purpose) = match request {
             LlmRequest::Release { call } => return self.release(call, responder),
@@ -166,7 +192,12 @@ impl<'model> Engine<'model> {
                 }
                 (Some(call), self.conversation(&messages, 0), Purpose::Read)
             }
-            LlmRequest::Generate { call, messages, settings, seed } => {
+            LlmRequest::Generate {
+                call,
+                messages,
+                settings,
+                seed,
+            } => {
                 let prompt = self.conversation(&messages, settings.max_tokens as usize);
                 (Some(call), prompt, Purpose::Write { settings, seed })
             }
@@ -206,24 +237,24 @@ impl<'model> Engine<'model> {
         self.admit();
         let wants: Vec<Want> = self.active.iter().map(Active::want).collect();
         let shares = schedule::share(&wants, self.step_size);
-        let Some(portions) = self.fill_batch(&shares) else { return };
+        let Some(portions) = self.fill_batch(&shares) else {
+            return;
+        };
         match self.context.decode(&mut self.batch) {
             Ok(()) => self.take_results(&portions),
             Err(error) => self.fail_step(&portions, &error),
         }
     }
 
-    fn conversation(
-        &self,
-        messages: &[ChatMessage],
-        reply: usize,
-    ) -> Result<Prompt, EngineError> {
+    fn conversation(&self, messages: &[ChatMessage], reply: usize) -> Result<Prompt, EngineError> {
         self.reader.conversation(messages, reply)
     }
 
     fn has(&self, call: CallId, fits: impl Fn(&Request) -> bool) -> bool {
         let active = self.active.iter().map(|active| &active.request);
-        active.chain(&self.waiting).any(|other| other.owner == Owner::Call(call) && fits(other))
+        active
+            .chain(&self.waiting)
+            .any(|other| other.owner == Owner::Call(call) && fits(other))
     }
 
     /// A call has one conversation: a newer request makes an older one pointless.
@@ -252,9 +283,17 @@ impl<'model> Engine<'model> {
     }
 
     fn release(&mut self, call: CallId, responder: Responder<LlmProtocol>) {
-        self.end_requests_of(call);
         if let Some(sequence) = self.cache.release(call) {
             clear(&mut self.context, sequence, 0);
+        }
+        // What the call still has under way is cancelled by whoever asked for it.
+        let owner = Owner::Call(call);
+        for active in self
+            .active
+            .iter_mut()
+            .filter(|active| active.request.owner == owner)
+        {
+            active.forget_at_end = true;
         }
         responder.done(LlmResponse::End(LlmEnd::default()), &[]);
     }
@@ -287,7 +326,9 @@ impl<'model> Engine<'model> {
                 request.responder.done(LlmResponse::End(end), &[]);
                 continue;
             }
-            let admitted = self.cache.admit(request.owner, &prompt.tokens, request.reply_tokens());
+            let admitted = self
+                .cache
+                .admit(request.owner, &prompt.tokens, request.reply_tokens());
             match admitted {
                 Ok(admission) => {
                     for &sequence in &admission.clear {
@@ -296,6 +337,7 @@ impl<'model> Engine<'model> {
                     let cached = self.place(&admission);
                     let sequence = admission.sequence;
                     self.active.push(Active {
+                        forget_at_end: request.owner == Owner::Warming,
                         request,
                         sequence,
                         cached,
@@ -364,10 +406,15 @@ impl<'model> Engine<'model> {
                 let logits = wants_logits && at + 1 == count;
                 let position = i32::try_from(begin + at).unwrap_or(i32::MAX);
                 // The batch has n_batch places, and `free` of them were left.
-                let added = self.batch.add(token, position, &[id(active.sequence)], logits);
+                let added = self
+                    .batch
+                    .add(token, position, &[id(active.sequence)], logits);
                 debug_assert!(added.is_ok());
             }
-            portions.push(Portion { count, last: self.batch.n_tokens() - 1 });
+            portions.push(Portion {
+                count,
+                last: self.batch.n_tokens() - 1,
+            });
         }
         (self.batch.n_tokens() > 0).then_some(portions)
     }
@@ -402,7 +449,9 @@ impl<'model> Engine<'model> {
     /// Goes on with one whose prompt is read; whether there is more to come.
     fn advance(&mut self, at: usize, last: i32) -> bool {
         let active = &mut self.active[at];
-        let Purpose::Write { settings, seed } = &active.request.purpose else { return false };
+        let Purpose::Write { settings, seed } = &active.request.purpose else {
+            return false;
+        };
         let reply = active.reply.get_or_insert_with(|| {
             active.first_token_ms = milliseconds(active.request.received);
             Reply::new(settings, *seed)
@@ -422,14 +471,18 @@ impl<'model> Engine<'model> {
     /// The step failed; whoever was in it is told, and reads everything again when asked next.
     fn fail_step(&mut self, portions: &[Portion], error: &DecodeError) {
         tracing::error!(%error, tokens = self.batch.n_tokens(), "decode failed");
-        let failed: Vec<usize> =
-            (0..portions.len()).filter(|&at| portions[at].count > 0).collect();
+        let failed: Vec<usize> = (0..portions.len())
+            .filter(|&at| portions[at].count > 0)
+            .collect();
         for at in failed.into_iter().rev() {
             let active = self.active.remove(at);
             clear(&mut self.context, active.sequence, 0);
             self.cache.forget(active.sequence);
             let detail = format!("decode: {error}");
-            active.request.responder.fail(EngineError::Internal { detail });
+            active
+                .request
+                .responder
+                .fail(EngineError::Internal { detail });
         }
     }
 }
@@ -453,7 +506,11 @@ fn next_tokens(active: &Active, most: usize) -> &[llama_cpp_2::token::LlamaToken
         return &reply.undecoded()[..most.min(1)];
     }
     let Prompt { tokens, prefix, .. } = &active.request.prompt;
-    let end = if active.read < *prefix { *prefix } else { tokens.len() };
+    let end = if active.read < *prefix {
+        *prefix
+    } else {
+        tokens.len()
+    };
     &tokens[active.read..end.min(active.read + most)]
 }
 
@@ -470,7 +527,7 @@ fn keep_prefix(cache: &mut Cache, context: &mut LlamaContext<'_>, active: &Activ
 }
 
 fn end_sequence(cache: &mut Cache, context: &mut LlamaContext<'_>, active: &Active) {
-    if active.request.owner == Owner::Warming {
+    if active.forget_at_end {
         cache.forget(active.sequence);
         clear(context, active.sequence, 0);
     } else {
@@ -479,7 +536,13 @@ fn end_sequence(cache: &mut Cache, context: &mut LlamaContext<'_>, active: &Acti
 }
 
 fn finish(active: Active) {
-    let Active { request, cached, reply, first_token_ms, .. } = active;
+    let Active {
+        request,
+        cached,
+        reply,
+        first_token_ms,
+        ..
+    } = active;
     let mut end = request.end(None, cached);
     if let Some(reply) = reply {
         match reply.finish() {

@@ -30,7 +30,10 @@ use crate::schedule::StepSize;
 /// Prompts that are kept for all calls.
 const PREFIXES: u32 = 8;
 /// About 0.2 s of reading on two slow cores, which is how long a cancelled request can go on.
-const STEP_SIZE: StepSize = StepSize { alone: 64, beside_replies: 16 };
+const STEP_SIZE: StepSize = StepSize {
+    alone: 64,
+    beside_replies: 16,
+};
 
 fn main() -> ExitCode {
     worker::run::<LlmProtocol, _>(load, |loaded: LoadedModel, jobs| {
@@ -68,24 +71,41 @@ fn load() -> Result<Loaded<LlmProtocol, LoadedModel>, EngineError> {
         conversations: settings.conversations,
         has_template: model.chat_template(None).is_ok(),
     };
-    let name = model.meta_val_str("general.name").ok().filter(|name| !name.is_empty());
-    let file = path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
-    let loaded = LoadedModel { backend, model, settings };
+    let name = model
+        .meta_val_str("general.name")
+        .ok()
+        .filter(|name| !name.is_empty());
+    let file = path
+        .file_stem()
+        .map(|stem| stem.to_string_lossy().into_owned());
+    let loaded = LoadedModel {
+        backend,
+        model,
+        settings,
+    };
     // Tried here, where a failure can still be reported as the reason.
     loaded.engine()?;
     let model = name.or(file).unwrap_or_default();
-    Ok(Loaded { engine: loaded, model, facts })
+    Ok(Loaded {
+        engine: loaded,
+        model,
+        facts,
+    })
 }
 
 fn settings() -> Result<LlmWorkerSettings, EngineError> {
     let mistake = |detail: String| EngineError::BadInput { detail };
     let argument = std::env::args().nth(1);
-    let argument = argument.ok_or_else(|| mistake("no settings; started by offhook only".into()))?;
+    let argument =
+        argument.ok_or_else(|| mistake("no settings; started by offhook only".into()))?;
     serde_json::from_str(&argument).map_err(|error| mistake(format!("settings: {error}")))
 }
 
 fn conversation_tokens(settings: &LlmWorkerSettings, model: &LlamaModel) -> u32 {
-    settings.conversation_tokens.min(settings.context_tokens).min(model.n_ctx_train())
+    settings
+        .conversation_tokens
+        .min(settings.context_tokens)
+        .min(model.n_ctx_train())
 }
 
 impl LoadedModel {
@@ -121,6 +141,8 @@ impl LoadedModel {
             .with_kv_unified(true);
         self.model
             .new_context(&self.backend, params)
-            .map_err(|error| EngineError::ModelUnusable { detail: error.to_string() })
+            .map_err(|error| EngineError::ModelUnusable {
+                detail: error.to_string(),
+            })
     }
 }

@@ -38,7 +38,11 @@ impl<'model> Reader<'model> {
     /// # Errors
     /// The model's template is broken.
     pub(crate) fn new(model: &'model LlamaModel, limit: usize) -> Result<Self, TemplateError> {
-        Ok(Self { model, template: ChatTemplate::of(model)?, limit })
+        Ok(Self {
+            model,
+            template: ChatTemplate::of(model)?,
+            limit,
+        })
     }
 
     /// The whole conversation, or its instructions and latest messages where it is too long with
@@ -63,12 +67,19 @@ impl<'model> Reader<'model> {
             let rest = said.get(dropped..).unwrap_or_default();
             let conversation: Vec<ChatMessage> = kept.iter().chain(rest).cloned().collect();
             let last_chance = rest.len() == 1;
-            let bytes: usize = conversation.iter().map(|message| message.content.len()).sum();
+            let bytes: usize = conversation
+                .iter()
+                .map(|message| message.content.len())
+                .sum();
             if bytes <= limit * BYTES_PER_TOKEN {
                 let tokens = self.tokens(&conversation)?;
                 if tokens.len() <= limit {
                     let prefix = self.prefix_of(kept, &tokens)?;
-                    return Ok(Prompt { tokens, prefix, dropped });
+                    return Ok(Prompt {
+                        tokens,
+                        prefix,
+                        dropped,
+                    });
                 }
             }
             if last_chance {
@@ -101,10 +112,17 @@ impl<'model> Reader<'model> {
         let mut tokens = continued("When")?;
         let prefix = common(&tokens, &continued("7")?);
         if prefix == 0 || prefix > self.limit {
-            return Err(bad_input(format!("{prefix} tokens to be kept; 1 to {}", self.limit)));
+            return Err(bad_input(format!(
+                "{prefix} tokens to be kept; 1 to {}",
+                self.limit
+            )));
         }
         tokens.truncate(prefix);
-        Ok(Prompt { tokens, prefix, dropped: 0 })
+        Ok(Prompt {
+            tokens,
+            prefix,
+            dropped: 0,
+        })
     }
 
     fn prefix_of(
@@ -122,7 +140,9 @@ impl<'model> Reader<'model> {
         let text = self
             .template
             .render(messages)
-            .map_err(|error| EngineError::ModelUnusable { detail: error.to_string() })?;
+            .map_err(|error| EngineError::ModelUnusable {
+                detail: error.to_string(),
+            })?;
         let vocab = self.model.vocab();
         // Some templates write the beginning of the document themselves.
         let bos = self.template.bos();
@@ -132,7 +152,10 @@ impl<'model> Reader<'model> {
 }
 
 fn leading_instructions(messages: &[ChatMessage]) -> usize {
-    messages.iter().take_while(|message| message.role == ChatRole::System).count()
+    messages
+        .iter()
+        .take_while(|message| message.role == ChatRole::System)
+        .count()
 }
 
 fn common(a: &[LlamaToken], b: &[LlamaToken]) -> usize {

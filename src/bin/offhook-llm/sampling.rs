@@ -44,7 +44,11 @@ pub(crate) struct Sampler {
 impl Sampler {
     /// A sampler for a new reply.
     pub(crate) fn new(sampling: Sampling) -> Self {
-        Self { sampling, rng: StdRng::seed_from_u64(sampling.seed), reply: Vec::new() }
+        Self {
+            sampling,
+            rng: StdRng::seed_from_u64(sampling.seed),
+            reply: Vec::new(),
+        }
     }
 
     /// The next token; `None` when no logit is a number, which a broken model or build does.
@@ -70,7 +74,11 @@ impl Sampler {
 
     fn score(&self, id: usize, logit: f32, recent: &[LlamaToken]) -> f32 {
         let penalty = self.sampling.repetition_penalty;
-        let seen = || recent.iter().any(|token| usize::try_from(token.0) == Ok(id));
+        let seen = || {
+            recent
+                .iter()
+                .any(|token| usize::try_from(token.0) == Ok(id))
+        };
         // `recent` is empty where no penalty is set, which keeps the common case one compare.
         if recent.is_empty() || !seen() {
             logit
@@ -99,7 +107,11 @@ impl Sampler {
         for (id, &logit) in logits.iter().enumerate() {
             let full = best.len() == count;
             // A penalty above 1 only lowers a score, so the raw logit is an upper bound.
-            let bound = if full { best[count - 1].1 } else { f32::NEG_INFINITY };
+            let bound = if full {
+                best[count - 1].1
+            } else {
+                f32::NEG_INFINITY
+            };
             let may_rise = self.sampling.repetition_penalty < 1.0;
             if logit.is_nan() || (full && logit <= bound && !may_rise) {
                 continue;
@@ -149,9 +161,15 @@ impl Sampler {
 /// one).
 fn is_looping(reply: &[LlamaToken]) -> bool {
     (1..=LONGEST_LOOP).any(|period| {
-        let (times, least) = if period >= LONG_PHRASE { (2, 0) } else { (3, SHORT_PHRASES) };
+        let (times, least) = if period >= LONG_PHRASE {
+            (2, 0)
+        } else {
+            (3, SHORT_PHRASES)
+        };
         let length = (period * times).max(least);
-        let Some(start) = reply.len().checked_sub(length) else { return false };
+        let Some(start) = reply.len().checked_sub(length) else {
+            return false;
+        };
         let tail = &reply[start..];
         tail.iter().zip(&tail[period..]).all(|(a, b)| a == b)
     })
@@ -161,8 +179,12 @@ fn is_looping(reply: &[LlamaToken]) -> bool {
 mod tests {
     use super::*;
 
-    const GREEDY: Sampling =
-        Sampling { temperature: 0.0, top_p: 1.0, repetition_penalty: 1.0, seed: 1 };
+    const GREEDY: Sampling = Sampling {
+        temperature: 0.0,
+        top_p: 1.0,
+        repetition_penalty: 1.0,
+        seed: 1,
+    };
 
     fn tokens(ids: &[i32]) -> Vec<LlamaToken> {
         ids.iter().copied().map(LlamaToken).collect()
@@ -171,26 +193,44 @@ mod tests {
     #[test]
     fn zero_temperature_takes_the_likeliest_and_skips_nan() {
         let mut sampler = Sampler::new(GREEDY);
-        assert_eq!(sampler.pick(&[0.5, f32::NAN, 2.0, 1.0]), Some(LlamaToken(2)));
+        assert_eq!(
+            sampler.pick(&[0.5, f32::NAN, 2.0, 1.0]),
+            Some(LlamaToken(2))
+        );
         assert_eq!(sampler.pick(&[f32::NAN, f32::NEG_INFINITY]), None);
         assert_eq!(sampler.pick(&[]), None);
     }
 
     #[test]
     fn a_penalty_makes_a_said_token_lose_against_a_close_second() {
-        let mut sampler = Sampler::new(Sampling { repetition_penalty: 1.5, ..GREEDY });
+        let mut sampler = Sampler::new(Sampling {
+            repetition_penalty: 1.5,
+            ..GREEDY
+        });
         let logits = [1.0, 3.0, 2.5];
         assert_eq!(sampler.pick(&logits), Some(LlamaToken(1)));
-        assert_eq!(sampler.pick(&logits), Some(LlamaToken(2)), "3.0 / 1.5 is below 2.5");
+        assert_eq!(
+            sampler.pick(&logits),
+            Some(LlamaToken(2)),
+            "3.0 / 1.5 is below 2.5"
+        );
         let negative = [-4.0, -1.0, -1.2];
-        assert_eq!(sampler.pick(&negative), Some(LlamaToken(1)), "both said: -1.5 against -1.8");
+        assert_eq!(
+            sampler.pick(&negative),
+            Some(LlamaToken(1)),
+            "both said: -1.5 against -1.8"
+        );
     }
 
     #[test]
     fn the_same_seed_draws_the_same_reply_and_other_seeds_differ() {
         let logits: Vec<f32> = (0..100).map(|id| (id % 7) as f32).collect();
         let reply = |seed| {
-            let sampling = Sampling { temperature: 1.0, seed, ..GREEDY };
+            let sampling = Sampling {
+                temperature: 1.0,
+                seed,
+                ..GREEDY
+            };
             let mut sampler = Sampler::new(sampling);
             (0..20).map(|_| sampler.pick(&logits)).collect::<Vec<_>>()
         };
@@ -200,7 +240,11 @@ mod tests {
 
     #[test]
     fn a_small_top_p_leaves_only_the_likeliest() {
-        let sampling = Sampling { temperature: 2.0, top_p: 0.01, ..GREEDY };
+        let sampling = Sampling {
+            temperature: 2.0,
+            top_p: 0.01,
+            ..GREEDY
+        };
         let mut sampler = Sampler::new(sampling);
         for _ in 0..50 {
             assert_eq!(sampler.pick(&[1.0, 1.5, 1.2]), Some(LlamaToken(1)));
@@ -209,11 +253,16 @@ mod tests {
 
     #[test]
     fn draws_follow_the_probabilities() {
-        let sampling = Sampling { temperature: 1.0, ..GREEDY };
+        let sampling = Sampling {
+            temperature: 1.0,
+            ..GREEDY
+        };
         let mut sampler = Sampler::new(sampling);
         // exp(ln 3) : 1 is three to one.
         let logits = [3.0_f32.ln(), 0.0];
-        let first = (0..4000).filter(|_| sampler.pick(&logits) == Some(LlamaToken(0))).count();
+        let first = (0..4000)
+            .filter(|_| sampler.pick(&logits) == Some(LlamaToken(0)))
+            .count();
         assert!((2850..3150).contains(&first), "{first} of 4000");
     }
 
@@ -221,7 +270,10 @@ mod tests {
     fn a_sentence_said_twice_is_a_loop() {
         let mut reply: Vec<i32> = (100..120).collect();
         reply.extend(100..119);
-        assert!(!is_looping(&tokens(&reply)), "one token short of a second time");
+        assert!(
+            !is_looping(&tokens(&reply)),
+            "one token short of a second time"
+        );
         reply.push(119);
         assert!(is_looping(&tokens(&reply)));
     }

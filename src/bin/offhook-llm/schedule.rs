@@ -34,12 +34,20 @@ const LEAST_AHEAD: usize = 4;
 /// How many tokens each call gets in this step, in the order of `wants`.
 pub(crate) fn share(wants: &[Want], size: StepSize) -> Vec<usize> {
     let replying = wants.contains(&Want::Decode);
-    let budget = if replying { size.beside_replies } else { size.alone };
+    let budget = if replying {
+        size.beside_replies
+    } else {
+        size.alone
+    };
     let waiting = portion(wants, false);
     let ahead = portion(wants, true);
-    let reserve = LEAST_AHEAD.min(budget / 2).min(ahead.iter().map(|&(_, tokens)| tokens).sum());
-    let mut shares: Vec<usize> =
-        wants.iter().map(|want| usize::from(*want == Want::Decode)).collect();
+    let reserve = LEAST_AHEAD
+        .min(budget / 2)
+        .min(ahead.iter().map(|&(_, tokens)| tokens).sum());
+    let mut shares: Vec<usize> = wants
+        .iter()
+        .map(|want| usize::from(*want == Want::Decode))
+        .collect();
     let used = pour(&waiting, budget - reserve, &mut shares);
     pour(&ahead, budget - used, &mut shares);
     shares
@@ -74,14 +82,23 @@ fn pour(portion: &[(usize, usize)], budget: usize, shares: &mut [usize]) -> usiz
 mod tests {
     use super::*;
 
-    const SIZE: StepSize = StepSize { alone: 64, beside_replies: 16 };
+    const SIZE: StepSize = StepSize {
+        alone: 64,
+        beside_replies: 16,
+    };
 
     fn waiting(tokens: usize) -> Want {
-        Want::Prefill { tokens, ahead: false }
+        Want::Prefill {
+            tokens,
+            ahead: false,
+        }
     }
 
     fn ahead(tokens: usize) -> Want {
-        Want::Prefill { tokens, ahead: true }
+        Want::Prefill {
+            tokens,
+            ahead: true,
+        }
     }
 
     #[test]
@@ -107,16 +124,28 @@ mod tests {
     fn callers_who_wait_go_before_work_done_ahead_which_still_moves() {
         assert_eq!(share(&[ahead(500), waiting(500)], SIZE), [4, 60]);
         assert_eq!(share(&[ahead(500), waiting(20)], SIZE), [44, 20]);
-        assert_eq!(share(&[ahead(1), waiting(500), Want::Decode], SIZE), [1, 15, 1]);
+        assert_eq!(
+            share(&[ahead(1), waiting(500), Want::Decode], SIZE),
+            [1, 15, 1]
+        );
     }
 
     #[test]
     fn no_step_exceeds_its_size() {
         for count in 1..40 {
             let wants: Vec<Want> = (0..count)
-                .map(|n| if n % 3 == 0 { ahead(n + 1) } else { waiting(n * 7) })
+                .map(|n| {
+                    if n % 3 == 0 {
+                        ahead(n + 1)
+                    } else {
+                        waiting(n * 7)
+                    }
+                })
                 .collect();
-            assert!(share(&wants, SIZE).iter().sum::<usize>() <= SIZE.alone, "{count} prompts");
+            assert!(
+                share(&wants, SIZE).iter().sum::<usize>() <= SIZE.alone,
+                "{count} prompts"
+            );
         }
     }
 }

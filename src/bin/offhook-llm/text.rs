@@ -55,13 +55,20 @@ impl StopStrings {
     /// Watches for `stops`; empty ones are ignored.
     pub(crate) fn new(stops: impl IntoIterator<Item = String>) -> Self {
         let stops = stops.into_iter().filter(|stop| !stop.is_empty()).collect();
-        Self { stops, held: String::new() }
+        Self {
+            stops,
+            held: String::new(),
+        }
     }
 
     /// Takes the next piece of the reply.
     pub(crate) fn push(&mut self, piece: &str) -> Passed {
         self.held.push_str(piece);
-        let first = self.stops.iter().filter_map(|stop| self.held.find(stop.as_str())).min();
+        let first = self
+            .stops
+            .iter()
+            .filter_map(|stop| self.held.find(stop.as_str()))
+            .min();
         if let Some(at) = first {
             self.held.truncate(at);
             return Passed::Stopped(std::mem::take(&mut self.held));
@@ -80,11 +87,16 @@ impl StopStrings {
     fn beginning_of_a_stop(&self) -> usize {
         let begins = |length: &usize| {
             let end = &self.held.as_bytes()[self.held.len() - length..];
-            self.stops.iter().any(|stop| stop.as_bytes().starts_with(end))
+            self.stops
+                .iter()
+                .any(|stop| stop.as_bytes().starts_with(end))
         };
         let longest = self.stops.iter().map(String::len).max().unwrap_or(0);
         // A stop string begins with a whole character, so the cut is between characters.
-        (1..=longest.min(self.held.len())).rev().find(begins).unwrap_or(0)
+        (1..=longest.min(self.held.len()))
+            .rev()
+            .find(begins)
+            .unwrap_or(0)
     }
 }
 
@@ -109,7 +121,11 @@ mod tests {
     fn bytes_that_are_no_text_are_left_out() {
         let mut joiner = Utf8Joiner::default();
         assert_eq!(joiner.push(b"a\xff\xfeb"), "ab");
-        assert_eq!(joiner.push(b"\xe2\x82"), "", "two of three bytes of a euro sign");
+        assert_eq!(
+            joiner.push(b"\xe2\x82"),
+            "",
+            "two of three bytes of a euro sign"
+        );
         assert_eq!(joiner.push(b"x"), "x", "it never came");
         assert_eq!(joiner.push(b"y"), "y");
     }
@@ -117,7 +133,10 @@ mod tests {
     #[test]
     fn a_stop_string_over_several_pieces_ends_the_reply_before_it() {
         let mut stops = StopStrings::new(["\nUser:".to_owned(), String::new()]);
-        assert_eq!(stops.push("We open at nine.\n"), Passed::Text("We open at nine.".into()));
+        assert_eq!(
+            stops.push("We open at nine.\n"),
+            Passed::Text("We open at nine.".into())
+        );
         assert_eq!(stops.push("Us"), Passed::Text(String::new()));
         assert_eq!(stops.push("er: and"), Passed::Stopped(String::new()));
     }

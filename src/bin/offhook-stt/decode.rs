@@ -57,7 +57,9 @@ impl Vocabulary {
         let all_text = |wanted: fn(&[u8]) -> bool| -> Vec<Token> {
             let pieces = pieces.iter().enumerate();
             let found = pieces.filter(|(at, piece)| is_text(*at) && wanted(piece));
-            found.filter_map(|(at, _)| Token::try_from(at).ok()).collect()
+            found
+                .filter_map(|(at, _)| Token::try_from(at).ok())
+                .collect()
         };
         Self {
             special: special.clone(),
@@ -90,7 +92,9 @@ impl Vocabulary {
     pub(crate) fn text(&self, tokens: impl IntoIterator<Item = Token>) -> String {
         let mut bytes = Vec::new();
         for token in tokens.into_iter().filter(|token| self.is_text(*token)) {
-            let piece = usize::try_from(token).ok().and_then(|at| self.pieces.get(at));
+            let piece = usize::try_from(token)
+                .ok()
+                .and_then(|at| self.pieces.get(at));
             bytes.extend_from_slice(piece.map_or(&[], Vec::as_slice));
         }
         String::from_utf8_lossy(&bytes).trim().to_owned()
@@ -100,17 +104,24 @@ impl Vocabulary {
 /// OpenAI's list of what annotates rather than transcribes, without its parentheses of several
 /// characters, which begin with one of these.
 fn is_not_speech(piece: &[u8]) -> bool {
-    let Ok(text) = std::str::from_utf8(piece) else { return false };
+    let Ok(text) = std::str::from_utf8(piece) else {
+        return false;
+    };
     let text = text.strip_prefix(' ').unwrap_or(text);
     let marks = "\"#()*+/:;<=>@[\\]^_`{|}~「」『』♩♪♫♬♭♮♯";
     let dash = text == "-" || text == "'";
-    (dash && piece.first() == Some(&b' ')) || (!text.is_empty() && text.chars().all(|c| marks.contains(c) || c == '-' && text.len() > 1))
+    (dash && piece.first() == Some(&b' '))
+        || (!text.is_empty()
+            && text
+                .chars()
+                .all(|c| marks.contains(c) || c == '-' && text.len() > 1))
 }
 
 /// A digit or two, or what stands between them in a number that was read out.
 fn is_figures(piece: &[u8]) -> bool {
     let piece = piece.strip_prefix(b" ").unwrap_or(piece);
-    matches!(piece, b"," | b"." | b"-") || (1..=2).contains(&piece.len()) && piece.iter().all(u8::is_ascii_digit)
+    matches!(piece, b"," | b"." | b"-")
+        || (1..=2).contains(&piece.len()) && piece.iter().all(u8::is_ascii_digit)
 }
 
 /// Bounds of one decode.
@@ -174,7 +185,9 @@ pub(crate) fn decode(
 ) -> Result<Decoded, WhisperError> {
     let mut search = Search::new(vocabulary, rules);
     // Whether there is speech is said right behind the start, before language and task.
-    let start = prompt.iter().position(|token| *token == vocabulary.special.start);
+    let start = prompt
+        .iter()
+        .position(|token| *token == vocabulary.special.start);
     let (head, task) = prompt.split_at(start.map_or(0, |at| at + 1));
     if !head.is_empty() {
         let logits = model.next_token(head, 0)?;
@@ -259,13 +272,20 @@ impl<'a> Search<'a> {
         // Everything between the end of text and the timestamps steers, it is not said.
         forbid_range(&mut self.logits, special.end + 1, special.first_timestamp);
         if let Some(blank) = self.vocabulary.blank
-            && !self.tokens.iter().any(|token| self.vocabulary.is_text(*token))
+            && !self
+                .tokens
+                .iter()
+                .any(|token| self.vocabulary.is_text(*token))
         {
             forbid_range(&mut self.logits, blank, blank + 1);
         }
         let all = Token::try_from(self.logits.len()).unwrap_or(Token::MAX);
         let last = (self.rules.speech_end + self.rules.slack) * TIMESTAMPS_PER_SECOND;
-        forbid_range(&mut self.logits, special.first_timestamp + 1 + last as Token, all);
+        forbid_range(
+            &mut self.logits,
+            special.first_timestamp + 1 + last as Token,
+            all,
+        );
         self.forbid_by_order(all);
     }
 
@@ -287,7 +307,11 @@ impl<'a> Search<'a> {
                 forbid_range(&mut self.logits, 0, special.end);
             }
         }
-        let mut times = self.tokens.iter().rev().filter(|t| vocabulary.is_timestamp(**t));
+        let mut times = self
+            .tokens
+            .iter()
+            .rev()
+            .filter(|t| vocabulary.is_timestamp(**t));
         if let Some(latest) = times.next() {
             forbid_range(&mut self.logits, special.first_timestamp, *latest);
         }
@@ -316,7 +340,11 @@ impl<'a> Search<'a> {
         let scored = self.tokens.iter().zip(&self.scores);
         let text = scored.filter(|(token, _)| self.vocabulary.is_text(**token));
         let text: Vec<f32> = text.map(|(_, score)| *score).collect();
-        let mean = if text.is_empty() { 0.0 } else { text.iter().sum::<f32>() / text.len() as f32 };
+        let mean = if text.is_empty() {
+            0.0
+        } else {
+            text.iter().sum::<f32>() / text.len() as f32
+        };
         Decoded {
             tokens: self.tokens,
             mean_log_probability: mean,
@@ -364,11 +392,19 @@ fn log_sum_exp(logits: &[f32]) -> f32 {
     if highest == FORBIDDEN {
         return FORBIDDEN;
     }
-    highest + logits.iter().map(|logit| (logit - highest).exp()).sum::<f32>().ln()
+    highest
+        + logits
+            .iter()
+            .map(|logit| (logit - highest).exp())
+            .sum::<f32>()
+            .ln()
 }
 
 fn probability_of(logits: &[f32], token: Token) -> f32 {
-    let logit = usize::try_from(token).ok().and_then(|at| logits.get(at)).copied();
+    let logit = usize::try_from(token)
+        .ok()
+        .and_then(|at| logits.get(at))
+        .copied();
     logit.map_or(0.0, |logit| (logit - log_sum_exp(logits)).exp())
 }
 

@@ -1,8 +1,9 @@
 use super::*;
 
 /// `[a b c d e f 1 2 3 , ♪ (space)]`, then the special ones, then ten seconds of timestamps.
-const PIECES: [&str; 12] =
-    [" a", " b", " c", " d", " e", " f", " 1", " 2", " 3", ",", "\u{266A}", " "];
+const PIECES: [&str; 12] = [
+    " a", " b", " c", " d", " e", " f", " 1", " 2", " 3", ",", "\u{266A}", " ",
+];
 const END: Token = 12;
 const FIRST_TIMESTAMP: Token = 18;
 
@@ -18,7 +19,10 @@ fn special() -> SpecialTokens {
 }
 
 fn vocabulary() -> Vocabulary {
-    let mut pieces: Vec<Vec<u8>> = PIECES.iter().map(|piece| piece.as_bytes().to_vec()).collect();
+    let mut pieces: Vec<Vec<u8>> = PIECES
+        .iter()
+        .map(|piece| piece.as_bytes().to_vec())
+        .collect();
     pieces.resize(FIRST_TIMESTAMP as usize + 501, Vec::new());
     Vocabulary::new(&special(), &pieces)
 }
@@ -28,7 +32,10 @@ fn at(seconds: f32) -> Token {
 }
 
 fn word(letter: &str) -> Token {
-    PIECES.iter().position(|piece| piece.trim() == letter).unwrap() as Token
+    PIECES
+        .iter()
+        .position(|piece| piece.trim() == letter)
+        .unwrap() as Token
 }
 
 /// A model that wants to say these tokens in this order, over and over.
@@ -42,7 +49,12 @@ struct Wants {
 
 impl Wants {
     fn new(tokens: &[Token]) -> Self {
-        Self { tokens: tokens.to_vec(), otherwise: END, no_speech: 0.0, said: 0 }
+        Self {
+            tokens: tokens.to_vec(),
+            otherwise: END,
+            no_speech: 0.0,
+            said: 0,
+        }
     }
 }
 
@@ -60,7 +72,12 @@ impl NextToken for Wants {
     }
 }
 
-const RULES: Rules = Rules { speech_end: 4.0, slack: 0.4, max_tokens: 60, alphabet: Alphabet::Words };
+const RULES: Rules = Rules {
+    speech_end: 4.0,
+    slack: 0.4,
+    max_tokens: 60,
+    alphabet: Alphabet::Words,
+};
 
 fn run(model: &mut Wants, rules: &Rules) -> Decoded {
     decode(model, &vocabulary(), &[13, 16, 17], rules, &|| false).unwrap()
@@ -72,7 +89,16 @@ fn text(decoded: &Decoded) -> String {
 
 #[test]
 fn an_ordinary_utterance_ends_with_its_segment() {
-    let said = [at(0.0), word("a"), word("b"), word("c"), at(3.9), at(3.9), word("d"), END];
+    let said = [
+        at(0.0),
+        word("a"),
+        word("b"),
+        word("c"),
+        at(3.9),
+        at(3.9),
+        word("d"),
+        END,
+    ];
     let decoded = run(&mut Wants::new(&said), &RULES);
     assert_eq!(text(&decoded), "a b c");
     assert_eq!(decoded.ending, Ending::SpeechEnd);
@@ -81,8 +107,17 @@ fn an_ordinary_utterance_ends_with_its_segment() {
 
 #[test]
 fn a_pause_within_the_speech_does_not_end_it() {
-    let said =
-        [at(0.0), word("a"), at(1.0), at(2.0), word("b"), at(4.0), at(4.0), word("c"), END];
+    let said = [
+        at(0.0),
+        word("a"),
+        at(1.0),
+        at(2.0),
+        word("b"),
+        at(4.0),
+        at(4.0),
+        word("c"),
+        END,
+    ];
     assert_eq!(text(&run(&mut Wants::new(&said), &RULES)), "a b");
 }
 
@@ -90,7 +125,11 @@ fn a_pause_within_the_speech_does_not_end_it() {
 fn no_segment_lies_beyond_the_speech() {
     let said = [at(0.0), word("a"), at(9.0), word("b"), END];
     let decoded = run(&mut Wants::new(&said), &RULES);
-    assert!(decoded.tokens.iter().all(|token| *token <= at(4.4)), "{:?}", decoded.tokens);
+    assert!(
+        decoded.tokens.iter().all(|token| *token <= at(4.4)),
+        "{:?}",
+        decoded.tokens
+    );
 }
 
 #[test]
@@ -99,7 +138,11 @@ fn music_blanks_and_steering_tokens_are_not_spoken() {
         let mut model = Wants::new(&[at(0.0), unspoken, at(4.0)]);
         model.otherwise = word("a");
         let decoded = run(&mut model, &RULES);
-        assert!(!decoded.tokens.contains(&unspoken), "{unspoken} in {:?}", decoded.tokens);
+        assert!(
+            !decoded.tokens.contains(&unspoken),
+            "{unspoken} in {:?}",
+            decoded.tokens
+        );
     }
 }
 
@@ -135,7 +178,10 @@ fn whatever_it_wants_it_stops() {
 fn figures_are_all_that_the_alphabet_of_figures_has() {
     let mut model = Wants::new(&[at(0.0), word("a"), word("2"), word("b"), at(4.0)]);
     model.otherwise = word("1");
-    let rules = Rules { alphabet: Alphabet::Figures, ..RULES };
+    let rules = Rules {
+        alphabet: Alphabet::Figures,
+        ..RULES
+    };
     let decoded = run(&mut model, &rules);
     assert_eq!(text(&decoded), "1 2 1");
     // Measured against the words that were wanted.

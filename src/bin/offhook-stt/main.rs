@@ -57,16 +57,28 @@ fn load(arguments: &Arguments) -> Result<Loaded<SttProtocol, Recogniser>, Engine
         EngineError::ModelUnusable { detail }
     };
     let whisper = Whisper::load(path, &arguments.language, arguments.threads).map_err(unusable)?;
-    let facts = SttFacts { multilingual: whisper.is_multilingual() };
-    let settings = Settings { margin: arguments.margin, ..Settings::default() };
+    let facts = SttFacts {
+        multilingual: whisper.is_multilingual(),
+    };
+    let settings = Settings {
+        margin: arguments.margin,
+        ..Settings::default()
+    };
     let mut recogniser = Recogniser::new(whisper, settings).map_err(unusable)?;
     // The first pass allocates; nobody should wait for that.
     recogniser.warm().map_err(unusable)?;
-    Ok(Loaded { engine: recogniser, model: name(path), facts })
+    Ok(Loaded {
+        engine: recogniser,
+        model: name(path),
+        facts,
+    })
 }
 
 fn name(model: &Path) -> String {
-    model.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default()
+    model
+        .file_stem()
+        .map(|stem| stem.to_string_lossy().into_owned())
+        .unwrap_or_default()
 }
 
 fn serve(mut recogniser: Recogniser, jobs: &Jobs<SttProtocol>) {
@@ -76,7 +88,12 @@ fn serve(mut recogniser: Recogniser, jobs: &Jobs<SttProtocol>) {
 }
 
 fn answer(recogniser: &mut Recogniser, job: Job<SttProtocol>) {
-    let Job { request, payload, priority, responder } = job;
+    let Job {
+        request,
+        payload,
+        priority,
+        responder,
+    } = job;
     let samples = payload_to_samples(&payload);
     let cancelled = || responder.is_cancelled();
     let order = Order {
@@ -90,6 +107,8 @@ fn answer(recogniser: &mut Recogniser, job: Job<SttProtocol>) {
     match recogniser.transcribe(&order) {
         Ok(Some(transcript)) => responder.done(transcript, &[]),
         Ok(None) => responder.fail(EngineError::Cancelled),
-        Err(error) => responder.fail(EngineError::Internal { detail: error.to_string() }),
+        Err(error) => responder.fail(EngineError::Internal {
+            detail: error.to_string(),
+        }),
     }
 }

@@ -30,7 +30,9 @@ pub(crate) fn audible(samples: &[i16]) -> Range<usize> {
     let floor = (loudest * RANGE).max(SILENCE);
     let first = levels.iter().position(|level| *level > floor);
     let last = levels.iter().rposition(|level| *level > floor);
-    let (Some(first), Some(last)) = (first, last) else { return 0..0 };
+    let (Some(first), Some(last)) = (first, last) else {
+        return 0..0;
+    };
     let start = (first * FRAME).saturating_sub(MARGIN);
     let end = ((last + 1) * FRAME + MARGIN).min(samples.len());
     start..end
@@ -42,9 +44,13 @@ pub(crate) fn pieces(samples: &[i16]) -> Vec<&[i16]> {
     let mut rest = samples;
     while rest.len() > LONGEST {
         let levels = levels(&rest[EARLIEST_CUT..LONGEST]);
-        let pauses = levels.windows(PAUSE_FRAMES).map(|pause| pause.iter().sum::<f32>());
+        let pauses = levels
+            .windows(PAUSE_FRAMES)
+            .map(|pause| pause.iter().sum::<f32>());
         // Of equally quiet ones the last, so that pieces are few.
-        let quietest = pauses.enumerate().min_by(|a, b| a.1.total_cmp(&b.1).then(b.0.cmp(&a.0)));
+        let quietest = pauses
+            .enumerate()
+            .min_by(|a, b| a.1.total_cmp(&b.1).then(b.0.cmp(&a.0)));
         let at = quietest.map_or(0, |(at, _)| at) + PAUSE_FRAMES / 2;
         let (piece, behind) = rest.split_at(EARLIEST_CUT + at * FRAME);
         pieces.push(piece);

@@ -4,12 +4,13 @@
 //!  8 kHz ─► pieces at pauses ─► audible part ─► 16 kHz ─► trimmed context ─► decode ─┬─► text
 //!                                                  ▲                                 │ suspicious
 //!                                                  │    figures? decode as figures ◄─┤
-//!                                                  └── the full context, if waiting ◄─┘
+//!                                                  └── a larger context, if waiting ◄┘
 //! ```
 //!
 //! The encoder looks at the speech and [`Settings::margin`] more, not at 30 s, which is where the
 //! speed comes from. A decode that repeats itself, runs on or is unsure gets a second opinion, and
-//! the likelier of the two stays.
+//! the likelier of the two stays: as figures only, which costs no second look at the audio, or
+//! over [`Settings::second_context`].
 
 use std::time::Instant;
 
@@ -44,7 +45,14 @@ pub(crate) struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { margin: 128, floor: 160, doubt: -0.25, despair: -0.9, second_context: 768, figures_handicap: 0.0 }
+        Self {
+            margin: 128,
+            floor: 160,
+            doubt: -0.25,
+            despair: -0.9,
+            second_context: 1000,
+            figures_handicap: 0.0,
+        }
     }
 }
 
@@ -96,7 +104,12 @@ impl Recogniser {
     pub(crate) fn new(whisper: Whisper, settings: Settings) -> Result<Self, WhisperError> {
         let vocabulary = Vocabulary::new(whisper.special(), whisper.pieces());
         let figures_hint = whisper.tokenize(FIGURES_HINT)?;
-        Ok(Self { whisper, vocabulary, settings, figures_hint })
+        Ok(Self {
+            whisper,
+            vocabulary,
+            settings,
+            figures_hint,
+        })
     }
 
     /// Makes the model allocate what it needs.
@@ -130,7 +143,9 @@ impl Recogniser {
         let seconds = samples.len() as f32 / TELEPHONE_RATE as f32;
         let samples = to_whisper(samples);
         let speech = samples.len() * POSITIONS_PER_SECOND / RATE;
-        let context = (speech + self.settings.margin).max(self.settings.floor).min(FULL_CONTEXT);
+        let context = (speech + self.settings.margin)
+            .max(self.settings.floor)
+            .min(FULL_CONTEXT);
         let hint = self.hint(order.hint)?;
         self.whisper.listen(&samples, context)?;
         if (order.cancelled)() {
@@ -140,7 +155,9 @@ impl Recogniser {
         let Some(first) = self.decode(seconds, &hint, Alphabet::Words, order)? else {
             return Ok(None);
         };
-        let Some(best) = self.as_figures(first, seconds, order)? else { return Ok(None) };
+        let Some(best) = self.as_figures(first, seconds, order)? else {
+            return Ok(None);
+        };
         let despair = best.is_broken() || best.score() < self.settings.despair;
         // What is probably noise is not worth it.
         let speech = best.decoded.no_speech_probability < 0.6;
@@ -155,11 +172,22 @@ impl Recogniser {
             return Ok(None);
         };
         let second = self.as_figures(second, seconds, order)?;
-        Ok(second.map(|second| if second.score() > best.score() { second } else { best }))
+        Ok(second.map(|second| {
+            if second.score() > best.score() {
+                second
+            } else {
+                best
+            }
+        }))
     }
 
     /// What is mostly figures, but not only, is tried as nothing else.
-    fn as_figures(&mut self, words: Candidate, seconds: f32, order: &Order<'_>) -> Outcome<Candidate> {
+    fn as_figures(
+        &mut self,
+        words: Candidate,
+        seconds: f32,
+        order: &Order<'_>,
+    ) -> Outcome<Candidate> {
         let doubted = words.score() < self.settings.doubt && is_mostly_figures(&words.text);
         let broken = words.is_broken() && has_figures(&words.text);
         if !(doubted || broken) {
@@ -169,7 +197,11 @@ impl Recogniser {
         let figures = self.decode(seconds, &hint, Alphabet::Figures, order)?;
         Ok(figures.map(|figures| {
             let likelier = figures.score() + self.settings.figures_handicap > words.score();
-            if likelier && !figures.text.is_empty() { figures } else { words }
+            if likelier && !figures.text.is_empty() {
+                figures
+            } else {
+                words
+            }
         }))
     }
 
@@ -196,22 +228,33 @@ impl Recogniser {
             max_tokens: ((12.0 + 9.0 * seconds) as usize).min(room),
             alphabet,
         };
-        let decoded =
-            decode(&mut self.whisper, &self.vocabulary, &prompt, &rules, order.cancelled)?;
+        let decoded = decode(
+            &mut self.whisper,
+            &self.vocabulary,
+            &prompt,
+            &rules,
+            order.cancelled,
+        )?;
         if decoded.ending == Ending::Cancelled {
             return Ok(None);
         }
         let text = self.vocabulary.text(decoded.tokens.iter().copied());
         let words = text.split_whitespace().count();
         let rushed = words >= 6 && words as f32 > 7.0 * seconds;
-        Ok(Some(Candidate { decoded, text, rushed }))
+        Ok(Some(Candidate {
+            decoded,
+            text,
+            rushed,
+        }))
     }
 
     fn hint(&self, hint: Option<&str>) -> Result<Vec<Token>, WhisperError> {
         let Some(hint) = hint.map(str::trim).filter(|hint| !hint.is_empty()) else {
             return Ok(Vec::new());
         };
-        let mut tokens = self.whisper.tokenize(&format!(" {}", hint.replace('\0', " ")))?;
+        let mut tokens = self
+            .whisper
+            .tokenize(&format!(" {}", hint.replace('\0', " ")))?;
         tokens.drain(..tokens.len().saturating_sub(LONGEST_HINT));
         Ok(tokens)
     }
@@ -220,8 +263,10 @@ impl Recogniser {
 /// 8 kHz samples as Whisper wants them.
 fn to_whisper(samples: &[i16]) -> Vec<f32> {
     let wide = resample::whole(samples, SampleRate::TELEPHONE, SampleRate::WIDEBAND);
-    let mut samples: Vec<f32> =
-        wide.into_iter().map(|sample| f32::from(sample) / 32_768.0).collect();
+    let mut samples: Vec<f32> = wide
+        .into_iter()
+        .map(|sample| f32::from(sample) / 32_768.0)
+        .collect();
     // whisper.cpp refuses less than 0.1 s and was trained on more than a word.
     samples.resize(samples.len().max(RATE * 11 / 10), 0.0);
     samples
@@ -229,12 +274,16 @@ fn to_whisper(samples: &[i16]) -> Vec<f32> {
 
 /// Whether two words or more, and half of all, but not all, are figures, written or spelled.
 fn is_mostly_figures(text: &str) -> bool {
-    let spelled = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"];
+    let spelled = [
+        "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine",
+    ];
     let is_figure = |word: &&str| {
         word.bytes().any(|byte| byte.is_ascii_digit())
             || spelled.iter().any(|name| name.eq_ignore_ascii_case(word))
     };
-    let words = text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty());
+    let words = text
+        .split(|c: char| !c.is_alphanumeric())
+        .filter(|word| !word.is_empty());
     let (figures, others): (Vec<&str>, Vec<&str>) = words.partition(is_figure);
     figures.len() >= 2 && !others.is_empty() && figures.len() >= others.len()
 }
@@ -243,14 +292,29 @@ fn has_figures(text: &str) -> bool {
     text.bytes().any(|byte| byte.is_ascii_digit())
 }
 
+/// Whether a decode made words out of noise: OpenAI's own rule and thresholds.
+fn is_noise(decoded: &Decoded) -> bool {
+    decoded.no_speech_probability > 0.6 && decoded.mean_log_probability < -1.0
+}
+
 /// The pieces of a long stretch as one.
 fn join(heard: &[Candidate]) -> Transcript {
-    let texts = heard.iter().map(|piece| piece.text.as_str()).filter(|text| !text.is_empty());
+    let spoken = heard.iter().filter(|piece| !is_noise(&piece.decoded));
+    let texts = spoken
+        .map(|piece| piece.text.as_str())
+        .filter(|text| !text.is_empty());
     let text = texts.collect::<Vec<_>>().join(" ");
-    let weights: Vec<f32> = heard.iter().map(|piece| piece.text.len().max(1) as f32).collect();
+    let weights: Vec<f32> = heard
+        .iter()
+        .map(|piece| piece.text.len().max(1) as f32)
+        .collect();
     let total: f32 = weights.iter().sum();
     let mean = |value: fn(&Decoded) -> f32| {
-        let sum: f32 = heard.iter().zip(&weights).map(|(h, w)| value(&h.decoded) * w).sum();
+        let sum: f32 = heard
+            .iter()
+            .zip(&weights)
+            .map(|(h, w)| value(&h.decoded) * w)
+            .sum();
         if total > 0.0 { sum / total } else { 0.0 }
     };
     Transcript {
@@ -280,7 +344,9 @@ mod tests {
         assert!(is_mostly_figures("Thine, two, thine, three, eight, one"));
         assert!(is_mostly_figures("8 by 2, 5, 3, 8, 8."));
         assert!(!is_mostly_figures("2, 5, 3, 8, 8."), "nothing to doubt");
-        assert!(!is_mostly_figures("Can you check the status of my order number 12345?"));
+        assert!(!is_mostly_figures(
+            "Can you check the status of my order number 12345?"
+        ));
         assert!(!is_mostly_figures("A table for two at seven, please."));
         assert!(!is_mostly_figures(""));
     }
@@ -292,6 +358,15 @@ mod tests {
         assert_eq!(to_whisper(&[]).len(), RATE * 11 / 10);
     }
 
+    #[test]
+    fn words_made_out_of_noise_are_dropped_and_the_evidence_stays() {
+        let mut noise = candidate("I'm going to go to the next one.", -1.8, Ending::SpeechEnd);
+        noise.decoded.no_speech_probability = 0.7;
+        let joined = join(&[noise]);
+        assert_eq!(joined.text, "");
+        assert!(joined.mean_log_probability < -1.7 && joined.no_speech_probability > 0.6);
+    }
+
     fn candidate(text: &str, mean_log_probability: f32, ending: Ending) -> Candidate {
         let decoded = Decoded {
             tokens: Vec::new(),
@@ -299,7 +374,11 @@ mod tests {
             no_speech_probability: 0.1,
             ending,
         };
-        Candidate { decoded, text: text.into(), rushed: false }
+        Candidate {
+            decoded,
+            text: text.into(),
+            rushed: false,
+        }
     }
 
     #[test]
@@ -310,7 +389,10 @@ mod tests {
             candidate("it was the worst of times.", -0.3, Ending::Repetition),
         ];
         let joined = join(&heard);
-        assert_eq!(joined.text, "It was the best of times, it was the worst of times.");
+        assert_eq!(
+            joined.text,
+            "It was the best of times, it was the worst of times."
+        );
         assert!(joined.repetition_cut);
         assert!((-0.25..-0.15).contains(&joined.mean_log_probability));
     }
@@ -318,7 +400,10 @@ mod tests {
     #[test]
     fn nothing_audible_is_no_speech() {
         let joined = join(&[]);
-        assert_eq!((joined.text.as_str(), joined.no_speech_probability), ("", 1.0));
+        assert_eq!(
+            (joined.text.as_str(), joined.no_speech_probability),
+            ("", 1.0)
+        );
     }
 
     #[test]

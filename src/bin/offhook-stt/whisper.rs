@@ -103,7 +103,8 @@ impl Whisper {
     /// Loads a ggml model file for transcribing `language` (a code such as `en`; an English-only
     /// model ignores it) on `threads` threads.
     pub(crate) fn load(path: &Path, language: &str, threads: usize) -> Result<Self, WhisperError> {
-        let path = CString::new(path.as_os_str().as_encoded_bytes()).map_err(|_| WhisperError::Nul)?;
+        let path =
+            CString::new(path.as_os_str().as_encoded_bytes()).map_err(|_| WhisperError::Nul)?;
         let language = CString::new(language).map_err(|_| WhisperError::Nul)?;
         // SAFETY: the callback is a function that lives as long as the process and takes no data.
         unsafe { sys::whisper_log_set(Some(log), ptr::null_mut()) };
@@ -124,7 +125,15 @@ impl Whisper {
         let text_context = unsafe { sys::whisper_n_text_ctx(context.0.as_ptr()) };
         let text_context = usize::try_from(text_context).unwrap_or(0);
         let threads = i32::try_from(threads.max(1)).unwrap_or(1);
-        Ok(Self { state, context, threads, special, pieces, text_context, used: 0 })
+        Ok(Self {
+            state,
+            context,
+            threads,
+            special,
+            pieces,
+            text_context,
+            used: 0,
+        })
     }
 
     /// The tokens that are no text.
@@ -154,10 +163,18 @@ impl Whisper {
         let room = i32::try_from(tokens.len()).unwrap_or(i32::MAX);
         // SAFETY: `text` is NUL-terminated, and `tokens` has room for the number given.
         let count = unsafe {
-            sys::whisper_tokenize(self.context.0.as_ptr(), text.as_ptr(), tokens.as_mut_ptr(), room)
+            sys::whisper_tokenize(
+                self.context.0.as_ptr(),
+                text.as_ptr(),
+                tokens.as_mut_ptr(),
+                room,
+            )
         };
         let Ok(count) = usize::try_from(count) else {
-            return Err(WhisperError::Call { call: "whisper_tokenize", status: count });
+            return Err(WhisperError::Call {
+                call: "whisper_tokenize",
+                status: count,
+            });
         };
         tokens.truncate(count);
         Ok(tokens)
@@ -177,7 +194,10 @@ impl Whisper {
         params.duration_ms = 100;
         // whisper.cpp mirrors the first 200 samples and refuses under 100 ms.
         if samples.len() < RATE / 5 {
-            return Err(WhisperError::Call { call: "listen", status: -1 });
+            return Err(WhisperError::Call {
+                call: "listen",
+                status: -1,
+            });
         }
         let count = i32::try_from(samples.len()).unwrap_or(i32::MAX);
         // SAFETY: context and state are alive and belong together; `samples` holds `count` values;
@@ -244,7 +264,11 @@ impl Whisper {
 }
 
 fn check(call: &'static str, status: i32) -> Result<(), WhisperError> {
-    if status == 0 { Ok(()) } else { Err(WhisperError::Call { call, status }) }
+    if status == 0 {
+        Ok(())
+    } else {
+        Err(WhisperError::Call { call, status })
+    }
 }
 
 fn special_tokens(context: &Context, language: &CStr) -> Result<SpecialTokens, WhisperError> {
@@ -259,7 +283,10 @@ fn special_tokens(context: &Context, language: &CStr) -> Result<SpecialTokens, W
         // SAFETY: `language` is NUL-terminated.
         let id = unsafe { sys::whisper_lang_id(language.as_ptr()) };
         if id < 0 {
-            return Err(WhisperError::Call { call: "whisper_lang_id", status: id });
+            return Err(WhisperError::Call {
+                call: "whisper_lang_id",
+                status: id,
+            });
         }
         // SAFETY: the context is alive.
         task.push(unsafe { sys::whisper_token_lang(context, id) });

@@ -12,25 +12,46 @@ fn the_default_settings_are_valid_and_each_mistake_is_named() {
     };
     let mistakes = wrong.validate().unwrap_err();
     assert_eq!(mistakes.len(), 6, "{mistakes:?}");
-    for setting in ["temperature", "topP", "repetitionPenalty", "maxTokens", "stop"] {
-        assert!(mistakes.iter().any(|mistake| mistake.starts_with(setting)), "{setting}");
+    for setting in [
+        "temperature",
+        "topP",
+        "repetitionPenalty",
+        "maxTokens",
+        "stop",
+    ] {
+        assert!(
+            mistakes.iter().any(|mistake| mistake.starts_with(setting)),
+            "{setting}"
+        );
     }
 }
 
 #[test]
 fn settings_read_from_configuration_keep_the_defaults_of_what_is_not_named() {
     let settings: GenerateSettings = serde_json::from_str(r#"{"maxTokens": 40}"#).unwrap();
-    assert_eq!(settings, GenerateSettings { max_tokens: 40, ..GenerateSettings::default() });
+    assert_eq!(
+        settings,
+        GenerateSettings {
+            max_tokens: 40,
+            ..GenerateSettings::default()
+        }
+    );
     assert!(serde_json::from_str::<GenerateSettings>(r#"{"maxToken": 40}"#).is_err());
 }
 
 #[test]
 fn instructions_stand_between_what_makes_replies_speakable() {
-    let prompt = SpeechPrompt { before: "Phone. ".into(), after: " Be brief.\n".into() };
+    let prompt = SpeechPrompt {
+        before: "Phone. ".into(),
+        after: " Be brief.\n".into(),
+    };
     let message = prompt.system_message("\nWe open at nine.\n");
     assert_eq!(message.role, ChatRole::System);
     assert_eq!(message.content, "Phone.\n\nWe open at nine.\n\nBe brief.");
-    let bare = SpeechPrompt { before: String::new(), after: String::new() };
+    let bare = SpeechPrompt {
+        before: String::new(),
+        after: String::new(),
+    };
     assert_eq!(bare.system_message("We open.").content, "We open.");
 }
 
@@ -38,12 +59,28 @@ fn instructions_stand_between_what_makes_replies_speakable() {
 fn a_reply_cut_for_length_or_repetition_is_told_from_one_that_ended() {
     let generation = Generation::from_raw(7);
     let done = |finish| {
-        let usage = ReplyUsage { prompt_tokens: 300, cached_tokens: 280, ..ReplyUsage::default() };
-        let end = LlmEnd { finish: Some(finish), usage, dropped_messages: 0 };
-        match event(generation, Response::Done { body: LlmResponse::End(end), payload: vec![] }) {
-            EngineEvent::ReplyDone { generation, finish, usage } => {
-                (generation.get(), finish, usage.cached_tokens)
-            }
+        let usage = ReplyUsage {
+            prompt_tokens: 300,
+            cached_tokens: 280,
+            ..ReplyUsage::default()
+        };
+        let end = LlmEnd {
+            finish: Some(finish),
+            usage,
+            dropped_messages: 0,
+        };
+        match event(
+            generation,
+            Response::Done {
+                body: LlmResponse::End(end),
+                payload: vec![],
+            },
+        ) {
+            EngineEvent::ReplyDone {
+                generation,
+                finish,
+                usage,
+            } => (generation.get(), finish, usage.cached_tokens),
             other => panic!("{other:?}"),
         }
     };
@@ -55,7 +92,9 @@ fn a_reply_cut_for_length_or_repetition_is_told_from_one_that_ended() {
 
 #[test]
 fn a_failure_reaches_the_call_as_it_is() {
-    let error = EngineError::WorkerDied { engine: "llm".into() };
+    let error = EngineError::WorkerDied {
+        engine: "llm".into(),
+    };
     let got = event(Generation::from_raw(3), Response::Failed(error.clone()));
     assert!(
         matches!(got, EngineEvent::ReplyFailed { generation, error: got }
@@ -68,9 +107,15 @@ fn requests_survive_the_pipe() {
     let request = LlmRequest::Generate {
         call: CallId::from_random([9; 16]),
         messages: vec![ChatMessage::new(ChatRole::User, "caf\u{e9} \"5\"\n")],
-        settings: GenerateSettings { stop: vec!["\n\n".into()], ..GenerateSettings::default() },
+        settings: GenerateSettings {
+            stop: vec!["\n\n".into()],
+            ..GenerateSettings::default()
+        },
         seed: u64::MAX,
     };
     let json = serde_json::to_vec(&request).unwrap();
-    assert_eq!(serde_json::from_slice::<LlmRequest>(&json).unwrap(), request);
+    assert_eq!(
+        serde_json::from_slice::<LlmRequest>(&json).unwrap(),
+        request
+    );
 }

@@ -243,7 +243,13 @@ impl MediaPort {
         let id = StreamId(usize::try_from(number).unwrap_or(usize::MAX));
         let stream = Stream::new(socket, session, negotiated.remote, ticks);
         self.link.send(Command::Add(id, Box::new(stream)));
-        Ok((MediaStream { link: self.link, id }, receiver))
+        Ok((
+            MediaStream {
+                link: self.link,
+                id,
+            },
+            receiver,
+        ))
     }
 }
 
@@ -269,7 +275,8 @@ impl MediaStream {
     /// peer may be learned afresh.
     pub fn renegotiate(&self, negotiated: &Negotiated) {
         let stream = Box::new(stream_config(negotiated));
-        self.link.send(Command::Redirect(self.id, negotiated.remote, stream));
+        self.link
+            .send(Command::Redirect(self.id, negotiated.remote, stream));
     }
 
     /// Sends a key (RFC 4733) after those asked for before, where the peer takes keys.

@@ -11,11 +11,12 @@ use std::time::Duration;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 use rustix::time::{
-    ClockId, Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, clock_gettime, timerfd_create,
-    timerfd_settime,
+    ClockId, Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, clock_gettime,
+    timerfd_create, timerfd_settime,
 };
 use thread_priority::{
-    RealtimeThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy, set_thread_priority_and_policy, thread_native_id,
+    RealtimeThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy,
+    set_thread_priority_and_policy, thread_native_id,
 };
 
 use super::stream::Stream;
@@ -38,7 +39,11 @@ pub(super) fn start(counters: Arc<MediaCounters>) -> io::Result<(mpsc::Sender<Co
     let poll = Poll::new()?;
     let waker = Waker::new(poll.registry(), WAKER)?;
     let grid = Grid::new()?;
-    poll.registry().register(&mut SourceFd(&grid.timer.as_raw_fd()), TIMER, Interest::READABLE)?;
+    poll.registry().register(
+        &mut SourceFd(&grid.timer.as_raw_fd()),
+        TIMER,
+        Interest::READABLE,
+    )?;
     let (sender, commands) = mpsc::channel();
     let pacer = Pacer {
         poll,
@@ -47,12 +52,14 @@ pub(super) fn start(counters: Arc<MediaCounters>) -> io::Result<(mpsc::Sender<Co
         streams: HashMap::new(),
         counters,
     };
-    std::thread::Builder::new().name("media".to_owned()).spawn(move || {
-        ask_for_real_time();
-        if let Err(error) = pacer.run() {
-            tracing::error!(%error, "the media thread stopped");
-        }
-    })?;
+    std::thread::Builder::new()
+        .name("media".to_owned())
+        .spawn(move || {
+            ask_for_real_time();
+            if let Err(error) = pacer.run() {
+                tracing::error!(%error, "the media thread stopped");
+            }
+        })?;
     Ok((sender, waker))
 }
 
@@ -65,7 +72,10 @@ fn ask_for_real_time() {
     });
     match set_thread_priority_and_policy(thread_native_id(), priority, policy) {
         Ok(()) => tracing::debug!("the media thread has SCHED_FIFO"),
-        Err(error) => tracing::info!(?error, "the media thread runs without SCHED_FIFO (needs CAP_SYS_NICE)"),
+        Err(error) => tracing::info!(
+            ?error,
+            "the media thread runs without SCHED_FIFO (needs CAP_SYS_NICE)"
+        ),
     }
 }
 
@@ -106,7 +116,10 @@ impl Grid {
 fn monotonic() -> Duration {
     let now = clock_gettime(ClockId::Monotonic);
     // Since boot: never negative.
-    Duration::new(u64::try_from(now.tv_sec).unwrap_or(0), u32::try_from(now.tv_nsec).unwrap_or(0))
+    Duration::new(
+        u64::try_from(now.tv_sec).unwrap_or(0),
+        u32::try_from(now.tv_nsec).unwrap_or(0),
+    )
 }
 
 fn timespec(at: Duration) -> Timespec {
@@ -144,7 +157,9 @@ impl Pacer {
                 return Ok(());
             }
             let ready = events.iter().map(mio::event::Event::token);
-            let ready = ready.filter(|token| ![TIMER, WAKER].contains(token)).map(|token| StreamId(token.0));
+            let ready = ready
+                .filter(|token| ![TIMER, WAKER].contains(token))
+                .map(|token| StreamId(token.0));
             let waiting: Vec<StreamId> = ready.chain(unread.drain(..)).collect();
             for id in waiting {
                 if let Some(stream) = self.streams.get_mut(&id)
@@ -163,7 +178,9 @@ impl Pacer {
             self.counters.late_ticks.fetch_add(1, Ordering::Relaxed);
         }
         let us = u64::try_from(lateness.as_micros()).unwrap_or(u64::MAX);
-        self.counters.worst_lateness_us.fetch_max(us, Ordering::Relaxed);
+        self.counters
+            .worst_lateness_us
+            .fetch_max(us, Ordering::Relaxed);
         for _ in 0..due.min(CATCH_UP) {
             for stream in self.streams.values_mut() {
                 stream.tick(&self.counters);
@@ -185,7 +202,11 @@ impl Pacer {
     fn carry_out(&mut self, command: Command) {
         match command {
             Command::Add(id, mut stream) => {
-                let registered = self.poll.registry().register(&mut stream.socket, Token(id.0), Interest::READABLE);
+                let registered = self.poll.registry().register(
+                    &mut stream.socket,
+                    Token(id.0),
+                    Interest::READABLE,
+                );
                 match registered {
                     Ok(()) => {
                         self.streams.insert(id, stream);
@@ -199,10 +220,16 @@ impl Pacer {
                     let _ = self.poll.registry().deregister(&mut stream.socket);
                 }
             }
-            Command::Play(id, key, samples, from) => self.with(id, |stream| stream.play(key, samples, from)),
+            Command::Play(id, key, samples, from) => {
+                self.with(id, |stream| stream.play(key, samples, from));
+            }
             Command::Stop(id, fade_ms) => self.with(id, |stream| stream.stop(fade_ms)),
-            Command::Redirect(id, remote, config) => self.with(id, |stream| stream.redirect(remote, *config)),
-            Command::SendDigit(id, digit, duration) => self.with(id, |stream| stream.send_digit(digit, duration)),
+            Command::Redirect(id, remote, config) => {
+                self.with(id, |stream| stream.redirect(remote, *config));
+            }
+            Command::SendDigit(id, digit, duration) => {
+                self.with(id, |stream| stream.send_digit(digit, duration));
+            }
         }
     }
 

@@ -32,7 +32,9 @@ struct Fade {
 impl Player {
     /// Plays after what is queued.
     pub(super) fn push(&mut self, key: ClipKey, samples: Arc<[i16]>, from: u32) {
-        let at = usize::try_from(from).unwrap_or(usize::MAX).min(samples.len());
+        let at = usize::try_from(from)
+            .unwrap_or(usize::MAX)
+            .min(samples.len());
         self.clips.push_back(Clip { key, samples, at });
     }
 
@@ -41,11 +43,20 @@ impl Player {
         let Some(clip) = self.clips.front() else {
             return;
         };
-        let length = usize::try_from(fade_ms).unwrap_or(0).saturating_mul(SAMPLES_PER_MS);
+        let length = usize::try_from(fade_ms)
+            .unwrap_or(0)
+            .saturating_mul(SAMPLES_PER_MS);
         let rest = &clip.samples[clip.at..];
         // A clip that was not begun yet has nothing to fade.
-        let rest = if clip.at == 0 { &rest[..0] } else { &rest[..rest.len().min(length)] };
-        let samples = rest.iter().enumerate().map(|(at, sample)| ramp(*sample, length - at, length));
+        let rest = if clip.at == 0 {
+            &rest[..0]
+        } else {
+            &rest[..rest.len().min(length)]
+        };
+        let samples = rest
+            .iter()
+            .enumerate()
+            .map(|(at, sample)| ramp(*sample, length - at, length));
         self.fade = Some(Fade {
             samples: samples.collect(),
             at: 0,
@@ -123,8 +134,22 @@ mod tests {
         let frame = player.next(&mut played);
         assert_eq!(frame.samples()[39], 100);
         assert_eq!(frame.samples()[40], 200);
-        assert_eq!(played[0], Played { clip: ClipKey(1), samples: 200, finished: true });
-        assert_eq!(played[1], Played { clip: ClipKey(2), samples: 360, finished: false });
+        assert_eq!(
+            played[0],
+            Played {
+                clip: ClipKey(1),
+                samples: 200,
+                finished: true
+            }
+        );
+        assert_eq!(
+            played[1],
+            Played {
+                clip: ClipKey(2),
+                samples: 360,
+                finished: false
+            }
+        );
     }
 
     #[test]
@@ -139,7 +164,11 @@ mod tests {
         let frame = player.next(&mut played);
         assert!(played.is_empty());
         let samples = frame.samples();
-        assert!(samples.windows(2).all(|w| (i32::from(w[0]) - i32::from(w[1])).abs() <= 126));
+        assert!(
+            samples
+                .windows(2)
+                .all(|w| (i32::from(w[0]) - i32::from(w[1])).abs() <= 126)
+        );
         assert_eq!(samples[80], 0);
         assert!(player.next(&mut played).samples().iter().all(|s| *s == 0));
     }

@@ -63,7 +63,12 @@ mod tests {
         let second = ports.bind().expect("20004");
         ports.bind().expect_err("range of two");
         drop(first);
-        let port = ports.bind().expect("free again").local_addr().expect("address").port();
+        let port = ports
+            .bind()
+            .expect("free again")
+            .local_addr()
+            .expect("address")
+            .port();
         assert_eq!(port, 20_002);
         drop(second);
     }

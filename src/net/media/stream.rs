@@ -51,7 +51,12 @@ pub(super) struct Stream {
 }
 
 impl Stream {
-    pub(super) fn new(socket: UdpSocket, session: Session, remote: SocketAddr, ticks: mpsc::Sender<Tick>) -> Self {
+    pub(super) fn new(
+        socket: UdpSocket,
+        session: Session,
+        remote: SocketAddr,
+        ticks: mpsc::Sender<Tick>,
+    ) -> Self {
         Self {
             socket,
             session,
@@ -115,7 +120,10 @@ impl Stream {
                     Received::Control { .. } | Received::Duplicate | Received::Ignored => None,
                 };
                 if let Some(level_dbfs) = arrival {
-                    self.arrivals.push(Arrival { at: now, level_dbfs });
+                    self.arrivals.push(Arrival {
+                        at: now,
+                        level_dbfs,
+                    });
                 }
             }
             Err(_) => MediaCounters::count(&counters.bad_packets),
@@ -128,7 +136,9 @@ impl Stream {
         }
         match &mut self.peer {
             Peer::Locked => false,
-            Peer::Learning { since } => now.duration_since(*since.get_or_insert(now)) < LEARNING_WINDOW,
+            Peer::Learning { since } => {
+                now.duration_since(*since.get_or_insert(now)) < LEARNING_WINDOW
+            }
         }
     }
 

@@ -39,26 +39,35 @@ fn joined(a: &Media, b: &Media) -> [(MediaStream, mpsc::Receiver<Tick>); 2] {
 async fn what_one_side_plays_the_other_hears_and_keys_arrive_once() {
     let (left, right) = (media("127.0.0.45"), media("127.0.0.46"));
     let [(speaker, mut sent), (_listener, mut heard)] = joined(&left, &right);
-    speaker.play(ClipKey(1), vec![8000; 3200].into(), 0);
+    speaker.play(ClipKey(1), vec![8000; 16_000].into(), 0);
     for key in "12#".chars() {
-        speaker.send_digit(DtmfDigit::from_char(key).expect("key"), Duration::from_millis(100));
+        speaker.send_digit(
+            DtmfDigit::from_char(key).expect("key"),
+            Duration::from_millis(100),
+        );
     }
     let mut keys = String::new();
     let mut loud = 0;
     let mut arrivals = 0;
     let mut finished = false;
-    while keys.len() < 3 || loud < 10 {
+    while keys.len() < 3 || loud < 10 || !finished {
         let tick = heard.recv().await.expect("flowing");
-        assert!(tick.index < 500, "heard {loud} loud frames and keys {keys:?}");
+        assert!(
+            tick.index < 500,
+            "heard {loud} loud frames and keys {keys:?}"
+        );
         keys.extend(tick.digits.iter().map(|digit| digit.digit.to_char()));
         loud += u32::from(tick.heard.samples()[80].abs() > 7000);
         arrivals += tick.arrivals.len();
         while let Ok(tick) = sent.try_recv() {
-            finished |= tick.played.iter().any(|played| played.clip == ClipKey(1) && played.finished);
+            finished |= tick
+                .played
+                .iter()
+                .any(|played| played.clip == ClipKey(1) && played.finished);
         }
     }
     assert_eq!(keys, "12#");
-    assert!(finished && arrivals >= 20);
+    assert!(arrivals >= 20);
 }
 
 #[tokio::test]
@@ -66,7 +75,9 @@ async fn a_dropped_stream_frees_its_port_and_ends_its_ticks() {
     let media = media("127.0.0.47");
     let port = media.reserve().expect("port");
     let description = describe("127.0.0.47", &port);
-    let answer = crate::sdp::answer(&crate::sdp::offer(&description), &description).expect("answer").1;
+    let answer = crate::sdp::answer(&crate::sdp::offer(&description), &description)
+        .expect("answer")
+        .1;
     let number = port.port().expect("port");
     let (stream, mut ticks) = port.flow(&answer).expect("flows");
     ticks.recv().await.expect("flowing");

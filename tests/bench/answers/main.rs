@@ -64,8 +64,16 @@ impl Fact {
 
 /// The text's words in lower case, with a space before and after each.
 fn words(text: &str) -> String {
-    let spaced: String =
-        text.chars().map(|letter| if letter.is_alphanumeric() { letter } else { ' ' }).collect();
+    let spaced: String = text
+        .chars()
+        .map(|letter| {
+            if letter.is_alphanumeric() {
+                letter
+            } else {
+                ' '
+            }
+        })
+        .collect();
     let words: Vec<String> = spaced.split_whitespace().map(str::to_lowercase).collect();
     format!(" {} ", words.join(" "))
 }
@@ -246,14 +254,24 @@ async fn answers(llm: &Llm, options: &Options, data: &Data) -> Result<(), Box<dy
     for assistant in &data.assistants {
         let beginning = beginning(assistant, options);
         let usage = llm.warm(beginning.clone()).await?.usage;
-        println!("{}: {} tokens in {} ms", assistant.name, usage.prompt_tokens, usage.total_ms);
-        let longest = assistant.facts.iter().map(|fact| fact.heard.len()).max().unwrap_or(0);
+        println!(
+            "{}: {} tokens in {} ms",
+            assistant.name, usage.prompt_tokens, usage.total_ms
+        );
+        let longest = assistant
+            .facts
+            .iter()
+            .map(|fact| fact.heard.len())
+            .max()
+            .unwrap_or(0);
         let longest = if options.asked_only { 0 } else { longest };
         for way in 0..=longest {
             let mut messages = beginning.clone();
             for fact in &assistant.facts {
                 let ways: Vec<&String> = [&fact.question].into_iter().chain(&fact.heard).collect();
-                let Some(question) = ways.get(way) else { continue };
+                let Some(question) = ways.get(way) else {
+                    continue;
+                };
                 if !options.one_call {
                     messages = beginning.clone();
                     call += 1;
@@ -265,7 +283,10 @@ async fn answers(llm: &Llm, options: &Options, data: &Data) -> Result<(), Box<dy
                 score.add(is_right, &answer, usage);
                 if options.verbose || !is_right {
                     let mark = if is_right { "right" } else { "WRONG" };
-                    println!("{mark} {}/{}: {question} -> {answer:?}", assistant.name, fact.id);
+                    println!(
+                        "{mark} {}/{}: {question} -> {answer:?}",
+                        assistant.name, fact.id
+                    );
                 }
                 messages.push(ChatMessage::new(ChatRole::Assistant, answer));
             }
@@ -289,7 +310,10 @@ async fn reply(
         call: call_id(call),
         priority: Priority::Waiting,
         messages,
-        settings: GenerateSettings { max_tokens, ..GenerateSettings::default() },
+        settings: GenerateSettings {
+            max_tokens,
+            ..GenerateSettings::default()
+        },
         seed: 1,
     };
     let _handle = llm.generate(request, events)?;
@@ -327,15 +351,28 @@ async fn speed(llm: &Llm, options: &Options, data: &Data) -> Result<(), Box<dyn 
         let started = Instant::now();
         let replies = (0..callers).map(|caller| {
             let mut messages = beginning.clone();
-            messages.push(ChatMessage::new(ChatRole::User, format!("I am caller {caller}. {ask}")));
+            messages.push(ChatMessage::new(
+                ChatRole::User,
+                format!("I am caller {caller}. {ask}"),
+            ));
             reply(llm, 1000 * callers + caller, messages, 64)
         });
         let replies = futures_join(replies.collect()).await?;
         let wall: Duration = started.elapsed();
-        let tokens: u32 = replies.iter().map(|(_, usage)| usage.completion_tokens).sum();
-        let first = replies.iter().map(|(_, usage)| usage.first_token_ms).max().unwrap_or(0);
-        let decode: u32 =
-            replies.iter().map(|(_, usage)| usage.total_ms - usage.first_token_ms).max().unwrap_or(0);
+        let tokens: u32 = replies
+            .iter()
+            .map(|(_, usage)| usage.completion_tokens)
+            .sum();
+        let first = replies
+            .iter()
+            .map(|(_, usage)| usage.first_token_ms)
+            .max()
+            .unwrap_or(0);
+        let decode: u32 = replies
+            .iter()
+            .map(|(_, usage)| usage.total_ms - usage.first_token_ms)
+            .max()
+            .unwrap_or(0);
         let all = rate(tokens, decode);
         if callers == 1 {
             one = all;
@@ -361,7 +398,10 @@ fn rate(tokens: u32, ms: u32) -> f64 {
 async fn futures_join<T>(
     futures: Vec<impl Future<Output = Result<T, Box<dyn Error>>>>,
 ) -> Result<Vec<T>, Box<dyn Error>> {
-    let mut futures: Vec<_> = futures.into_iter().map(|future| (Box::pin(future), None)).collect();
+    let mut futures: Vec<_> = futures
+        .into_iter()
+        .map(|future| (Box::pin(future), None))
+        .collect();
     std::future::poll_fn(|context| {
         let mut pending = false;
         for (future, result) in &mut futures {
@@ -372,8 +412,15 @@ async fn futures_join<T>(
                 }
             }
         }
-        if pending { std::task::Poll::Pending } else { std::task::Poll::Ready(()) }
+        if pending {
+            std::task::Poll::Pending
+        } else {
+            std::task::Poll::Ready(())
+        }
     })
     .await;
-    futures.into_iter().filter_map(|(_, result)| result).collect()
+    futures
+        .into_iter()
+        .filter_map(|(_, result)| result)
+        .collect()
 }

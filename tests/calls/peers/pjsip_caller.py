@@ -53,7 +53,11 @@ class Call(pj.Call):
             self.recorder = None
 
     def onCallMediaState(self, _):
-        for index, media in enumerate(self.getInfo().media):
+        # Kept, since the list belongs to it and goes with it.
+        info = self.getInfo()
+        media_list = info.media
+        for index in range(len(media_list)):
+            media = media_list[index]
             if media.type != pj.PJMEDIA_TYPE_AUDIO or media.status != pj.PJSUA_CALL_MEDIA_ACTIVE:
                 continue
             audio = self.getAudioMedia(index)

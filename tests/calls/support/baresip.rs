@@ -12,7 +12,11 @@ use super::sound::Sound;
 use super::{Folder, media_ports, udp_port};
 
 /// Where Debian and others keep baresip's modules.
-const MODULES: [&str; 3] = ["/usr/lib/baresip/modules", "/usr/lib64/baresip/modules", "/usr/local/lib/baresip/modules"];
+const MODULES: [&str; 3] = [
+    "/usr/lib/baresip/modules",
+    "/usr/lib64/baresip/modules",
+    "/usr/local/lib/baresip/modules",
+];
 
 /// What baresip printed and heard.
 pub(crate) struct Seen {
@@ -28,8 +32,12 @@ pub(crate) fn dial(server: &Server, user: &str, play: &Path) -> Seen {
     command.arg("-e").arg(format!("/dial {}", server.uri(user)));
     let finished = run(&mut command, Duration::from_secs(90));
     let recorded = fs::read_dir(folder.path()).expect("the folder").flatten();
-    let mut heard = recorded.map(|file| file.path()).filter(|path| path.to_string_lossy().ends_with("-dec.wav"));
-    let heard = heard.next().unwrap_or_else(|| panic!("baresip heard nothing:\n{}", finished.output()));
+    let mut heard = recorded
+        .map(|file| file.path())
+        .filter(|path| path.to_string_lossy().ends_with("-dec.wav"));
+    let heard = heard
+        .next()
+        .unwrap_or_else(|| panic!("baresip heard nothing:\n{}", finished.output()));
     Seen {
         heard: Sound::read(&heard),
         output: finished.output(),
@@ -37,12 +45,15 @@ pub(crate) fn dial(server: &Server, user: &str, play: &Path) -> Seen {
 }
 
 fn configure(folder: &Path, play: &Path) {
-    let modules = MODULES.into_iter().find(|folder| Path::new(folder).is_dir()).expect("baresip's modules (baresip-core)");
+    let modules = MODULES
+        .into_iter()
+        .find(|folder| Path::new(folder).is_dir())
+        .expect("baresip's modules (baresip-core)");
     let media = media_ports();
     let lines = [
         "poll_method epoll".to_owned(),
         format!("sip_listen 127.0.0.1:{}", udp_port()),
-        "net_interface lo".to_owned(),
+        "net_interface 127.0.0.1".to_owned(),
         format!("rtp_ports {media}-{}", media + 99),
         "call_max_calls 1".to_owned(),
         format!("audio_source aufile,{}", play.display()),

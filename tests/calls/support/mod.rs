@@ -25,7 +25,10 @@ pub(crate) fn until<T>(what: &str, patience: Duration, mut ask: impl FnMut() -> 
         if let Some(answer) = ask() {
             return answer;
         }
-        assert!(since.elapsed() < patience, "waited {patience:?} in vain: {what}");
+        assert!(
+            since.elapsed() < patience,
+            "waited {patience:?} in vain: {what}"
+        );
         std::thread::sleep(Duration::from_millis(50));
     }
 }
@@ -69,7 +72,10 @@ impl Folder {
     pub(crate) fn new(name: &str) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let path = std::env::temp_dir().join(format!("offhook-calls-{}-{count}-{name}", std::process::id()));
+        let path = std::env::temp_dir().join(format!(
+            "offhook-calls-{}-{count}-{name}",
+            std::process::id()
+        ));
         std::fs::create_dir_all(&path).expect("a folder for the test");
         Self(path)
     }

@@ -41,10 +41,21 @@ pub(crate) struct Seen {
 impl Caller<'_> {
     pub(crate) fn dial(&self, server: &Server, user: &str) -> Seen {
         let mut command = Command::new(python());
-        command.arg(sources().join("peers/pjsip_caller.py")).arg(server.uri(user));
-        command.args(["--port", &udp_port().to_string(), "--rtp-port", &media_ports().to_string()]);
+        command
+            .arg(sources().join("peers/pjsip_caller.py"))
+            .arg(server.uri(user));
+        command.args([
+            "--port",
+            &udp_port().to_string(),
+            "--rtp-port",
+            &media_ports().to_string(),
+        ]);
         command.args(["--codec", self.codec]);
-        command.arg("--play").arg(self.play).arg("--record").arg(self.record);
+        command
+            .arg("--play")
+            .arg(self.play)
+            .arg("--record")
+            .arg(self.record);
         if let Some((keys, after)) = self.keys {
             command.args(["--keys", keys, "--keys-after", &after.to_string()]);
         }
@@ -53,8 +64,13 @@ impl Caller<'_> {
         }
         let finished = run_well(&mut command, Duration::from_secs(90));
         let last = finished.stdout.lines().last().unwrap_or_default();
-        let seen: Value = serde_json::from_str(last).unwrap_or_else(|error| panic!("{error}: {}", finished.output()));
-        let number = |key: &str| seen[key].as_f64().unwrap_or_else(|| panic!("no {key}: {seen}"));
+        let seen: Value = serde_json::from_str(last)
+            .unwrap_or_else(|error| panic!("{error}: {}", finished.output()));
+        let number = |key: &str| {
+            seen[key]
+                .as_f64()
+                .unwrap_or_else(|| panic!("no {key}: {seen}"))
+        };
         Seen {
             codec: seen["codec"].as_str().unwrap_or_default().to_owned(),
             ended_by: seen["ended_by"].as_str().unwrap_or_default().to_owned(),

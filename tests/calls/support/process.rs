@@ -42,7 +42,9 @@ impl Running {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
-            .unwrap_or_else(|error| panic!("{name} cannot be started ({error}); scripts/test installs what is needed"));
+            .unwrap_or_else(|error| {
+                panic!("{name} cannot be started ({error}); scripts/test installs what is needed")
+            });
         let stdout = child.stdout.take().map(read_in_background);
         let stderr = child.stderr.take().map(read_in_background);
         Self {
@@ -56,8 +58,14 @@ impl Running {
     /// Waits for its end.
     pub(crate) fn finish(mut self, patience: Duration) -> Finished {
         let name = self.name.clone();
-        let status = until(&format!("the end of {name}"), patience, || self.child.try_wait().expect("our own child"));
-        let text = |reader: Option<JoinHandle<String>>| reader.and_then(|reader| reader.join().ok()).unwrap_or_default();
+        let status = until(&format!("the end of {name}"), patience, || {
+            self.child.try_wait().expect("our own child")
+        });
+        let text = |reader: Option<JoinHandle<String>>| {
+            reader
+                .and_then(|reader| reader.join().ok())
+                .unwrap_or_default()
+        };
         Finished {
             status,
             stdout: text(self.stdout.take()),
@@ -91,7 +99,11 @@ pub(crate) fn run(command: &mut Command, patience: Duration) -> Finished {
 /// Runs a program that must succeed.
 pub(crate) fn run_well(command: &mut Command, patience: Duration) -> Finished {
     let finished = run(command, patience);
-    assert!(finished.status.success(), "{command:?} failed:\n{}", finished.output());
+    assert!(
+        finished.status.success(),
+        "{command:?} failed:\n{}",
+        finished.output()
+    );
     finished
 }
 
@@ -101,7 +113,10 @@ pub(crate) fn signal(pid: u32, name: &str) {
         .args([&format!("-{name}"), &pid.to_string()])
         .stderr(Stdio::null())
         .status();
-    assert!(status.is_ok_and(|status| status.success()), "no process {pid} to send SIG{name} to");
+    assert!(
+        status.is_ok_and(|status| status.success()),
+        "no process {pid} to send SIG{name} to"
+    );
 }
 
 /// Parent and name of a process; `None` where it is gone, or dead and only not yet buried.
@@ -123,7 +138,12 @@ pub(crate) fn is_alive(pid: u32) -> bool {
 pub(crate) fn children(of: u32) -> BTreeMap<String, u32> {
     let pids = fs::read_dir("/proc").expect("/proc").flatten();
     let pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    pids.filter_map(|pid| status(pid).filter(|(parent, _)| *parent == of).map(|(_, name)| (name, pid))).collect()
+    pids.filter_map(|pid| {
+        status(pid)
+            .filter(|(parent, _)| *parent == of)
+            .map(|(_, name)| (name, pid))
+    })
+    .collect()
 }
 
 /// What a process holds open.
@@ -139,7 +159,10 @@ pub(crate) struct Held {
 pub(crate) fn held(pid: u32) -> Held {
     let sockets = udp_sockets();
     let mut held = Held::default();
-    for entry in fs::read_dir(format!("/proc/{pid}/fd")).expect("a living process").flatten() {
+    for entry in fs::read_dir(format!("/proc/{pid}/fd"))
+        .expect("a living process")
+        .flatten()
+    {
         let Ok(target) = fs::read_link(entry.path()) else {
             continue;
         };
@@ -155,7 +178,10 @@ pub(crate) fn held(pid: u32) -> Held {
 
 fn socket_inode(target: &Path) -> Option<u64> {
     let text = target.to_str()?;
-    text.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
+    text.strip_prefix("socket:[")?
+        .strip_suffix(']')?
+        .parse()
+        .ok()
 }
 
 fn kind(target: &Path) -> Option<String> {
@@ -173,7 +199,10 @@ fn udp_sockets() -> BTreeMap<u64, u16> {
         let text = fs::read_to_string(table).unwrap_or_default();
         for line in text.lines().skip(1) {
             let fields: Vec<&str> = line.split_whitespace().collect();
-            let port = fields.get(1).and_then(|local| local.rsplit_once(':')).map(|(_, port)| u16::from_str_radix(port, 16));
+            let port = fields
+                .get(1)
+                .and_then(|local| local.rsplit_once(':'))
+                .map(|(_, port)| u16::from_str_radix(port, 16));
             let inode = fields.get(9).and_then(|inode| inode.parse().ok());
             if let (Some(Ok(port)), Some(inode)) = (port, inode) {
                 sockets.insert(inode, port);

@@ -46,7 +46,10 @@ impl Record {
 
     /// What the user said, all turns together, in lower case and without punctuation.
     pub(crate) fn words_of_user(&self) -> Vec<String> {
-        self.said_by("user").iter().flat_map(|message| words(&message.text)).collect()
+        self.said_by("user")
+            .iter()
+            .flat_map(|message| words(&message.text))
+            .collect()
     }
 }
 
@@ -54,7 +57,13 @@ pub(crate) fn words(text: &str) -> Vec<String> {
     let plain: String = text
         .chars()
         .filter(|c| *c != '\'')
-        .map(|c| if c.is_alphanumeric() { c.to_ascii_lowercase() } else { ' ' })
+        .map(|c| {
+            if c.is_alphanumeric() {
+                c.to_ascii_lowercase()
+            } else {
+                ' '
+            }
+        })
         .collect();
     plain.split_whitespace().map(str::to_owned).collect()
 }

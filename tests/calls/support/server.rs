@@ -31,7 +31,10 @@ pub(crate) fn binaries() -> PathBuf {
         return folder.into();
     }
     let test = std::env::current_exe().expect("this program's path");
-    test.parent().and_then(Path::parent).expect("target/release/deps/calls").to_owned()
+    test.parent()
+        .and_then(Path::parent)
+        .expect("target/release/deps/calls")
+        .to_owned()
 }
 
 /// The folder of the models.
@@ -46,7 +49,10 @@ pub(crate) fn models() -> PathBuf {
 pub(crate) fn offhook() -> Command {
     let mut command = Command::new(binaries().join("offhook"));
     for (name, _) in std::env::vars_os() {
-        if name.to_str().is_some_and(|name| name.starts_with("OFFHOOK")) {
+        if name
+            .to_str()
+            .is_some_and(|name| name.starts_with("OFFHOOK"))
+        {
             command.env_remove(name);
         }
     }
@@ -71,12 +77,18 @@ impl Setup {
             ("rtp__port_min", media.to_string()),
             ("rtp__port_max", (media + 99).to_string()),
             ("engines__models", models().display().to_string()),
+            // Threads of one engine wait for each other by spinning, which a machine of few
+            // processors with other work to do, such as a second test's server, cannot afford.
+            ("engines__threads", "1".to_owned()),
         ];
         Self {
             name,
             file: None,
             data: None,
-            settings: settings.into_iter().map(|(key, value)| (key.to_owned(), value)).collect(),
+            settings: settings
+                .into_iter()
+                .map(|(key, value)| (key.to_owned(), value))
+                .collect(),
         }
     }
 
@@ -105,10 +117,17 @@ impl Setup {
     /// Starts the server without waiting for anything.
     pub(crate) fn start(self) -> Server {
         let folder = Folder::new(self.name);
-        let data = self.data.clone().unwrap_or_else(|| folder.path().join("data"));
+        let data = self
+            .data
+            .clone()
+            .unwrap_or_else(|| folder.path().join("data"));
         let log = folder.path().join("server.log");
         let mut command = offhook();
-        command.arg("serve").arg("--data").arg(&data).current_dir(folder.path());
+        command
+            .arg("serve")
+            .arg("--data")
+            .arg(&data)
+            .current_dir(folder.path());
         if let Some(toml) = &self.file {
             let file = folder.path().join("offhook.toml");
             fs::write(&file, toml).expect("room on the disk");
@@ -117,16 +136,25 @@ impl Setup {
         for (key, value) in &self.settings {
             command.env(format!("OFFHOOK__{key}"), value);
         }
+        command.env("NO_COLOR", "1");
         let output = File::create(&log).expect("room on the disk");
         let child = command
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(output)
             .spawn()
-            .unwrap_or_else(|error| panic!("{} cannot be started: {error}", binaries().join("offhook").display()));
+            .unwrap_or_else(|error| {
+                panic!(
+                    "{} cannot be started: {error}",
+                    binaries().join("offhook").display()
+                )
+            });
         Server {
             name: self.name,
-            sip: self.setting("sip__listen").trim_matches(['[', ']', '"']).to_owned(),
+            sip: self
+                .setting("sip__listen")
+                .trim_matches(['[', ']', '"'])
+                .to_owned(),
             http: self.setting("http__listen").to_owned(),
             settings: self.settings,
             file: self.file,
@@ -215,8 +243,13 @@ impl Server {
         process::signal(self.pid, "TERM");
     }
 
+    /// What it logged, without what its workers said, which is a lot.
     pub(crate) fn log(&self) -> String {
-        fs::read_to_string(&self.log).unwrap_or_default()
+        let log = fs::read_to_string(&self.log).unwrap_or_default();
+        let own = log
+            .lines()
+            .filter(|line| !line.contains("supervisor::process"));
+        own.collect::<Vec<_>>().join("\n")
     }
 
     pub(crate) fn wait_until_ready(&self) {
@@ -230,7 +263,11 @@ impl Server {
     pub(crate) fn get(&self, path: &str) -> Option<(u16, String)> {
         let mut stream = TcpStream::connect(&self.http).ok()?;
         stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").ok()?;
+        write!(
+            stream,
+            "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+        )
+        .ok()?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer).ok()?;
         let status = answer.split(' ').nth(1)?.parse().ok()?;
@@ -241,25 +278,33 @@ impl Server {
     /// Status and components of `/readyz`.
     pub(crate) fn readiness(&self) -> (u16, Value) {
         let (status, body) = until("an answer from /readyz", SHORTLY, || self.get("/readyz"));
-        let body: Value = serde_json::from_str(&body).unwrap_or_else(|error| panic!("{error}: {body}"));
+        let body: Value =
+            serde_json::from_str(&body).unwrap_or_else(|error| panic!("{error}: {body}"));
         (status, body["components"].clone())
     }
 
     /// Waits until a component fails and returns the reason.
     pub(crate) fn wait_for_failure(&self, component: &str) -> String {
-        until(&format!("{component} to be reported as failed"), START, || {
-            let (status, components) = self.readiness();
-            let reason = components[component]["reason"].as_str()?.to_owned();
-            assert_eq!(status, 503, "{components}");
-            Some(reason)
-        })
+        until(
+            &format!("{component} to be reported as failed"),
+            START,
+            || {
+                let (status, components) = self.readiness();
+                let reason = components[component]["reason"].as_str()?.to_owned();
+                assert_eq!(status, 503, "{components}");
+                Some(reason)
+            },
+        )
     }
 
     /// A value of `/metrics` by its whole name, labels included.
     pub(crate) fn metric(&self, name: &str) -> u64 {
         let (_, body) = until("an answer from /metrics", SHORTLY, || self.get("/metrics"));
-        let line = body.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-        line.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("no {name} in\n{body}"))
+        let line = body
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.and_then(|value| value.parse().ok())
+            .unwrap_or_else(|| panic!("no {name} in\n{body}"))
     }
 
     /// A value that other parts count: `sip_legs`.
@@ -296,15 +341,22 @@ impl Server {
     /// The ids of the kept calls, newest first, as `offhook calls --json` lists them.
     pub(crate) fn call_ids(&self) -> Vec<String> {
         let mut command = self.calls_command();
-        command.args(["--limit", "1000", "--json", "--data"]).arg(&self.data);
+        command
+            .args(["--limit", "1000", "--json", "--data"])
+            .arg(&self.data);
         let listed = run_well(&mut command, SHORTLY);
         let calls: Vec<Value> = serde_json::from_str(&listed.stdout).expect("a list of calls");
-        calls.iter().map(|call| call["id"].as_str().expect("an id").to_owned()).collect()
+        calls
+            .iter()
+            .map(|call| call["id"].as_str().expect("an id").to_owned())
+            .collect()
     }
 
     pub(crate) fn call(&self, id: &str) -> Record {
         let mut command = self.calls_command();
-        command.args(["show", id, "--json", "--data"]).arg(&self.data);
+        command
+            .args(["show", id, "--json", "--data"])
+            .arg(&self.data);
         let shown = run_well(&mut command, SHORTLY);
         Record(serde_json::from_str(&shown.stdout).expect("a call"))
     }
@@ -321,13 +373,23 @@ impl Server {
     pub(crate) fn records_of<T>(&self, count: usize, make: impl FnOnce() -> T) -> (T, Vec<Record>) {
         let before: BTreeSet<String> = self.call_ids().into_iter().collect();
         let made = make();
-        let records = until(&format!("{count} calls that are over and kept"), SHORTLY, || {
-            let ids = self.call_ids();
-            let new: Vec<&String> = ids.iter().rev().filter(|id| !before.contains(*id)).collect();
-            let records: Vec<Record> = new.into_iter().map(|id| self.call(id)).collect();
-            let over = records.iter().all(|record| record.text("status") == "ended");
-            (over && records.len() >= count).then_some(records)
-        });
+        let records = until(
+            &format!("{count} calls that are over and kept"),
+            SHORTLY,
+            || {
+                let ids = self.call_ids();
+                let new: Vec<&String> = ids
+                    .iter()
+                    .rev()
+                    .filter(|id| !before.contains(*id))
+                    .collect();
+                let records: Vec<Record> = new.into_iter().map(|id| self.call(id)).collect();
+                let over = records
+                    .iter()
+                    .all(|record| record.text("status") == "ended");
+                (over && records.len() >= count).then_some(records)
+            },
+        );
         assert_eq!(records.len(), count, "{records:#?}");
         (made, records)
     }
@@ -361,11 +423,23 @@ impl Server {
     }
 
     /// `offhook serve` beside this server, with another setting or two; must end by itself.
-    pub(crate) fn serve_beside(&self, settings: &[(&str, String)], data: &Path) -> process::Finished {
+    pub(crate) fn serve_beside(
+        &self,
+        settings: &[(&str, String)],
+        data: &Path,
+    ) -> process::Finished {
         let mut command = offhook();
-        command.arg("serve").arg("--data").arg(data).current_dir(self.folder.path());
+        command
+            .arg("serve")
+            .arg("--data")
+            .arg(data)
+            .current_dir(self.folder.path());
         let mut all = self.settings.clone();
-        all.extend(settings.iter().map(|(key, value)| ((*key).to_owned(), value.clone())));
+        all.extend(
+            settings
+                .iter()
+                .map(|(key, value)| ((*key).to_owned(), value.clone())),
+        );
         for (key, value) in all {
             command.env(format!("OFFHOOK__{key}"), value);
         }
@@ -379,7 +453,9 @@ impl Drop for Server {
             let log = self.log();
             let tail: Vec<&str> = log.lines().rev().take(40).collect();
             eprintln!("the last words of the server {:?}:", self.name);
-            tail.into_iter().rev().for_each(|line| eprintln!("    {line}"));
+            tail.into_iter()
+                .rev()
+                .for_each(|line| eprintln!("    {line}"));
         }
         let mut child = self.child();
         let _ = child.kill();

@@ -24,7 +24,8 @@ impl Sipp {
     /// A scenario by its file name.
     pub(crate) fn new(scenario: &str) -> Self {
         let path = sources().join("sipp").join(format!("{scenario}.xml"));
-        let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let text =
+            fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         Self {
             folder: Folder::new("sipp"),
             scenario: text,
@@ -36,13 +37,17 @@ impl Sipp {
     /// Puts a value in place of `{{NAME}}` in the scenario, where SIPp itself takes no variable.
     pub(crate) fn with(mut self, name: &str, value: &str) -> Self {
         let place = format!("{{{{{name}}}}}");
-        assert!(self.scenario.contains(&place), "the scenario has no {place}");
+        assert!(
+            self.scenario.contains(&place),
+            "the scenario has no {place}"
+        );
         self.scenario = self.scenario.replace(&place, value);
         self
     }
 
     pub(crate) fn arguments(mut self, arguments: &[&str]) -> Self {
-        self.arguments.extend(arguments.iter().map(|argument| (*argument).to_owned()));
+        self.arguments
+            .extend(arguments.iter().map(|argument| (*argument).to_owned()));
         self
     }
 
@@ -61,10 +66,20 @@ impl Sipp {
         fs::write(&scenario, &self.scenario).expect("room on the disk");
         let mut command = Command::new("sipp");
         command.current_dir(self.folder.path()).env("TERM", "dumb");
-        command.arg("-sf").arg(scenario).arg("-nostdin").arg("-trace_err");
+        command
+            .arg("-sf")
+            .arg(scenario)
+            .arg("-nostdin")
+            .arg("-trace_err");
         command.args(["-i", "127.0.0.1", "-p", &self.port.to_string()]);
         command.args(["-mi", "127.0.0.1", "-mp", &media_ports().to_string()]);
-        command.args(["-timeout", "100", "-timeout_error", "-default_behaviors", "all,-bye"]);
+        command.args([
+            "-timeout",
+            "100",
+            "-timeout_error",
+            "-default_behaviors",
+            "all,-bye",
+        ]);
         command.args(&self.arguments);
         command
     }
@@ -117,5 +132,6 @@ fn screen(finished: &Finished) -> String {
 fn errors(folder: &Folder) -> String {
     let files = fs::read_dir(folder.path()).expect("the folder").flatten();
     let logs = files.filter(|file| file.file_name().to_string_lossy().ends_with("errors.log"));
-    logs.filter_map(|file| fs::read_to_string(file.path()).ok()).collect()
+    logs.filter_map(|file| fs::read_to_string(file.path()).ok())
+        .collect()
 }

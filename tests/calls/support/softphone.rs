@@ -34,8 +34,15 @@ impl Softphone {
     /// Waits for the end of the call; its report.
     pub(crate) fn report(self) -> Report {
         let finished = self.0.finish(LONGEST);
-        assert!(finished.status.success(), "the call failed:\n{}", finished.output());
-        Report(serde_json::from_str(&finished.stdout).unwrap_or_else(|error| panic!("{error}: {}", finished.output())))
+        assert!(
+            finished.status.success(),
+            "the call failed:\n{}",
+            finished.output()
+        );
+        Report(
+            serde_json::from_str(&finished.stdout)
+                .unwrap_or_else(|error| panic!("{error}: {}", finished.output())),
+        )
     }
 
     /// Waits for the end of a call that must not be answered; what it says.
@@ -71,7 +78,10 @@ impl Report {
 
     /// The lines to which no reply was heard.
     pub(crate) fn unanswered(&self) -> Vec<&Value> {
-        self.lines().iter().filter(|line| !line["replyMs"].is_u64()).collect()
+        self.lines()
+            .iter()
+            .filter(|line| !line["replyMs"].is_u64())
+            .collect()
     }
 }
 

@@ -17,9 +17,15 @@ pub(crate) struct Sound {
 
 impl Sound {
     pub(crate) fn read(path: &Path) -> Self {
-        let reader = hound::WavReader::open(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let reader = hound::WavReader::open(path)
+            .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         let spec = reader.spec();
-        assert_eq!((spec.sample_rate, spec.bits_per_sample), (8000, 16), "{}", path.display());
+        assert_eq!(
+            (spec.sample_rate, spec.bits_per_sample),
+            (8000, 16),
+            "{}",
+            path.display()
+        );
         let mut channels = vec![Vec::new(); usize::from(spec.channels)];
         for (index, sample) in reader.into_samples::<i16>().enumerate() {
             let channel = index % channels.len();
@@ -35,11 +41,17 @@ impl Sound {
     /// How much of a stretch (in ms) is audible, from 0 to 1.
     pub(crate) fn audible_share(&self, channel: usize, ms: Range<u64>) -> f64 {
         let samples = &self.channels[channel];
-        let place = |ms: u64| usize::try_from(ms * 8).map_or(samples.len(), |place| place.min(samples.len()));
+        let place = |ms: u64| {
+            usize::try_from(ms * 8).map_or(samples.len(), |place| place.min(samples.len()))
+        };
         let stretch = &samples[place(ms.start)..place(ms.end).max(place(ms.start))];
         let frames = stretch.chunks(FRAME).count();
         assert!(frames > 0, "the sound ends before {ms:?} ms");
-        stretch.chunks(FRAME).filter(|frame| is_audible(frame)).count() as f64 / frames as f64
+        stretch
+            .chunks(FRAME)
+            .filter(|frame| is_audible(frame))
+            .count() as f64
+            / frames as f64
     }
 
     /// How many seconds of a channel are audible.
@@ -49,7 +61,11 @@ impl Sound {
 }
 
 pub(crate) fn audible_seconds(samples: &[i16]) -> f64 {
-    samples.chunks(FRAME).filter(|frame| is_audible(frame)).count() as f64 * 0.02
+    samples
+        .chunks(FRAME)
+        .filter(|frame| is_audible(frame))
+        .count() as f64
+        * 0.02
 }
 
 fn is_audible(frame: &[i16]) -> bool {

@@ -1,0 +1,269 @@
+//! People talk with the demo assistant: voice to voice from the caller's packets, and the parts of
+//! it from the server's ledger, with and without speculation.
+
+use serde_json::{Value, json};
+use toml::Table;
+
+use crate::Result;
+use crate::load::Watch;
+use crate::options::Options;
+use crate::report::{self, Report};
+use crate::server::{Kept, Manner, Seen, Server, Setup, Turn, Voice};
+use crate::speech::{self, Line};
+use crate::statistics::{Sample, percent, whole};
+
+/// The assistant that answers when nothing else is configured.
+const DEMO: &str = include_str!("../../src/config/demo-assistant.toml");
+
+/// How far the two ends of the telephone may disagree about one turn.
+const AGREEMENT_MS: i64 = 40;
+
+/// The parts of a turn, from the end of the caller's speech on.
+type Part = (&'static str, fn(&Turn) -> Option<i64>);
+
+const PARTS: [Part; 7] = [
+    ("endpoint", |turn| turn.endpoint_ms),
+    ("transcript", |turn| turn.transcript_ms),
+    ("first token", |turn| turn.first_token_ms),
+    ("first clause", |turn| turn.first_clause_ms),
+    ("first audio", |turn| turn.first_audio_ms),
+    ("first packet", |turn| turn.first_packet_ms),
+    ("holding phrase", |turn| turn.holding_packet_ms),
+];
+
+/// One line of a caller and what came of it.
+#[derive(Debug)]
+struct Exchange {
+    line: String,
+    /// By the caller.
+    voice_to_voice: Option<i64>,
+    holding: Option<i64>,
+    /// By the server; absent where it heard no turn end there.
+    turn: Option<Turn>,
+    heard: String,
+    answer: String,
+}
+
+impl Exchange {
+    fn part(&self, part: fn(&Turn) -> Option<i64>) -> Option<i64> {
+        let turn = self.turn.as_ref()?;
+        Some(part(turn)? - turn.speech_ended_ms?)
+    }
+
+    /// The caller's figure less the ledger's.
+    fn difference(&self) -> Option<i64> {
+        Some(self.voice_to_voice? - self.part(|turn| turn.first_packet_ms)?)
+    }
+
+    fn to_json(&self) -> Value {
+        let parts = PARTS
+            .iter()
+            .map(|(name, part)| ((*name).to_owned(), json!(self.part(*part))));
+        json!({
+            "line": self.line,
+            "voiceToVoiceMs": self.voice_to_voice,
+            "holdingMs": self.holding,
+            "ledger": parts.collect::<serde_json::Map<_, _>>(),
+            "retries": self.turn.as_ref().map(|turn| turn.retries),
+            "heard": self.heard,
+            "answer": self.answer,
+        })
+    }
+}
+
+/// An assistant and the calls to it.
+#[derive(Debug)]
+struct Variant {
+    name: &'static str,
+    user: &'static str,
+    exchanges: Vec<Exchange>,
+    greetings: Vec<i64>,
+    calls: usize,
+    cut_short: usize,
+}
+
+impl Variant {
+    fn new(name: &'static str, user: &'static str) -> Self {
+        Self {
+            name,
+            user,
+            exchanges: Vec::new(),
+            greetings: Vec::new(),
+            calls: 0,
+            cut_short: 0,
+        }
+    }
+
+    fn add(&mut self, lines: &[&Line], seen: &Seen, kept: &Kept) {
+        self.calls += 1;
+        self.greetings.extend(seen.greeting_ms);
+        for (line, seen) in lines.iter().zip(&seen.lines) {
+            let Some(ended) = seen.ended_ms else {
+                self.cut_short += 1;
+                continue;
+            };
+            let turn = kept.turn_ended_at(ended).cloned();
+            let number = turn.as_ref().map(|turn| turn.turn);
+            let said = |role: &str| {
+                let of_turn = kept
+                    .messages
+                    .iter()
+                    .filter(|said| said.role == role && Some(said.turn) == number);
+                of_turn
+                    .map(|said| said.message.as_str())
+                    .collect::<Vec<_>>()
+                    .join(" ")
+            };
+            self.exchanges.push(Exchange {
+                line: line.name.clone(),
+                voice_to_voice: seen.voice_to_voice_ms,
+                holding: seen.holding_ms.map(|at| at - ended),
+                heard: said("user"),
+                answer: said("bot"),
+                turn,
+            });
+        }
+    }
+
+    fn sample(&self, of: impl Fn(&Exchange) -> Option<i64>) -> Sample {
+        Sample::of_ms(self.exchanges.iter().filter_map(of))
+    }
+
+    fn rows(&self, table: &mut report::Table) {
+        let mut row = |measure: &str, sample: &Sample| {
+            if sample.count() > 0 {
+                table.row(vec![
+                    measure.to_owned(),
+                    self.name.to_owned(),
+                    sample.count().to_string(),
+                    whole(sample.percentile(0.5)),
+                    whole(sample.percentile(0.95)),
+                    whole(sample.max()),
+                ]);
+            }
+        };
+        row(
+            "voice to voice, by the caller",
+            &self.sample(|exchange| exchange.voice_to_voice),
+        );
+        row(
+            "  holding phrase, by the caller",
+            &self.sample(|exchange| exchange.holding),
+        );
+        for (name, part) in PARTS {
+            row(
+                &format!("  {name}"),
+                &self.sample(|exchange| exchange.part(part)),
+            );
+        }
+        row(
+            "answer to greeting, by the caller",
+            &Sample::of_ms(self.greetings.iter().copied()),
+        );
+    }
+
+    fn summary(&self) -> String {
+        let differences = self.sample(Exchange::difference);
+        let agreeing =
+            self.sample(|exchange| exchange.difference().filter(|ms| ms.abs() <= AGREEMENT_MS));
+        let unanswered = self
+            .exchanges
+            .iter()
+            .filter(|exchange| exchange.voice_to_voice.is_none())
+            .count();
+        let retries: u32 = self
+            .exchanges
+            .iter()
+            .filter_map(|exchange| Some(exchange.turn.as_ref()?.retries))
+            .sum();
+        format!(
+            "{}: {} turns in {} calls, {unanswered} unanswered, {} not said, {retries} retries; caller and ledger agree \
+             within {AGREEMENT_MS} ms on {} of {} turns ({}), median difference {} ms",
+            self.name,
+            self.exchanges.len(),
+            self.calls,
+            self.cut_short,
+            agreeing.count(),
+            differences.count(),
+            percent(agreeing.count(), differences.count()),
+            whole(differences.percentile(0.5)),
+        )
+    }
+}
+
+pub(crate) fn run(options: &Options) -> Result<Report> {
+    let turns: usize = options.number("turns", 30)?;
+    let per_call: usize = options.number("turns-per-call", 10)?;
+    let lines = speech::lines(options)?;
+    let manner = Manner::of(options, 20_000)?;
+    let setup = Setup::new(options)?;
+    let demo: Table = setup.configured("demo").map_or_else(|| DEMO.parse(), Ok)?;
+    let mut variants = vec![Variant::new("speculation", "demo")];
+    let mut setup = setup.assistant("demo", demo.clone());
+    if !options.is_on("no-comparison") {
+        variants.push(Variant::new("no speculation", "patient"));
+        setup = setup.assistant("patient", without_speculation(demo));
+    }
+    let server = setup.start()?;
+    let watch = Watch::start();
+    // Call by call in turn, so that whatever else the machine does meets both variants alike.
+    let mut said = 0;
+    while said < turns {
+        let count = per_call.max(1).min(turns - said);
+        let lines: Vec<&Line> = lines.iter().cycle().skip(said).take(count).collect();
+        for variant in &mut variants {
+            talk(&server, variant, &lines, &manner)?;
+        }
+        said += count;
+    }
+    let mut report = Report::new("conversation", watch.stop());
+    let mut table = report::Table::new(
+        "milliseconds from the end of the caller's speech",
+        &["", "VARIANT", "N", "P50", "P95", "MAX"],
+    );
+    for variant in &variants {
+        variant.rows(&mut table);
+        report.note(variant.summary());
+        let exchanges = variant
+            .exchanges
+            .iter()
+            .map(Exchange::to_json)
+            .collect::<Vec<_>>();
+        report.detail(
+            variant.name,
+            json!({ "exchanges": exchanges, "greetingsMs": variant.greetings }),
+        );
+    }
+    report.table(table);
+    Ok(report)
+}
+
+fn without_speculation(mut assistant: Table) -> Table {
+    let plan = Table::from_iter([("enabled".to_owned(), false.into())]);
+    assistant.insert("speculationPlan".to_owned(), plan.into());
+    assistant
+}
+
+fn talk(server: &Server, variant: &mut Variant, lines: &[&Line], manner: &Manner) -> Result<()> {
+    let (seen, kept) = server.place(variant.user, lines, Voice::Recorded, manner)?;
+    let before = variant.exchanges.len();
+    variant.add(lines, &seen, &kept);
+    eprintln!(
+        "{}, call {} ({}, {}):",
+        variant.name, variant.calls, seen.codec, seen.ended
+    );
+    for exchange in &variant.exchanges[before..] {
+        let ledger = exchange
+            .part(|turn| turn.first_packet_ms)
+            .map(|ms| ms as f64);
+        eprintln!(
+            "  {:<20} {:>6} ms (ledger {}) {:?} -> {:?}",
+            exchange.line,
+            whole(exchange.voice_to_voice.map(|ms| ms as f64)),
+            whole(ledger),
+            exchange.heard,
+            exchange.answer
+        );
+    }
+    Ok(())
+}

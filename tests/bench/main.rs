@@ -1,0 +1,136 @@
+//! `scripts/bench`: measures the built product from outside. Every run starts the real server with
+//! its workers and models on ports and in a folder of its own, calls it with the real callers, and
+//! reads what the callers saw and what the server kept.
+//!
+//! ```text
+//! main ─▶ options ─▶ conversation | stt | answers | pacing ─▶ report (table, JSON)
+//!                        │ server: one `offhook serve`, `offhook call`, `offhook calls`
+//!                        │ speech: recordings with their transcripts    words: word error rate
+//!                        │ statistics: percentiles                      load: who used the CPUs
+//!                        └ capture: packets from tcpdump
+//! ```
+//!
+//! - `OFFHOOK_BIN_DIR`: the binaries; where not set, the folder above this program's
+//! - `OFFHOOK_MODELS`: the models; `data/models` where not set
+//! - `OFFHOOK__...`: settings for every server that is started
+
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
+mod answers;
+mod capture;
+mod conversation;
+mod load;
+mod options;
+mod pacing;
+mod report;
+mod server;
+mod speech;
+mod statistics;
+mod stt;
+mod words;
+
+use std::error::Error;
+use std::path::Path;
+use std::process::ExitCode;
+
+use options::Options;
+use report::Report;
+
+/// Whatever went wrong, for the one who reads it.
+type Result<T> = std::result::Result<T, Box<dyn Error>>;
+
+const USAGE: &str = "\
+usage: bench NAME [options]        (through scripts/bench)
+
+conversation   recorded people talk with the demo assistant: voice to voice and its parts
+    --turns N            turns for each variant (30)
+    --turns-per-call N   (10)
+    --no-comparison      leave out the variant without speculation
+    --codec PCMU|PCMA
+stt            word error rate through calls
+    --model NAME         repeat for more; the configured one by default
+    --codec PCMU|PCMA|both
+    --made               also the same texts in the server's own voice
+    --lines-per-call N   (8)
+answers        facts asked for by voice: the share that is answered right
+    --model NAME         repeat for more; the configured one by default
+    --facts FILE         (tests/bench/answers/answers.toml)
+    --per-call N         questions in one call (1)
+pacing         spacing of outgoing packets during inference, by packet capture (needs root, tcpdump)
+    --calls N            at once (4)
+    --seconds N          (60)
+all
+    --audio DIR          folder of WAV files, with transcripts.tsv; repeat for more
+                         (tests/bench/audio where it exists, else tests/calls/audio)
+    --noise WAV          what is mixed under the caller's speech, and how much quieter
+    --snr DB             it is (10)
+    --config FILE        settings of the server beside ports and folders; an assistant `demo` in it
+                         takes the place of the built-in one in `conversation`
+    --reply-timeout MS   give up waiting for an answer (20000; stt 8000)
+    --quiet MS           an answer is over after this much silence (1000)
+    --json FILE          keep everything that was measured";
+
+fn main() -> ExitCode {
+    // `cargo bench` adds its own flag.
+    let arguments: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|argument| argument != "--bench")
+        .collect();
+    match run(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &[String]) -> Result<()> {
+    let Some((name, rest)) = arguments.split_first() else {
+        return Err(USAGE.into());
+    };
+    if matches!(name.as_str(), "-h" | "--help") {
+        println!("{USAGE}");
+        return Ok(());
+    }
+    let of_all = [
+        "audio",
+        "noise",
+        "snr",
+        "config",
+        "reply-timeout",
+        "quiet",
+        "json",
+    ];
+    let parse = |own: &[&'static str], switches: &[&'static str]| {
+        let valued: Vec<&'static str> = of_all.iter().chain(own).copied().collect();
+        Options::parse(rest, &valued, switches)
+    };
+    let measured = match name.as_str() {
+        "conversation" => {
+            let options = parse(&["turns", "turns-per-call", "codec"], &["no-comparison"])?;
+            (conversation::run(&options)?, options)
+        }
+        "stt" => {
+            let options = parse(&["model", "codec", "lines-per-call"], &["made"])?;
+            (stt::run(&options)?, options)
+        }
+        "answers" => {
+            let options = parse(&["model", "facts", "per-call"], &[])?;
+            (answers::run(&options)?, options)
+        }
+        "pacing" => {
+            let options = parse(&["calls", "seconds"], &[])?;
+            (pacing::run(&options)?, options)
+        }
+        // What `pacing` starts of itself, at another priority.
+        pacing::IDLE_TIMER => return pacing::idle_timer(rest),
+        _ => return Err(format!("there is no bench {name:?}\n\n{USAGE}").into()),
+    };
+    let (report, options): (Report, Options) = measured;
+    print!("{report}");
+    match options.text("json") {
+        Some(file) => report.save(Path::new(file)),
+        None => Ok(()),
+    }
+}
