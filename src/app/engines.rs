@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use crate::call::chat_messages;
 use crate::config::Config;
 use crate::conversation::settings::AssistantSettings;
+use crate::conversation::{ChatMessage, ChatRole, PhraseKind};
 use crate::engines::EngineError;
 use crate::engines::llm::{Llm, LlmWorkerSettings};
 use crate::engines::phrases::PhraseBook;
@@ -267,10 +268,19 @@ async fn prepare_phrases(book: PhraseBook, tts: Tts, texts: Vec<String>, health:
 async fn read_prompts(llm: Llm, config: Arc<Config>, health: Health) {
     if llm.ready().await.is_ok() {
         for (name, assistant) in &config.assistants {
-            let prompt = assistant.prompt();
+            let mut prompt = assistant.prompt();
             if prompt.is_empty() {
                 continue;
             }
+            // Every conversation goes on from the greeting.
+            let greeting = assistant
+                .phrases()
+                .into_iter()
+                .find(|(kind, _)| *kind == PhraseKind::Greeting);
+            prompt.extend(greeting.map(|(_, content)| ChatMessage {
+                role: ChatRole::Assistant,
+                content,
+            }));
             if let Err(error) = llm.warm(chat_messages(&prompt)).await {
                 tracing::warn!(assistant = name, %error, "its prompt is not read ahead");
             }

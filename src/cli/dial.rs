@@ -15,8 +15,8 @@ use crate::softphone::{self, CallPlan, Line, Manners, read_wav};
 
 /// What the demo's caller says.
 const DEMO_LINES: [&str; 3] = [
-    "Hello! What are your opening hours on Monday?",
-    "And where can I park my car?",
+    "Hello! What time is breakfast?",
+    "And how much is parking?",
     "Thank you very much. Goodbye!",
 ];
 

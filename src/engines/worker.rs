@@ -430,7 +430,7 @@ fn start_log() {
     let mut filter = EnvFilter::try_new(&wanted)
         .ok()
         .filter(|_| !wanted.is_empty())
-        .unwrap_or_else(|| EnvFilter::new("info"));
+        .unwrap_or_else(|| EnvFilter::new("info,llama-cpp-2=warn"));
     // ONNX Runtime tells a thousand things at INFO while it loads a model.
     if !wanted.contains("ort=") {
         filter = "ort=warn"

@@ -108,3 +108,57 @@ async fn metrics(Shared(routes): Shared<Routes>) -> impl IntoResponse {
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(header::CONTENT_TYPE, kind)], routes.metrics.text(&scrape))
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
+
+    use super::*;
+    use crate::observe::Component;
+
+    async fn get(address: SocketAddr, path: &str) -> String {
+        let mut stream = TcpStream::connect(address).await.expect("listens");
+        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.expect("sent");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.expect("answered");
+        answer
+    }
+
+    #[tokio::test]
+    async fn readiness_names_the_part_that_is_not_ready_while_the_process_is_healthy() {
+        let health = Health::new(&[Component::Stt]);
+        let routes = Routes {
+            health: health.clone(),
+            metrics: Metrics::default(),
+            scraper: Arc::new(|| Box::pin(async { vec![("sip_legs", 2)] })),
+        };
+        let (listener, address) = bind(SocketAddr::from(([127, 0, 0, 1], 0)))
+            .await
+            .expect("port");
+        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        let server = tokio::spawn(serve(listener, routes, async {
+            let _ = stopped.await;
+        }));
+        assert!(get(address, "/healthz").await.starts_with("HTTP/1.1 200"));
+        health.set(
+            Component::Stt,
+            State::Failed("model missing: x.bin".to_owned()),
+        );
+        let answer = get(address, "/readyz").await;
+        assert!(
+            answer.starts_with("HTTP/1.1 503") && answer.contains("model missing: x.bin"),
+            "{answer}"
+        );
+        health.set(Component::Stt, State::Ready);
+        assert!(get(address, "/readyz").await.starts_with("HTTP/1.1 200"));
+        assert!(
+            get(address, "/metrics")
+                .await
+                .contains("offhook_internal{name=\"sip_legs\"} 2")
+        );
+        drop(stop);
+        server.await.expect("task").expect("served");
+    }
+}

@@ -97,6 +97,7 @@ pub(crate) fn run(options: &Options) -> Result<Report> {
         models => models.iter().map(Some).collect(),
     };
     let mut all: Vec<Asked> = Vec::new();
+    let mut failed: Vec<String> = Vec::new();
     let mut load: Option<Load> = None;
     for model in models {
         let mut setup = Setup::new(options)?;
@@ -111,9 +112,16 @@ pub(crate) fn run(options: &Options) -> Result<Report> {
         let watch = Watch::start();
         for assistant in &data.assistants {
             for facts in assistant.facts.chunks(per_call.max(1)) {
-                let asked = ask(&server, name, assistant, facts, &manner)?;
-                asked.iter().for_each(tell);
-                all.extend(asked);
+                match ask(&server, name, assistant, facts, &manner) {
+                    Ok(asked) => {
+                        asked.iter().for_each(tell);
+                        all.extend(asked);
+                    }
+                    Err(error) => failed.push(format!(
+                        "not asked, {} questions of a call that failed: {error}",
+                        facts.len()
+                    )),
+                }
             }
         }
         let this = watch.stop();
@@ -127,6 +135,7 @@ pub(crate) fn run(options: &Options) -> Result<Report> {
             wrong.model, wrong.id, wrong.question, wrong.heard, wrong.answer
         ));
     }
+    report.notes(failed);
     report.detail("asked", all.iter().map(Asked::to_json).collect());
     Ok(report)
 }

@@ -76,6 +76,8 @@ impl Exchange {
 struct Variant {
     name: &'static str,
     user: &'static str,
+    /// How many it is to have.
+    turns: usize,
     exchanges: Vec<Exchange>,
     greetings: Vec<i64>,
     calls: usize,
@@ -83,10 +85,11 @@ struct Variant {
 }
 
 impl Variant {
-    fn new(name: &'static str, user: &'static str) -> Self {
+    fn new(name: &'static str, user: &'static str, turns: usize) -> Self {
         Self {
             name,
             user,
+            turns,
             exchanges: Vec::new(),
             greetings: Vec::new(),
             calls: 0,
@@ -193,33 +196,36 @@ impl Variant {
 
 pub(crate) fn run(options: &Options) -> Result<Report> {
     let turns: usize = options.number("turns", 30)?;
-    let per_call: usize = options.number("turns-per-call", 10)?;
+    let compared: usize = options.number("comparison-turns", turns)?;
+    let per_call = options.number("turns-per-call", 10)?.max(1);
     let lines = speech::lines(options)?;
     let manner = Manner::of(options, 20_000)?;
     let setup = Setup::new(options)?;
     let demo: Table = setup.configured("demo").map_or_else(|| DEMO.parse(), Ok)?;
-    let mut variants = vec![Variant::new("speculation", "demo")];
+    let mut variants = vec![Variant::new("speculation", "demo", turns)];
     let mut setup = setup.assistant("demo", demo.clone());
-    if !options.is_on("no-comparison") {
-        variants.push(Variant::new("no speculation", "patient"));
+    if compared > 0 {
+        variants.push(Variant::new("no speculation", "patient", compared));
         setup = setup.assistant("patient", without_speculation(demo));
     }
     let server = setup.start()?;
     let watch = Watch::start();
     // Call by call in turn, so that whatever else the machine does meets both variants alike.
-    let mut said = 0;
-    while said < turns {
-        let count = per_call.max(1).min(turns - said);
-        let lines: Vec<&Line> = lines.iter().cycle().skip(said).take(count).collect();
-        for variant in &mut variants {
-            talk(&server, variant, &lines, &manner)?;
+    let (mut said, mut failed) = (0, Vec::new());
+    while variants.iter().any(|variant| said < variant.turns) {
+        for variant in variants.iter_mut().filter(|variant| said < variant.turns) {
+            let count = per_call.min(variant.turns - said);
+            let lines: Vec<&Line> = lines.iter().cycle().skip(said).take(count).collect();
+            if let Err(error) = talk(&server, variant, &lines, &manner) {
+                failed.push(format!("{}: a call failed: {error}", variant.name));
+            }
         }
-        said += count;
+        said += per_call;
     }
     let mut report = Report::new("conversation", watch.stop());
     let mut table = report::Table::new(
         "milliseconds from the end of the caller's speech",
-        &["", "VARIANT", "N", "P50", "P95", "MAX"],
+        &["MEASURE", "VARIANT", "N", "P50", "P95", "MAX"],
     );
     for variant in &variants {
         variant.rows(&mut table);
@@ -235,6 +241,7 @@ pub(crate) fn run(options: &Options) -> Result<Report> {
         );
     }
     report.table(table);
+    report.notes(failed);
     Ok(report)
 }
 

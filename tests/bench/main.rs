@@ -43,9 +43,9 @@ const USAGE: &str = "\
 usage: bench NAME [options]        (through scripts/bench)
 
 conversation   recorded people talk with the demo assistant: voice to voice and its parts
-    --turns N            turns for each variant (30)
+    --turns N            (30)
+    --comparison-turns N without speculation, for comparison; 0 for none (as --turns)
     --turns-per-call N   (10)
-    --no-comparison      leave out the variant without speculation
     --codec PCMU|PCMA
 stt            word error rate through calls
     --model NAME         repeat for more; the configured one by default
@@ -108,7 +108,10 @@ fn run(arguments: &[String]) -> Result<()> {
     };
     let measured = match name.as_str() {
         "conversation" => {
-            let options = parse(&["turns", "turns-per-call", "codec"], &["no-comparison"])?;
+            let options = parse(
+                &["turns", "comparison-turns", "turns-per-call", "codec"],
+                &[],
+            )?;
             (conversation::run(&options)?, options)
         }
         "stt" => {
@@ -124,7 +127,7 @@ fn run(arguments: &[String]) -> Result<()> {
             (pacing::run(&options)?, options)
         }
         // What `pacing` starts of itself, at another priority.
-        pacing::IDLE_TIMER => return pacing::idle_timer(rest),
+        pacing::IDLE_TIMER => return pacing::idle_timer(),
         _ => return Err(format!("there is no bench {name:?}\n\n{USAGE}").into()),
     };
     let (report, options): (Report, Options) = measured;

@@ -31,6 +31,9 @@ const GRID_UNITS: f64 = 160.0;
 /// Packets of a stream's first 200 ms, in which the two sides still find each other.
 const IGNORED_UNITS: u32 = 1600;
 
+/// The timer's longest run: an hour.
+const MOST_TICKS: usize = 180_000;
+
 /// What is allowed.
 const CLOSE_MS: f64 = 5.0;
 
@@ -57,7 +60,7 @@ pub(crate) fn run(options: &Options) -> Result<Report> {
     let server = setup.set("limits__max_calls", &(calls + 1)).start()?;
     let scheduling = Scheduling::of_media_thread(&server);
     let capture = Capture::start(&server.media)?;
-    let timer = Timer::start(&scheduling, length)?;
+    let timer = Timer::start(&scheduling)?;
     let watch = Watch::start();
     let made = talk(&server, calls, length, &lines, &manner)?;
     let load = watch.stop();
@@ -76,7 +79,7 @@ pub(crate) fn run(options: &Options) -> Result<Report> {
     let mut report = Report::new("pacing", load);
     let mut table = report::Table::new(
         "distance from the 20 ms grid, in ms",
-        &["", "N", "P50", "P99", "P99.9", "MAX", "WITHIN 5 MS"],
+        &["THREAD", "N", "P50", "P99", "P99.9", "MAX", "WITHIN 5 MS"],
     );
     let packets = Sample::new(streams.iter().flat_map(Sample::values));
     let timer = deviations(&idle);
@@ -215,17 +218,16 @@ impl Scheduling {
     }
 }
 
-/// The timer to compare with, in a process of its own.
+/// The timer to compare with, in a process of its own; it ends with its standard input.
 #[derive(Debug)]
 struct Timer(Child);
 
 impl Timer {
-    fn start(scheduling: &Scheduling, length: Duration) -> Result<Self> {
+    fn start(scheduling: &Scheduling) -> Result<Self> {
         let mut command = scheduling.command()?;
         command
             .arg(IDLE_TIMER)
-            .arg(length.as_secs().to_string())
-            .stdin(Stdio::null())
+            .stdin(Stdio::piped())
             .stdout(Stdio::piped());
         Ok(Self(
             command
@@ -235,6 +237,7 @@ impl Timer {
     }
 
     fn ticks(self) -> Result<Vec<Tick>> {
+        // This closes its standard input first.
         let output = self.0.wait_with_output()?;
         let text = String::from_utf8(output.stdout)?;
         let ticks = text
@@ -245,14 +248,14 @@ impl Timer {
     }
 }
 
-/// Wakes every 20 ms for so many seconds, and then prints when it woke, in ms since it began.
-pub(crate) fn idle_timer(arguments: &[String]) -> Result<()> {
-    let seconds: u64 = arguments.first().ok_or("for how many seconds?")?.parse()?;
-    let count = u32::try_from(seconds * 50)?;
-    let mut woken = Vec::with_capacity(count as usize);
+/// Wakes every 20 ms until standard input ends, and then prints when it woke, in ms since it began.
+pub(crate) fn idle_timer() -> Result<()> {
+    let input = std::thread::spawn(|| std::io::copy(&mut std::io::stdin(), &mut std::io::sink()));
+    let mut woken = Vec::with_capacity(MOST_TICKS);
     let began = Instant::now();
-    for number in 1..=count {
-        let due = began + Duration::from_millis(20) * number;
+    let mut due = began;
+    while !input.is_finished() && woken.len() < MOST_TICKS {
+        due += Duration::from_millis(20);
         std::thread::sleep(due.saturating_duration_since(Instant::now()));
         woken.push(began.elapsed());
     }

@@ -102,6 +102,10 @@ impl Report {
         self.notes.push(text.into());
     }
 
+    pub(crate) fn notes(&mut self, texts: Vec<String>) {
+        self.notes.extend(texts);
+    }
+
     /// Something that only programs want.
     pub(crate) fn detail(&mut self, key: &str, value: Value) {
         self.details.insert(key.to_owned(), value);

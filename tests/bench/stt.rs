@@ -113,7 +113,7 @@ pub(crate) fn run(options: &Options) -> Result<Report> {
             "P50 OF 3-5 S",
         ],
     );
-    let mut details = Vec::new();
+    let (mut details, mut failed) = (Vec::new(), Vec::new());
     let mut load: Option<Load> = None;
     for model in models(options) {
         let mut setup = Setup::new(options)?.assistant("listener", LISTENER.parse::<Table>()?);
@@ -127,10 +127,17 @@ pub(crate) fn run(options: &Options) -> Result<Report> {
             let mut all = Vec::new();
             for lines in lines.chunks(per_call.max(1)) {
                 let lines: Vec<&Line> = lines.iter().collect();
-                let (seen, kept) = server.place("listener", &lines, condition.voice, &manner)?;
-                let heard = heard(&lines, &seen, &kept);
-                tell(&condition, &heard);
-                all.extend(heard);
+                match server.place("listener", &lines, condition.voice, &manner) {
+                    Ok((seen, kept)) => {
+                        let heard = heard(&lines, &seen, &kept);
+                        tell(&condition, &heard);
+                        all.extend(heard);
+                    }
+                    Err(error) => failed.push(format!(
+                        "not counted, {} lines of a call that failed: {error}",
+                        lines.len()
+                    )),
+                }
             }
             table.row(row(&condition, &all));
             details.push(json!({
@@ -145,6 +152,7 @@ pub(crate) fn run(options: &Options) -> Result<Report> {
     }
     let mut report = Report::new("stt", load.ok_or("nothing was measured")?);
     report.table(table);
+    report.notes(failed);
     report.detail("conditions", details.into());
     Ok(report)
 }

@@ -158,26 +158,32 @@ fn told_to_stop_the_server_lets_a_call_finish_refuses_new_ones_and_takes_its_wor
 fn a_missing_model_is_named_and_calls_are_refused_with_503() {
     let folder = Folder::new("models");
     let missing = [
-        "ggml-base-q8_0.bin",
-        "qwen2.5-coder-0.5b-instruct-q4_k_m.gguf",
+        ("stt", "whisper-base-q8_0", "ggml-base-q8_0.bin"),
+        (
+            "llm",
+            "qwen2.5-coder-0.5b-instruct-q4_k_m",
+            "qwen2.5-coder-0.5b-instruct-q4_k_m.gguf",
+        ),
     ];
     for file in fs::read_dir(models()).expect("the models").flatten() {
-        if !missing.iter().any(|name| file.file_name() == *name) {
+        if !missing.iter().any(|(_, _, name)| file.file_name() == *name) {
             std::os::unix::fs::symlink(file.path(), folder.path().join(file.file_name()))
                 .expect("a link");
         }
     }
-    let server = Setup::new("missing")
-        .set("engines__models", folder.path().display())
-        .start();
-    for (component, file) in ["stt", "llm"].into_iter().zip(missing) {
+    let mut setup = Setup::new("missing").set("engines__models", folder.path().display());
+    for (component, model, _) in missing {
+        setup = setup.set(&format!("engines__{component}"), model);
+    }
+    let server = setup.start();
+    for (component, model, _) in missing {
         let reason = server.wait_for_failure(component);
-        assert!(reason.contains(file), "{component}: {reason}");
+        assert!(reason.contains(model), "{component}: {reason}");
+        assert!(server.log().contains(model), "{}", server.log());
     }
     assert_eq!(server.readiness().0, 503);
     let told = refused(&server, "demo");
     assert!(told.contains("503"), "{told}");
-    assert!(server.log().contains(missing[0]), "{}", server.log());
 }
 
 /// A small disk of its own; `None` where this system lets nobody have one.

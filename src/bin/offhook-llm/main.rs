@@ -98,7 +98,12 @@ fn settings() -> Result<LlmWorkerSettings, EngineError> {
     let argument = std::env::args().nth(1);
     let argument =
         argument.ok_or_else(|| mistake("no settings; started by offhook only".into()))?;
-    serde_json::from_str(&argument).map_err(|error| mistake(format!("settings: {error}")))
+    let settings: LlmWorkerSettings =
+        serde_json::from_str(&argument).map_err(|error| mistake(format!("settings: {error}")))?;
+    if settings.conversations == 0 || settings.context_tokens == 0 {
+        return Err(mistake("settings: room for no conversation".into()));
+    }
+    Ok(settings)
 }
 
 fn conversation_tokens(settings: &LlmWorkerSettings, model: &LlamaModel) -> u32 {

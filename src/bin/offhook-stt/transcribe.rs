@@ -23,6 +23,8 @@ use crate::whisper::{FULL_CONTEXT, POSITIONS_PER_SECOND, RATE, Token, Whisper, W
 
 /// Most tokens of a hint; the latest ones count.
 const LONGEST_HINT: usize = 64;
+/// Probability above which a doubtful decode is taken for noise.
+const NO_SPEECH: f32 = 0.6;
 /// What makes the model write figures as a caller reads them out.
 const FIGURES_HINT: &str = " 2, 5, 8, 1, 0, 7.";
 
@@ -39,8 +41,6 @@ pub(crate) struct Settings {
     pub(crate) despair: f32,
     /// That larger context, in encoder positions.
     pub(crate) second_context: usize,
-    /// How much less likely figures may be than words, where there are figures in the words.
-    pub(crate) figures_handicap: f32,
 }
 
 impl Default for Settings {
@@ -51,7 +51,6 @@ impl Default for Settings {
             doubt: -0.25,
             despair: -0.9,
             second_context: 1000,
-            figures_handicap: 0.0,
         }
     }
 }
@@ -160,9 +159,9 @@ impl Recogniser {
         };
         let despair = best.is_broken() || best.score() < self.settings.despair;
         // What is probably noise is not worth it.
-        let speech = best.decoded.no_speech_probability < 0.6;
+        let noise = best.decoded.no_speech_probability > NO_SPEECH;
         let larger = self.settings.second_context;
-        if !order.waiting || !despair || !speech || context >= larger {
+        if !order.waiting || !despair || noise || context >= larger {
             return Ok(Some(best));
         }
         (order.progress)();
@@ -196,7 +195,7 @@ impl Recogniser {
         let hint = self.figures_hint.clone();
         let figures = self.decode(seconds, &hint, Alphabet::Figures, order)?;
         Ok(figures.map(|figures| {
-            let likelier = figures.score() + self.settings.figures_handicap > words.score();
+            let likelier = figures.score() > words.score();
             if likelier && !figures.text.is_empty() {
                 figures
             } else {
@@ -294,7 +293,7 @@ fn has_figures(text: &str) -> bool {
 
 /// Whether a decode made words out of noise: OpenAI's own rule and thresholds.
 fn is_noise(decoded: &Decoded) -> bool {
-    decoded.no_speech_probability > 0.6 && decoded.mean_log_probability < -1.0
+    decoded.no_speech_probability > NO_SPEECH && decoded.mean_log_probability < -1.0
 }
 
 /// The pieces of a long stretch as one.

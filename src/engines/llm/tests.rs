@@ -1,4 +1,5 @@
 use super::*;
+use crate::engines::ReplyUsage;
 
 #[test]
 fn the_default_settings_are_valid_and_each_mistake_is_named() {

@@ -347,7 +347,7 @@ async fn speed(llm: &Llm, options: &Options, data: &Data) -> Result<(), Box<dyn 
     let ask = "Please tell me everything that you know about opening hours, prices and parking, \
                at length, one after the other.";
     let mut one = 0.0;
-    for callers in [1, 4, 8, 1, 4, 8] {
+    for callers in [1, 4, 8] {
         let started = Instant::now();
         let replies = (0..callers).map(|caller| {
             let mut messages = beginning.clone();
@@ -355,7 +355,7 @@ async fn speed(llm: &Llm, options: &Options, data: &Data) -> Result<(), Box<dyn 
                 ChatRole::User,
                 format!("I am caller {caller}. {ask}"),
             ));
-            reply(llm, 1000 * callers + caller, messages, 64)
+            reply(llm, 1000 * callers + caller, messages, 32)
         });
         let replies = futures_join(replies.collect()).await?;
         let wall: Duration = started.elapsed();

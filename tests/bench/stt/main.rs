@@ -244,7 +244,7 @@ fn read(path: &Path) -> Result<Vec<i16>, Failure> {
 }
 
 fn mean(times: &[f64]) -> f64 {
-    times.iter().sum::<f64>() / times.len().max(1) as f64
+    times.iter().fold(0.0, |sum, time| sum + time) / times.len().max(1) as f64
 }
 
 fn percentile(times: &mut [f64], percent: usize) -> f64 {

@@ -9,10 +9,17 @@ pub(crate) enum Words {
     Any,
 }
 
-const NAMES: [&str; 10] =
-    ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"];
-const SOUNDS: [(&str, usize); 6] =
-    [("oh", 0), ("o", 0), ("to", 2), ("too", 2), ("for", 4), ("ate", 8)];
+const NAMES: [&str; 10] = [
+    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine",
+];
+const SOUNDS: [(&str, usize); 6] = [
+    ("oh", 0),
+    ("o", 0),
+    ("to", 2),
+    ("too", 2),
+    ("for", 4),
+    ("ate", 8),
+];
 
 /// Words substituted, left out or put in, and how many were said.
 pub(crate) fn errors(said: &str, heard: &str, kind: Words) -> (usize, usize) {
@@ -21,9 +28,15 @@ pub(crate) fn errors(said: &str, heard: &str, kind: Words) -> (usize, usize) {
 }
 
 fn words(text: &str, kind: Words) -> Vec<String> {
-    let text = text.to_lowercase().replace("i'd ", "i would ").replace('\'', "");
+    let text = text
+        .to_lowercase()
+        .replace("i'd ", "i would ")
+        .replace('\'', "");
     let mut words = Vec::new();
-    for word in text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()) {
+    for word in text
+        .split(|c: char| !c.is_alphanumeric())
+        .filter(|word| !word.is_empty())
+    {
         if word.bytes().all(|byte| byte.is_ascii_digit()) {
             words.extend(word.chars().map(String::from));
         } else {
@@ -35,8 +48,19 @@ fn words(text: &str, kind: Words) -> Vec<String> {
 
 fn digit(word: &str, kind: Words) -> Option<usize> {
     let named = NAMES.iter().position(|name| *name == word);
-    let sounds = || SOUNDS.iter().find(|(name, _)| *name == word).map(|(_, digit)| *digit);
-    named.or_else(|| if kind == Words::Digits { sounds() } else { None })
+    let sounds = || {
+        SOUNDS
+            .iter()
+            .find(|(name, _)| *name == word)
+            .map(|(_, digit)| *digit)
+    };
+    named.or_else(|| {
+        if kind == Words::Digits {
+            sounds()
+        } else {
+            None
+        }
+    })
 }
 
 /// Levenshtein's.
