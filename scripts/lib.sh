@@ -234,7 +234,7 @@ build() {
     "$ROOT/scripts/espeak-data" "$BIN_DIR"
 }
 
-# fetch_models [PLACE...]: the arguments that say where, --config and --data.
+# fetch_models [ARGUMENT...]: what `offhook models fetch` takes; without names, what the server needs.
 # shellcheck disable=SC2120
 fetch_models() {
     step "Models (0.75 GB the first time)" "$BIN_DIR/offhook" models fetch "$@" >&2 ||

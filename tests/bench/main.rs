@@ -67,7 +67,7 @@ all
     --config FILE        settings of the server beside ports and folders; an assistant `demo` in it
                          takes the place of the built-in one in `conversation`
     --reply-timeout MS   give up waiting for an answer (20000; stt 8000)
-    --quiet MS           an answer is over after this much silence (1000)
+    --quiet MS           an answer is over after this much silence (1500)
     --json FILE          keep everything that was measured";
 
 fn main() -> ExitCode {

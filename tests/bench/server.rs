@@ -128,7 +128,7 @@ impl Manner {
                 .filter(|codec| *codec != "both")
                 .map(str::to_owned),
             noise: options.path("noise").map(|path| (path, snr)),
-            quiet_ms: options.number("quiet", 1000)?,
+            quiet_ms: options.number("quiet", 1500)?,
             reply_timeout_ms: options.number("reply-timeout", reply_timeout_ms)?,
             interrupt_after_ms: None,
         })

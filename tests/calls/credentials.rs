@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use crate::support::server::Setup;
 use crate::support::sipp::Sipp;
-use crate::support::until;
+use crate::support::sound::write_padded;
+use crate::support::{pjsip, speech, until};
 
 #[test]
 fn callers_without_the_right_password_hear_401_and_with_it_are_answered() {
@@ -18,17 +19,35 @@ fn callers_without_the_right_password_hear_401_and_with_it_are_answered() {
             "#,
         )
         .start_ready();
-    let scenario = |name: &str, user: &str, password: &str| {
-        Sipp::new(name)
-            .with("USER", user)
-            .with("PASSWORD", password)
-            .dial(&server, "demo")
-            .must_go_by_the_scenario();
+    Sipp::new("refused")
+        .with("CODEC", "PCMU/8000")
+        .with("TYPE", "0")
+        .with("STATUS", "401")
+        .dial(&server, "demo")
+        .must_go_by_the_scenario();
+    let play = server.path("play.wav");
+    write_padded(&speech("hi_how_are_you"), 5.0, 0.0, &play);
+    let heard = server.path("heard.wav");
+    let call = |user, password| {
+        let caller = pjsip::Caller {
+            codec: "PCMU",
+            play: &play,
+            record: &heard,
+            keys: None,
+            hang_up: Some(2.0),
+            credentials: Some((user, password)),
+        };
+        caller.dial(&server, "demo")
     };
-    scenario("password_wrong", "alice", "battery-staple");
-    scenario("password_wrong", "mallory", "correct-horse");
+    for (user, password) in [("alice", "battery-staple"), ("mallory", "correct-horse")] {
+        let seen = call(user, password);
+        assert!(!seen.answered, "{user} with {password}");
+        assert_eq!(seen.status, 401.0, "{user} with {password}");
+    }
     assert_eq!(server.metric("offhook_calls_started_total"), 0);
-    let ((), record) = server.record_of(|| scenario("password_right", "alice", "correct-horse"));
+    assert!(server.call_ids().is_empty(), "strangers leave no record");
+    let (seen, record) = server.record_of(|| call("alice", "correct-horse"));
+    assert!(seen.answered);
     assert_eq!(record.reason(), ("customer-ended-call", "customer"));
     // Neither the log nor what is kept tells the password.
     assert!(!server.log().contains("correct-horse"));

@@ -12,7 +12,7 @@ use crate::support::process::{is_alive, run, signal};
 use crate::support::record::Record;
 use crate::support::server::{Server, Setup, WORKERS, models};
 use crate::support::sipp::Sipp;
-use crate::support::softphone::{Report, Softphone, call, refused};
+use crate::support::softphone::{Report, Softphone, argument, call, refused};
 use crate::support::{Folder, speech, until};
 use crate::{OFFICE, in_peace};
 
@@ -171,7 +171,7 @@ fn a_missing_model_is_named_and_calls_are_refused_with_503() {
                 .expect("a link");
         }
     }
-    let mut setup = Setup::new("missing").set("engines__models", folder.path().display());
+    let mut setup = Setup::new("missing").set("engines__models", argument(folder.path()));
     for (component, model, _) in missing {
         setup = setup.set(&format!("engines__{component}"), model);
     }
@@ -251,7 +251,7 @@ fn a_full_disk_ends_no_call_and_refuses_new_ones_until_there_is_room() {
     let data = disk.path().join("data");
     let server = Setup::new("full")
         .data(&data)
-        .set("recording__minimum_free_megabytes", 5)
+        .set("recording__minimum_free_megabytes", "5")
         .start_ready();
     let phone = Softphone::dial(
         &server,

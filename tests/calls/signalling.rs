@@ -12,7 +12,7 @@ use crate::support::{speech, until};
 
 /// Four lines, a number plan, and nothing to say after the greeting.
 static EXCHANGE: Shared = Shared::new(|| {
-    Setup::new("exchange").set("limits__max_calls", 4).file(
+    Setup::new("exchange").set("limits__max_calls", "4").file(
         r#"
         [[numbers]]
         number = "100*"
@@ -177,7 +177,7 @@ fn a_call_survives_hold_and_resume() {
     let ((), record) = server.record_of(|| {
         Sipp::new("hold")
             .dial(&server, "1001")
-            .must_go_by_the_scenario()
+            .must_go_by_the_scenario();
     });
     assert_eq!(record.reason(), ("customer-ended-call", "customer"));
 }
@@ -188,17 +188,18 @@ fn the_assistant_hangs_up_when_the_longest_duration_is_over() {
     let ((), record) = server.record_of(|| {
         Sipp::new("callee_hangs_up")
             .dial(&server, "200")
-            .must_go_by_the_scenario()
+            .must_go_by_the_scenario();
     });
     assert_eq!(record.reason(), ("exceeded-max-duration", "assistant"));
 }
 
 #[test]
-fn after_calls_of_every_kind_no_dialog_port_file_thread_or_task_is_left() {
+fn after_calls_of_every_kind_no_dialog_port_file_or_task_is_left() {
     let server = EXCHANGE.take();
     // What the first call opens for good is not a leak.
     call("500").dial(&server, "1001").must_go_by_the_scenario();
     let before = settled(&server);
+    let retransmitted = server.counted("sip_retransmitted");
     let (_, records) = server.records_of(30, || {
         let unconfirmed = Sipp::new("lost_ack").dial(&server, "1002");
         for (user, status) in [("300", "404"), ("1001", "488")] {
@@ -242,6 +243,10 @@ fn after_calls_of_every_kind_no_dialog_port_file_thread_or_task_is_left() {
         .find(|record| record.text("to").contains("1002"))
         .expect("kept");
     assert_eq!(unconfirmed.reason(), ("signalling-timed-out", "system"));
+    assert!(
+        server.counted("sip_retransmitted") >= retransmitted + 5,
+        "the unconfirmed 200 is repeated"
+    );
     assert_eq!(settled(&server), before);
     assert_eq!(server.workers().len(), 3);
 }

@@ -53,6 +53,7 @@ fn pjsip_talks_in_mu_law_presses_keys_and_hangs_up() {
         record: &heard,
         keys: Some(("1335#", 13.0)),
         hang_up: Some(19.0),
+        credentials: None,
     };
     let (seen, record) = server.record_of(|| caller.dial(&server, "reception"));
     assert_eq!(
@@ -92,6 +93,7 @@ fn pjsip_talks_in_a_law_until_the_assistant_hangs_up_on_its_end_call_phrase() {
         record: &heard,
         keys: None,
         hang_up: None,
+        credentials: None,
     };
     let (seen, record) = server.record_of(|| caller.dial(&server, "reception"));
     assert_eq!(

@@ -184,28 +184,30 @@ pub(crate) fn decode(
     cancelled: &dyn Fn() -> bool,
 ) -> Result<Decoded, WhisperError> {
     let mut search = Search::new(vocabulary, rules);
-    // Whether there is speech is said right behind the start, before language and task.
+    // Whether there is speech is said right behind the start, before language and task, which an
+    // English-only model does not have.
     let start = prompt
         .iter()
         .position(|token| *token == vocabulary.special.start);
-    let (head, task) = prompt.split_at(start.map_or(0, |at| at + 1));
-    if !head.is_empty() {
-        let logits = model.next_token(head, 0)?;
-        search.no_speech = probability_of(logits, vocabulary.special.no_speech);
-    }
+    let (head, task) = prompt.split_at(start.map_or(prompt.len(), |at| at + 1));
+    let logits = model.next_token(head, 0)?;
+    search.no_speech = probability_of(logits, vocabulary.special.no_speech);
     let mut past = head.len();
     let mut feed = task.to_vec();
+    let mut token = task.is_empty().then(|| search.pick(logits));
     let ending = loop {
+        if let Some(token) = token {
+            if let Some(ending) = search.ending(token) {
+                break ending;
+            }
+            feed = vec![token];
+        }
         if cancelled() {
             break Ending::Cancelled;
         }
         let logits = model.next_token(&feed, past)?;
         past += feed.len();
-        let token = search.pick(logits);
-        if let Some(ending) = search.ending(token) {
-            break ending;
-        }
-        feed = vec![token];
+        token = Some(search.pick(logits));
     };
     Ok(search.finish(ending))
 }

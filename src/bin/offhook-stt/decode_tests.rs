@@ -44,6 +44,7 @@ struct Wants {
     /// What it would say if the wanted one is forbidden.
     otherwise: Token,
     no_speech: f32,
+    starts_at_once: bool,
     said: usize,
 }
 
@@ -53,6 +54,7 @@ impl Wants {
             tokens: tokens.to_vec(),
             otherwise: END,
             no_speech: 0.0,
+            starts_at_once: false,
             said: 0,
         }
     }
@@ -61,7 +63,7 @@ impl Wants {
 impl NextToken for Wants {
     fn next_token(&mut self, tokens: &[Token], _past: usize) -> Result<&[f32], WhisperError> {
         let mut logits = vec![0.0; FIRST_TIMESTAMP as usize + 501];
-        if tokens.last() == Some(&special().start) {
+        if tokens.last() == Some(&special().start) && !self.starts_at_once {
             logits[special().no_speech as usize] = self.no_speech;
         } else {
             logits[self.otherwise as usize] = 10.0;
@@ -103,6 +105,17 @@ fn an_ordinary_utterance_ends_with_its_segment() {
     assert_eq!(text(&decoded), "a b c");
     assert_eq!(decoded.ending, Ending::SpeechEnd);
     assert!(decoded.mean_log_probability > -0.01);
+}
+
+#[test]
+fn an_english_only_model_has_no_task_and_says_the_same() {
+    let said = [at(0.0), word("a"), word("b"), at(3.9), END];
+    let mut model = Wants::new(&said);
+    // Behind the start comes the first token at once.
+    model.starts_at_once = true;
+    let decoded = decode(&mut model, &vocabulary(), &[13], &RULES, &|| false).unwrap();
+    assert_eq!(decoded.tokens[0], at(0.0));
+    assert_eq!(text(&decoded), "a b");
 }
 
 #[test]

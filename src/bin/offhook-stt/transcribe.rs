@@ -65,7 +65,7 @@ pub(crate) struct Order<'a> {
     pub(crate) waiting: bool,
     /// Asked between tokens.
     pub(crate) cancelled: &'a dyn Fn() -> bool,
-    /// Told between the passes over a long stretch.
+    /// Told between the steps, since a busy machine may take long over them.
     pub(crate) progress: &'a dyn Fn(),
 }
 
@@ -151,6 +151,7 @@ impl Recogniser {
             return Ok(None);
         }
         self.whisper.encode()?;
+        (order.progress)();
         let Some(first) = self.decode(seconds, &hint, Alphabet::Words, order)? else {
             return Ok(None);
         };
@@ -167,6 +168,7 @@ impl Recogniser {
         (order.progress)();
         self.whisper.listen(&samples, larger)?;
         self.whisper.encode()?;
+        (order.progress)();
         let Some(second) = self.decode(seconds, &hint, Alphabet::Words, order)? else {
             return Ok(None);
         };

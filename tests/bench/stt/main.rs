@@ -38,7 +38,7 @@ type Failure = Box<dyn Error>;
 struct Arguments {
     #[arg(long)]
     model: PathBuf,
-    /// [default: offhook-stt beside this program]
+    /// [default: the one built with this program]
     #[arg(long)]
     worker: Option<PathBuf>,
     #[arg(long)]
@@ -158,7 +158,10 @@ async fn measure(
 fn start(arguments: &Arguments, margin: Option<u16>) -> Result<Stt, Failure> {
     let worker = match &arguments.worker {
         Some(worker) => worker.clone(),
-        None => find_executable("offhook-stt", None)?,
+        None => match option_env!("CARGO_BIN_EXE_offhook-stt") {
+            Some(worker) => worker.into(),
+            None => find_executable("offhook-stt", None)?,
+        },
     };
     let mut config = SttConfig::new(worker, &arguments.model);
     config.threads = arguments.threads;

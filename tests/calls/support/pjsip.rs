@@ -26,10 +26,15 @@ pub(crate) struct Caller<'a> {
     pub(crate) keys: Option<(&'a str, f64)>,
     /// Hangs up after this many seconds, if it must not wait for the server to do so.
     pub(crate) hang_up: Option<f64>,
+    /// User name and password, for when it is asked.
+    pub(crate) credentials: Option<(&'a str, &'a str)>,
 }
 
 /// What PJSIP saw.
 pub(crate) struct Seen {
+    pub(crate) answered: bool,
+    /// The last SIP status: of a call that was not answered, why not.
+    pub(crate) status: f64,
     pub(crate) codec: String,
     /// Who hung up: `local` or `remote`.
     pub(crate) ended_by: String,
@@ -62,6 +67,9 @@ impl Caller<'_> {
         if let Some(after) = self.hang_up {
             command.args(["--hang-up-after", &after.to_string()]);
         }
+        if let Some((user, password)) = self.credentials {
+            command.args(["--user", user, "--password", password]);
+        }
         let finished = run_well(&mut command, Duration::from_secs(90));
         let last = finished.stdout.lines().last().unwrap_or_default();
         let seen: Value = serde_json::from_str(last)
@@ -72,6 +80,8 @@ impl Caller<'_> {
                 .unwrap_or_else(|| panic!("no {key}: {seen}"))
         };
         Seen {
+            answered: seen["answered"] == true,
+            status: number("status"),
             codec: seen["codec"].as_str().unwrap_or_default().to_owned(),
             ended_by: seen["ended_by"].as_str().unwrap_or_default().to_owned(),
             seconds: number("seconds"),

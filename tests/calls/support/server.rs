@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -105,8 +105,8 @@ impl Setup {
     }
 
     /// A setting in the environment: `limits__max_calls`.
-    pub(crate) fn set(mut self, key: &str, value: impl ToString) -> Self {
-        self.settings.insert(key.to_owned(), value.to_string());
+    pub(crate) fn set(mut self, key: &str, value: &str) -> Self {
+        self.settings.insert(key.to_owned(), value.to_owned());
         self
     }
 
@@ -158,7 +158,7 @@ impl Setup {
             http: self.setting("http__listen").to_owned(),
             settings: self.settings,
             file: self.file,
-            warden: Warden::of(child.id(), folder.path()),
+            _warden: Warden::of(child.id(), folder.path()),
             pid: child.id(),
             child: Mutex::new(child),
             data,
@@ -178,13 +178,11 @@ impl Setup {
 /// Ends the server when this program ends in whatever way: its standard input is a pipe whose
 /// other end only this program holds.
 #[derive(Debug)]
-struct Warden {
-    _pipe: Option<ChildStdin>,
-}
+struct Warden(Child);
 
 impl Warden {
     fn of(pid: u32, folder: &Path) -> Self {
-        let mut warden = Command::new("sh")
+        let warden = Command::new("sh")
             .arg("-c")
             .arg("read _; kill -KILL \"$0\" 2>/dev/null; rm -rf \"$1\"")
             .arg(pid.to_string())
@@ -194,9 +192,14 @@ impl Warden {
             .stderr(Stdio::null())
             .spawn()
             .expect("sh");
-        Self {
-            _pipe: warden.stdin.take(),
-        }
+        Self(warden)
+    }
+}
+
+impl Drop for Warden {
+    fn drop(&mut self) {
+        // Waiting closes the pipe, which is what it is waiting for.
+        let _ = self.0.wait();
     }
 }
 
@@ -208,7 +211,8 @@ pub(crate) struct Server {
     http: String,
     settings: BTreeMap<String, String>,
     file: Option<String>,
-    warden: Warden,
+    /// Goes before the folder that it removes.
+    _warden: Warden,
     pub(crate) pid: u32,
     child: Mutex<Child>,
     pub(crate) data: PathBuf,
@@ -460,9 +464,6 @@ impl Drop for Server {
         let mut child = self.child();
         let _ = child.kill();
         let _ = child.wait();
-        drop(child);
-        // The warden ends with its pipe, after us.
-        self.warden._pipe.take();
     }
 }
 
