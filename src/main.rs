@@ -1,5 +1,6 @@
 //! The `offhook` command: logs, configuration, runtime, then what was asked for.
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -35,7 +36,8 @@ fn start_logs(cli: &Cli) {
     let filter = EnvFilter::try_from_env("OFFHOOK_LOG").unwrap_or_else(|_| EnvFilter::new(default));
     let logs = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr);
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
     if std::env::var("OFFHOOK_LOG_FORMAT").is_ok_and(|format| format == "json") {
         logs.json().init();
     } else {

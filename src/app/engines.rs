@@ -2,7 +2,7 @@
 //! read prompts.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use crate::engines::stt::{Stt, SttConfig};
 use crate::engines::supervisor::{WorkerSnapshot, WorkerSpec, WorkerState, find_executable};
 use crate::engines::tts::{Tts, TtsConfig};
 use crate::engines::vad::Vad;
-use crate::models::Catalog;
+use crate::models::{Catalog, CatalogError};
 use crate::observe::{Component, Health, Scrape, State};
 
 /// Until the next try to prepare what failed.
@@ -48,15 +48,10 @@ impl Files {
     fn of(config: &Config) -> Self {
         let folder = config.models_folder();
         let catalog = Catalog::embedded(&folder);
-        let path = |name: &str| {
-            let found = catalog
-                .as_ref()
-                .ok()
-                .and_then(|catalog| catalog.path_of(name).ok());
-            found.unwrap_or_else(|| match PathBuf::from(name) {
-                file if file.is_file() => file,
-                _ => folder.join(name),
-            })
+        let path = |name: &str| match catalog.as_ref().map(|catalog| catalog.path_of(name)) {
+            Ok(Ok(path) | Err(CatalogError::Missing { path, .. })) => path,
+            Ok(Err(_)) | Err(_) if Path::new(name).is_file() => PathBuf::from(name),
+            Ok(Err(_)) | Err(_) => folder.join(name),
         };
         Self {
             stt: path(&config.engines.stt),
@@ -232,8 +227,12 @@ async fn watch_worker(
     health: Health,
 ) {
     loop {
-        let now = health_of(&state.borrow_and_update());
-        health.set(component, now);
+        let now = state.borrow_and_update().clone();
+        // A server that stops has no ill engines.
+        if now == WorkerState::Stopped {
+            return;
+        }
+        health.set(component, health_of(&now));
         if state.changed().await.is_err() {
             return;
         }

@@ -16,6 +16,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use rand::RngExt;
 use rustix::fs::FlockOperation;
 use time::OffsetDateTime;
@@ -238,7 +239,7 @@ fn announce(sip: &Sip, http: SocketAddr) {
 }
 
 fn sip_config(config: &Config) -> SipConfig {
-    let mut known = config.sip.allow.clone();
+    let mut known: Vec<IpNet> = config.sip.allow.iter().map(|network| network.0).collect();
     known.extend(
         config
             .trunks

@@ -65,6 +65,7 @@ pub(super) async fn sweep(store: Store, config: Arc<Config>) {
 }
 
 pub(super) async fn sip_counters(sip: &Sip) -> Scrape {
+    let level = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
     let dropped = sip.dropped();
     let mut scrape = vec![
         (
@@ -80,11 +81,18 @@ pub(super) async fn sip_counters(sip: &Sip) -> Scrape {
             "sip_dropped_commands",
             dropped.commands.load(Ordering::Relaxed),
         ),
+        (
+            "runtime_tasks",
+            level(
+                tokio::runtime::Handle::current()
+                    .metrics()
+                    .num_alive_tasks(),
+            ),
+        ),
     ];
     let Ok((stats, counters)) = sip.snapshot().await else {
         return scrape;
     };
-    let level = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
     scrape.extend([
         ("sip_legs", level(stats.legs)),
         ("sip_lingering_legs", level(stats.lingering_legs)),

@@ -56,6 +56,9 @@ impl Serve {
     pub fn config(&self) -> Result<Config, Failure> {
         let mut config = config::load(self.config.as_deref(), std::env::vars())
             .map_err(|mistakes| Failure::Usage(mistakes.to_string()))?;
+        if config.engines.models.is_none() {
+            config.engines.models = std::env::var_os("OFFHOOK_MODELS").map(PathBuf::from);
+        }
         if let Some(data) = &self.data {
             config.data.clone_from(data);
         }

@@ -32,6 +32,23 @@ pub const EXAMPLE: &str = include_str!("../../scripts/offhook.example.toml");
 
 const DEMO: &str = include_str!("demo-assistant.toml");
 
+/// A source of calls: a network, or a single address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Network(pub IpNet);
+
+impl TryFrom<String> for Network {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let address = text.parse::<IpAddr>().map(IpNet::from);
+        let network = address.or_else(|_| text.parse::<IpNet>());
+        network
+            .map(Self)
+            .map_err(|_| format!("{text:?} is neither an address nor a network like 192.0.2.0/24"))
+    }
+}
+
 /// Text that never reaches a log, an error or a snapshot.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
@@ -108,7 +125,7 @@ pub struct Sip {
     pub public_address: Option<IpAddr>,
     /// Sources that may send us anything at all. Empty: everybody, which is allowed on loopback
     /// or with digest only.
-    pub allow: Vec<IpNet>,
+    pub allow: Vec<Network>,
     /// Credentials that callers from outside `allow` and the trunks' addresses must show.
     pub digest: Option<Digest>,
     /// What we call ourselves in User-Agent and Server.

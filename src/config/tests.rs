@@ -54,7 +54,7 @@ fn every_mistake_is_reported_at_once_with_its_key() {
         [sip]
         listen = ["127.0.0.1:5060"]
         lisen = 3
-        allow = ["10.0.0.0/99"]
+        allow = ["10.0.0.0/99", "192.0.2.1"]
         [http]
         listen = "everywhere"
         [limits]

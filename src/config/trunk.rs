@@ -4,7 +4,7 @@
 use ipnet::IpNet;
 use serde::Deserialize;
 
-use super::Secret;
+use super::{Network, Secret};
 
 /// A carrier or PBX that sends us calls, and that we may register with.
 #[derive(Clone, Debug, Deserialize)]
@@ -23,7 +23,7 @@ pub struct Trunk {
     pub register: Option<bool>,
     /// Sources that calls of this trunk come from, beside those the profile knows.
     #[serde(default)]
-    pub allow: Vec<IpNet>,
+    pub allow: Vec<Network>,
 }
 
 fn default_profile() -> String {
@@ -42,7 +42,7 @@ pub struct Profile {
     pub register_expires_seconds: u32,
     /// Published signalling sources.
     #[serde(default)]
-    pub sources: Vec<IpNet>,
+    pub sources: Vec<Network>,
 }
 
 macro_rules! profiles {
@@ -86,12 +86,11 @@ impl Trunk {
 
     /// Every source that this trunk's calls may come from.
     pub fn sources(&self) -> Vec<IpNet> {
-        let mut sources = self.allow.clone();
-        sources.extend(
-            self.profile()
-                .into_iter()
-                .flat_map(|profile| profile.sources),
-        );
-        sources
+        let known = self
+            .profile()
+            .into_iter()
+            .flat_map(|profile| profile.sources);
+        let all = self.allow.iter().copied().chain(known);
+        all.map(|network| network.0).collect()
     }
 }

@@ -55,7 +55,9 @@ impl Conversation {
         utterance.transcription = Transcription::Unknown;
         match (purpose, utterance.ended) {
             (Purpose::Turn, None) => {
-                // Nobody waits for it: asked for again at the end of the turn.
+                // Nobody waits for it: asked for again at the end of the turn, over a holding
+                // phrase.
+                utterance.failures += 1;
                 utterance.paused = false;
                 return;
             }

@@ -199,8 +199,15 @@ impl Conversation {
             utterance.ended = Some(ended);
             utterance.paused = true;
         }
+        let failed_before = self
+            .utterance
+            .as_ref()
+            .is_some_and(|utterance| utterance.failures > 0);
         self.timers.clear(Timer::Speculate);
         self.fillers = 0;
+        if failed_before && !ignored {
+            self.say_one_moment();
+        }
         let asked = self.utterance.as_ref().and_then(Utterance::asked);
         if let Some((generation, Purpose::Turn)) = asked {
             self.emit(Output::Commit { generation });

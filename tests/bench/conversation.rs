@@ -165,6 +165,18 @@ impl Variant {
         );
     }
 
+    /// The turns about which the two ends disagree.
+    fn disagreements(&self) -> Option<String> {
+        let each = self.exchanges.iter().filter_map(|exchange| {
+            let difference = exchange.difference()?;
+            let differ = difference.abs() > AGREEMENT_MS;
+            differ.then(|| format!("{} {difference:+} ms", exchange.line))
+        });
+        let each: Vec<String> = each.collect();
+        let list = || format!("{}: they differ on {}", self.name, each.join(", "));
+        (!each.is_empty()).then(list)
+    }
+
     fn summary(&self) -> String {
         let differences = self.sample(Exchange::difference);
         let agreeing =
@@ -230,6 +242,7 @@ pub(crate) fn run(options: &Options) -> Result<Report> {
     for variant in &variants {
         variant.rows(&mut table);
         report.note(variant.summary());
+        report.notes(variant.disagreements().into_iter().collect());
         let exchanges = variant
             .exchanges
             .iter()
