@@ -65,7 +65,7 @@ fn the_words_are_kept(record: &Record) {
     );
     assert_eq!(
         bot[0].text,
-        "Hello! This is Riverside Dental. How can I help you?"
+        "Hello, Larkfield Garden Hotel, this is Emma. How can I help you?"
     );
 }
 

@@ -41,12 +41,13 @@ fn a_failed_transcript_is_tried_again() {
 }
 
 #[test]
-fn a_speculative_failure_is_nobodys_business() {
+fn a_speculative_failure_is_spoken_over_once_the_turn_is_over() {
     let mut call = quiet_call();
     call.stt.failures = 1;
-    asked(&mut call);
+    let silence = asked(&mut call);
     call.pass(5000);
-    assert_eq!(call.texts_heard(), ["All right."]);
+    assert_eq!(call.texts_heard(), [HOLDING, "All right."]);
+    assert!(longest_silence(&call, silence, call.clock) < 2000);
 }
 
 #[test]
