@@ -107,11 +107,13 @@ impl Engines {
             self.stt.state(),
             Component::Stt,
             health.clone(),
+            missing(config, &config.engines.stt),
         ));
         tokio::spawn(watch_worker(
             self.tts.state(),
             Component::Tts,
             health.clone(),
+            missing(config, &config.engines.tts),
         ));
         tokio::spawn(prepare_phrases(
             self.phrases.clone(),
@@ -187,6 +189,17 @@ impl Engines {
     }
 }
 
+/// What is wrong with a model of the manifest, and what to do; the worker knows only its path.
+fn missing(config: &Config, name: &str) -> Option<String> {
+    let catalog = Catalog::embedded(config.models_folder()).ok()?;
+    match catalog.path_of(name) {
+        Err(error @ (CatalogError::Missing { .. } | CatalogError::Damaged { .. })) => {
+            Some(error.to_string())
+        }
+        Ok(_) | Err(CatalogError::Unknown { .. }) => None,
+    }
+}
+
 fn worker_counters(names: [&'static str; 6], snapshot: &WorkerSnapshot) -> Scrape {
     let level = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
     let values = [
@@ -225,6 +238,7 @@ async fn watch_worker(
     mut state: watch::Receiver<WorkerState>,
     component: Component,
     health: Health,
+    missing: Option<String>,
 ) {
     loop {
         let now = state.borrow_and_update().clone();
@@ -232,7 +246,11 @@ async fn watch_worker(
         if now == WorkerState::Stopped {
             return;
         }
-        health.set(component, health_of(&now));
+        let state_now = match (health_of(&now), &missing) {
+            (State::Failed(_), Some(missing)) => State::Failed(missing.clone()),
+            (state, _) => state,
+        };
+        health.set(component, state_now);
         if state.changed().await.is_err() {
             return;
         }
@@ -285,5 +303,6 @@ async fn read_prompts(llm: Llm, config: Arc<Config>, health: Health) {
             }
         }
     }
-    watch_worker(llm.state(), Component::Llm, health).await;
+    let missing = missing(&config, &config.engines.llm);
+    watch_worker(llm.state(), Component::Llm, health, missing).await;
 }

@@ -26,6 +26,7 @@ use crate::sip::headers::NameAddr;
 use crate::sip::uri::{Host, Uri};
 
 use heard::Heard;
+use report::Began;
 pub use report::{LineReport, Report};
 pub use script::Manners;
 use script::{Action, Script};
@@ -389,7 +390,9 @@ impl<'a> Phone<'a> {
         if let Some(line) = self.script.speaking() {
             self.said(line, tick);
         }
-        match self.script.tick(tick.at) {
+        let heard = &self.heard;
+        let is_answer = |at| heard.what(at) != Began::Holding { then: None };
+        match self.script.tick(tick.at, &is_answer) {
             None => false,
             Some(Action::HangUp) => true,
             Some(Action::PressKeys) => {

@@ -87,6 +87,10 @@ pub(super) struct Script {
     run_began: Instant,
     last_audible: Option<Instant>,
     in_speech: bool,
+    /// The last stretch of speech began then.
+    stretch: Instant,
+    /// Whether it was an answer rather than a holding phrase, once that was asked.
+    answered: Option<bool>,
     events: Vec<Event>,
 }
 
@@ -104,6 +108,8 @@ impl Script {
             run_began: now,
             last_audible: None,
             in_speech: false,
+            stretch: now,
+            answered: None,
             events: Vec::new(),
         }
     }
@@ -134,6 +140,8 @@ impl Script {
     }
 
     fn speech_began(&mut self, at: Instant) {
+        self.stretch = at;
+        self.answered = None;
         match &mut self.state {
             State::Greeting { heard, .. } => {
                 if !*heard {
@@ -166,8 +174,13 @@ impl Script {
         };
     }
 
-    /// A tick passed.
-    pub(super) fn tick(&mut self, now: Instant) -> Option<Action> {
+    /// A tick passed. `is_answer` tells whether the speech that began at a time is an answer, and
+    /// not a phrase that asks for patience.
+    pub(super) fn tick(
+        &mut self,
+        now: Instant,
+        is_answer: &dyn Fn(Instant) -> bool,
+    ) -> Option<Action> {
         let silent = self
             .last_audible
             .is_none_or(|at| now.saturating_duration_since(at) >= self.manners.quiet);
@@ -199,7 +212,7 @@ impl Script {
                 line,
                 since,
                 answer,
-            } => self.wait(now, line, since, answer, silent),
+            } => self.wait(now, line, since, answer, silent, is_answer),
         }
     }
 
@@ -210,15 +223,21 @@ impl Script {
         since: Instant,
         answer: Option<Instant>,
         silent: bool,
+        is_answer: &dyn Fn(Instant) -> bool,
     ) -> Option<Action> {
+        let stretch = self.stretch;
+        let finished =
+            answer.is_some() && silent && *self.answered.get_or_insert_with(|| is_answer(stretch));
         let more = line + 1 < self.lines;
         match (answer, self.manners.interrupt_after) {
             (Some(began), Some(after)) if more && now.saturating_duration_since(began) >= after => {
                 self.events.push(Event::Interrupted(line, now));
                 Some(self.say(line + 1))
             }
-            (Some(_), _) if silent => Some(self.say(line + 1)),
-            (None, _) if now.saturating_duration_since(since) >= self.manners.reply_timeout => {
+            (Some(_), _) if finished => Some(self.say(line + 1)),
+            (_, _)
+                if silent && now.saturating_duration_since(since) >= self.manners.reply_timeout =>
+            {
                 self.events.push(Event::NoAnswer(line, now));
                 Some(self.say(line + 1))
             }
@@ -268,6 +287,8 @@ mod tests {
         script: Script,
         start: Instant,
         now: Instant,
+        /// What is heard is a holding phrase.
+        holding: bool,
     }
 
     impl Phone {
@@ -283,6 +304,7 @@ mod tests {
                 script,
                 start,
                 now: start,
+                holding: false,
             }
         }
 
@@ -291,7 +313,8 @@ mod tests {
             for _ in 0..ms / 20 {
                 self.now += Duration::from_millis(20);
                 self.script.heard(self.now, level);
-                let action = self.script.tick(self.now);
+                let is_answer = |_| !self.holding;
+                let action = self.script.tick(self.now, &is_answer);
                 if action.is_some() {
                     return action;
                 }
@@ -355,5 +378,19 @@ mod tests {
                 .iter()
                 .any(|event| matches!(event, Event::Interrupted(0, _)))
         );
+    }
+
+    #[test]
+    fn a_holding_phrase_is_no_answer_and_the_line_after_it_waits() {
+        let mut phone = Phone::new(2, None);
+        phone.pass(500, LOUD);
+        assert_eq!(phone.pass(2000, QUIET), Some(Action::Say(0)));
+        phone.script.line_ended(0, phone.now);
+        phone.holding = true;
+        phone.pass(800, LOUD);
+        assert_eq!(phone.pass(2000, QUIET), None);
+        phone.holding = false;
+        phone.pass(800, LOUD);
+        assert_eq!(phone.pass(2000, QUIET), Some(Action::Say(1)));
     }
 }
