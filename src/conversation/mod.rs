@@ -29,7 +29,7 @@
 //!                                (too often in a row: trouble, end)            are remembered
 //! ```
 //!
-//! Every request to an engine carries a new [`Generation`](crate::ids::Generation); an answer
+//! Every request to an engine carries a new [`Generation`]; an answer
 //! that names one that is not waited for any more is dropped at the door.
 
 mod api;

@@ -12,7 +12,7 @@
 //!   any ── shutdown ──► Stopped       └──── hello ──► Ready
 //! ```
 //!
-//! A request waits in the queue of the [`scheduler`](super::scheduler) until the worker has a free
+//! A request waits in the queue of the scheduler until the worker has a free
 //! slot. When the worker dies, the requests that it had fail at once with
 //! [`EngineError::WorkerDied`]; those that wait go to its successor, if it comes within their
 //! [`Limits::wait`]. A worker that makes no progress with a request within [`Limits::progress`]

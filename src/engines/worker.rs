@@ -1,4 +1,4 @@
-//! The worker's side of [`ipc`](super::ipc): what the `offhook-*` binaries share.
+//! The worker's side of [`ipc`]: what the `offhook-*` binaries share.
 //!
 //! ```text
 //!   stdin ──► reader thread ──► queue ──► Jobs::next ──► engine ──► Responder ──► stdout

@@ -56,7 +56,7 @@ impl RequestHandle {
         drop(self);
     }
 
-    /// Raises a speculative request to [`Priority::Waiting`], if it still waits.
+    /// Raises a speculative request to [`Priority::Waiting`](crate::engines::Priority::Waiting), if it still waits.
     pub fn promote(&self) {
         self.canceller.promote(self.id);
     }
