@@ -7,23 +7,26 @@
 //! timers ───────────────────▶ └────────┘ ──▶ sockets
 //! ```
 
+mod driver;
+mod udp;
+
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
 
 use ipnet::IpNet;
-use tokio::net::UdpSocket;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
+
+use driver::Driver;
 
 use super::local::advertised_address;
 use crate::sip::endpoint::{
     CommandError, Counters, Endpoint, EndpointConfig, Event, ExtraHeaders, Hangup,
-    InboundAuthentication, IncomingCall, InviteRequest, LegId, Limits, LocalTransport, Output,
-    Protocol, RegisterRequest, RegistrationId, RegistrationState, Stats, TransportId,
+    InboundAuthentication, IncomingCall, InviteRequest, LegId, Limits, LocalTransport, Protocol,
+    RegisterRequest, RegistrationId, RegistrationState, Stats, TransportId,
 };
 use crate::sip::timers::Timers;
 use crate::sip::uri::Host;
@@ -37,8 +40,6 @@ const COMMANDS: usize = 1024;
 const LEG_EVENTS: usize = 64;
 /// New legs that nobody took yet.
 const INCOMING: usize = 64;
-/// The largest UDP payload.
-const DATAGRAM: usize = 65_535;
 
 /// What the driver needs to start.
 #[derive(Clone, Debug)]
@@ -165,7 +166,7 @@ impl Sip {
         config: SipConfig,
         seed: [u8; 32],
     ) -> Result<(Self, mpsc::Receiver<Incoming>), BindError> {
-        let sockets = open(&config.listen).await?;
+        let sockets = udp::open(&config.listen).await?;
         let transports: Arc<[(TransportId, SocketAddr)]> = sockets
             .iter()
             .map(|socket| (socket.id, socket.bound))
@@ -178,7 +179,7 @@ impl Sip {
         let (received, received_queue) = mpsc::channel(RECEIVED);
         let allow: Arc<[IpNet]> = config.allow.into();
         for socket in &sockets {
-            readers.spawn(read(
+            readers.spawn(udp::read(
                 socket.clone(),
                 Arc::clone(&allow),
                 received.clone(),
@@ -282,31 +283,7 @@ impl Sip {
     }
 }
 
-#[derive(Clone, Debug)]
-struct Socket {
-    id: TransportId,
-    bound: SocketAddr,
-    udp: Arc<UdpSocket>,
-}
-
-async fn open(listen: &[SocketAddr]) -> Result<Vec<Socket>, BindError> {
-    let mut sockets = Vec::new();
-    for (id, address) in (0..).zip(listen) {
-        let failed = |source| BindError {
-            address: *address,
-            source,
-        };
-        let udp = UdpSocket::bind(address).await.map_err(failed)?;
-        sockets.push(Socket {
-            id: TransportId(id),
-            bound: udp.local_addr().map_err(failed)?,
-            udp: Arc::new(udp),
-        });
-    }
-    Ok(sockets)
-}
-
-fn endpoint_config(config: &SipConfig, sockets: &[Socket]) -> EndpointConfig {
+fn endpoint_config(config: &SipConfig, sockets: &[udp::Socket]) -> EndpointConfig {
     let transports = sockets.iter().map(|socket| LocalTransport {
         id: socket.id,
         protocol: Protocol::Udp,
@@ -319,215 +296,5 @@ fn endpoint_config(config: &SipConfig, sockets: &[Socket]) -> EndpointConfig {
         limits: config.limits,
         timers: Timers::default(),
         authentication: config.authentication.clone(),
-    }
-}
-
-struct Received {
-    transport: TransportId,
-    source: SocketAddr,
-    bytes: Vec<u8>,
-}
-
-/// Reads one socket. Strangers are dropped here, before anything is parsed.
-async fn read(
-    socket: Socket,
-    allow: Arc<[IpNet]>,
-    received: mpsc::Sender<Received>,
-    dropped: Arc<Dropped>,
-) {
-    let mut buffer = vec![0; DATAGRAM];
-    loop {
-        // An error is an ICMP message about an earlier datagram; the endpoint's timers see to it.
-        let Ok((length, source)) = socket.udp.recv_from(&mut buffer).await else {
-            tokio::task::yield_now().await;
-            continue;
-        };
-        if !allow.is_empty()
-            && !allow
-                .iter()
-                .any(|net| net.contains(&source.ip().to_canonical()))
-        {
-            dropped.strangers.fetch_add(1, Ordering::Relaxed);
-            continue;
-        }
-        let message = Received {
-            transport: socket.id,
-            source,
-            bytes: buffer[..length].to_vec(),
-        };
-        match received.try_send(message) {
-            Ok(()) => {}
-            Err(mpsc::error::TrySendError::Full(_)) => {
-                dropped.datagrams.fetch_add(1, Ordering::Relaxed);
-            }
-            Err(mpsc::error::TrySendError::Closed(_)) => return,
-        }
-    }
-}
-
-struct Driver {
-    endpoint: Endpoint,
-    sockets: Vec<Socket>,
-    legs: HashMap<LegId, mpsc::Sender<Event>>,
-    registrations: HashMap<RegistrationId, watch::Sender<Option<RegistrationState>>>,
-    incoming: mpsc::Sender<Incoming>,
-    dropped: Arc<Dropped>,
-    _readers: JoinSet<()>,
-}
-
-impl Driver {
-    async fn run(
-        mut self,
-        mut received: mpsc::Receiver<Received>,
-        mut commands: mpsc::Receiver<Command>,
-    ) {
-        loop {
-            let deadline = self.endpoint.deadline().map(|(at, _)| at);
-            tokio::select! {
-                message = received.recv() => match message {
-                    Some(m) => self.endpoint.handle_datagram(Instant::now(), m.transport, m.source, &m.bytes),
-                    None => return,
-                },
-                command = commands.recv() => match command {
-                    Some(command) => self.command(command),
-                    None => return,
-                },
-                () = sleep_until(deadline) => self.endpoint.handle_timeout(Instant::now()),
-            }
-            self.drain().await;
-        }
-    }
-
-    async fn drain(&mut self) {
-        while let Some(output) = self.endpoint.poll() {
-            match output {
-                Output::Transmit {
-                    transport,
-                    destination,
-                    bytes,
-                } => self.transmit(transport, destination, &bytes).await,
-                Output::Event(event) => self.deliver(event),
-            }
-        }
-    }
-
-    async fn transmit(&mut self, transport: TransportId, destination: SocketAddr, bytes: &[u8]) {
-        let sent = match self.sockets.iter().find(|socket| socket.id == transport) {
-            Some(socket) => socket.udp.send_to(bytes, destination).await.is_ok(),
-            None => false,
-        };
-        if !sent {
-            self.endpoint
-                .handle_transmit_failed(Instant::now(), transport, destination);
-        }
-    }
-
-    fn deliver(&mut self, event: Event) {
-        match event {
-            Event::IncomingCall(call) => self.introduce(call),
-            Event::Registration { id, state } => {
-                if let Some(watch) = self.registrations.get(&id) {
-                    let over = state == RegistrationState::Unregistered;
-                    watch.send_replace(Some(state));
-                    if over {
-                        self.registrations.remove(&id);
-                    }
-                }
-            }
-            Event::Ended { leg, .. } => {
-                self.forward(leg, event);
-                self.legs.remove(&leg);
-            }
-            event => {
-                if let Some(leg) = event.leg() {
-                    self.forward(leg, event);
-                }
-            }
-        }
-    }
-
-    fn introduce(&mut self, call: Box<IncomingCall>) {
-        let leg = call.leg;
-        let (sender, events) = mpsc::channel(LEG_EVENTS);
-        match self.incoming.try_send(Incoming { call, events }) {
-            Ok(()) => {
-                self.legs.insert(leg, sender);
-            }
-            Err(_) => {
-                // Nobody takes calls: say so instead of letting it ring out.
-                let _ = self.endpoint.reject(Instant::now(), leg, 503, Vec::new());
-            }
-        }
-    }
-
-    fn forward(&mut self, leg: LegId, event: Event) {
-        let Some(events) = self.legs.get(&leg) else {
-            return;
-        };
-        if events.try_send(event).is_err() {
-            self.dropped.events.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
-    fn command(&mut self, command: Command) {
-        let now = Instant::now();
-        match command {
-            Command::Leg(leg, command) => {
-                if let Err(error) = self.leg_command(now, leg, command) {
-                    tracing::debug!(leg = leg.0, %error, "leg command not carried out");
-                }
-            }
-            Command::Invite(request, reply) => {
-                let result = self.endpoint.invite(now, *request).map(|leg| {
-                    let (sender, events) = mpsc::channel(LEG_EVENTS);
-                    self.legs.insert(leg, sender);
-                    OutgoingLeg { leg, events }
-                });
-                // An asker that gave up drops the leg's events, and hangs nothing: end the leg.
-                if let Err(Ok(unwanted)) = reply.send(result) {
-                    let _ = self.endpoint.hangup(now, unwanted.leg, Hangup::default());
-                }
-            }
-            Command::Register(request, reply) => {
-                let result = self.endpoint.register(now, *request).map(|id| {
-                    let (sender, state) = watch::channel(None);
-                    self.registrations.insert(id, sender);
-                    Registration { id, state }
-                });
-                let _ = reply.send(result);
-            }
-            Command::Unregister(id) => {
-                let _ = self.endpoint.unregister(now, id);
-            }
-            Command::SetAccepting(accepting) => self.endpoint.set_accepting(accepting),
-            Command::Snapshot(reply) => {
-                let _ = reply.send((self.endpoint.stats(), self.endpoint.counters()));
-            }
-        }
-    }
-
-    fn leg_command(
-        &mut self,
-        now: Instant,
-        leg: LegId,
-        command: LegCommand,
-    ) -> Result<(), CommandError> {
-        let endpoint = &mut self.endpoint;
-        match command {
-            LegCommand::Ring => endpoint.ring(now, leg),
-            LegCommand::Progress(sdp) => endpoint.progress(now, leg, 183, sdp),
-            LegCommand::Accept(sdp) => endpoint.accept(now, leg, sdp),
-            LegCommand::Reject(status, headers) => endpoint.reject(now, leg, status, headers),
-            LegCommand::Hangup(hangup) => endpoint.hangup(now, leg, hangup),
-            LegCommand::AnswerOffer(sdp) => endpoint.answer_offer(now, leg, sdp),
-            LegCommand::RejectOffer(status) => endpoint.reject_offer(now, leg, status),
-        }
-    }
-}
-
-async fn sleep_until(deadline: Option<Instant>) {
-    match deadline {
-        Some(at) => tokio::time::sleep_until(at.into()).await,
-        None => std::future::pending().await,
     }
 }

@@ -1,0 +1,184 @@
+//! The task that owns the endpoint.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+
+use super::udp::{Received, Socket};
+use super::{Command, Dropped, Incoming, LEG_EVENTS, LegCommand, OutgoingLeg, Registration};
+use crate::sip::endpoint::{
+    CommandError, Endpoint, Event, Hangup, IncomingCall, LegId, Output, RegistrationId,
+    RegistrationState, TransportId,
+};
+
+pub(super) struct Driver {
+    pub(super) endpoint: Endpoint,
+    pub(super) sockets: Vec<Socket>,
+    pub(super) legs: HashMap<LegId, mpsc::Sender<Event>>,
+    pub(super) registrations: HashMap<RegistrationId, watch::Sender<Option<RegistrationState>>>,
+    pub(super) incoming: mpsc::Sender<Incoming>,
+    pub(super) dropped: Arc<Dropped>,
+    pub(super) _readers: JoinSet<()>,
+}
+
+impl Driver {
+    pub(super) async fn run(
+        mut self,
+        mut received: mpsc::Receiver<Received>,
+        mut commands: mpsc::Receiver<Command>,
+    ) {
+        loop {
+            let deadline = self.endpoint.deadline().map(|(at, _)| at);
+            tokio::select! {
+                message = received.recv() => match message {
+                    Some(m) => self.endpoint.handle_datagram(Instant::now(), m.transport, m.source, &m.bytes),
+                    None => return,
+                },
+                command = commands.recv() => match command {
+                    Some(command) => self.command(command),
+                    None => return,
+                },
+                () = sleep_until(deadline) => self.endpoint.handle_timeout(Instant::now()),
+            }
+            self.drain().await;
+        }
+    }
+
+    async fn drain(&mut self) {
+        while let Some(output) = self.endpoint.poll() {
+            match output {
+                Output::Transmit {
+                    transport,
+                    destination,
+                    bytes,
+                } => self.transmit(transport, destination, &bytes).await,
+                Output::Event(event) => self.deliver(event),
+            }
+        }
+    }
+
+    async fn transmit(&mut self, transport: TransportId, destination: SocketAddr, bytes: &[u8]) {
+        let sent = match self.sockets.iter().find(|socket| socket.id == transport) {
+            Some(socket) => socket.udp.send_to(bytes, destination).await.is_ok(),
+            None => false,
+        };
+        if !sent {
+            self.endpoint
+                .handle_transmit_failed(Instant::now(), transport, destination);
+        }
+    }
+
+    fn deliver(&mut self, event: Event) {
+        match event {
+            Event::IncomingCall(call) => self.introduce(call),
+            Event::Registration { id, state } => {
+                if let Some(watch) = self.registrations.get(&id) {
+                    let over = state == RegistrationState::Unregistered;
+                    watch.send_replace(Some(state));
+                    if over {
+                        self.registrations.remove(&id);
+                    }
+                }
+            }
+            Event::Ended { leg, .. } => {
+                self.forward(leg, event);
+                self.legs.remove(&leg);
+            }
+            event => {
+                if let Some(leg) = event.leg() {
+                    self.forward(leg, event);
+                }
+            }
+        }
+    }
+
+    fn introduce(&mut self, call: Box<IncomingCall>) {
+        let leg = call.leg;
+        let (sender, events) = mpsc::channel(LEG_EVENTS);
+        match self.incoming.try_send(Incoming { call, events }) {
+            Ok(()) => {
+                self.legs.insert(leg, sender);
+            }
+            Err(_) => {
+                // Nobody takes calls: say so instead of letting it ring out.
+                let _ = self.endpoint.reject(Instant::now(), leg, 503, Vec::new());
+            }
+        }
+    }
+
+    fn forward(&mut self, leg: LegId, event: Event) {
+        let Some(events) = self.legs.get(&leg) else {
+            return;
+        };
+        if events.try_send(event).is_err() {
+            self.dropped.events.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn command(&mut self, command: Command) {
+        let now = Instant::now();
+        match command {
+            Command::Leg(leg, command) => {
+                if let Err(error) = self.leg_command(now, leg, command) {
+                    tracing::debug!(leg = leg.0, %error, "leg command not carried out");
+                }
+            }
+            Command::Invite(request, reply) => {
+                let result = self.endpoint.invite(now, *request).map(|leg| {
+                    let (sender, events) = mpsc::channel(LEG_EVENTS);
+                    self.legs.insert(leg, sender);
+                    OutgoingLeg { leg, events }
+                });
+                // An asker that gave up drops the leg's events, and hangs nothing: end the leg.
+                if let Err(Ok(unwanted)) = reply.send(result) {
+                    let _ = self.endpoint.hangup(now, unwanted.leg, Hangup::default());
+                }
+            }
+            Command::Register(request, reply) => {
+                let result = self.endpoint.register(now, *request).map(|id| {
+                    let (sender, state) = watch::channel(None);
+                    self.registrations.insert(id, sender);
+                    Registration { id, state }
+                });
+                let _ = reply.send(result);
+            }
+            Command::Unregister(id) => {
+                let _ = self.endpoint.unregister(now, id);
+            }
+            Command::SetAccepting(accepting) => self.endpoint.set_accepting(accepting),
+            Command::Snapshot(reply) => {
+                let _ = reply.send((self.endpoint.stats(), self.endpoint.counters()));
+            }
+        }
+    }
+
+    fn leg_command(
+        &mut self,
+        now: Instant,
+        leg: LegId,
+        command: LegCommand,
+    ) -> Result<(), CommandError> {
+        let endpoint = &mut self.endpoint;
+        match command {
+            LegCommand::Ring => endpoint.ring(now, leg),
+            LegCommand::Progress(sdp) => endpoint.progress(now, leg, 183, sdp),
+            LegCommand::Accept(sdp) => endpoint.accept(now, leg, sdp),
+            LegCommand::Reject(status, headers) => endpoint.reject(now, leg, status, headers),
+            LegCommand::Hangup(hangup) => endpoint.hangup(now, leg, hangup),
+            LegCommand::AnswerOffer(sdp) => endpoint.answer_offer(now, leg, sdp),
+            LegCommand::RejectOffer(status) => endpoint.reject_offer(now, leg, status),
+        }
+    }
+}
+
+async fn sleep_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => std::future::pending().await,
+    }
+}
