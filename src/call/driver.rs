@@ -259,7 +259,15 @@ impl Driver {
                 let (reason, by) = ended(&cause);
                 self.hung_up(reason, by);
             }
+            // Whom we call is never the caller's to say.
+            Event::ReferRequested(_) => self
+                .call
+                .services
+                .sip
+                .leg(self.call.leg, LegCommand::RejectRefer(603)),
             Event::Info { .. }
+            | Event::ReferProgress { .. }
+            | Event::ReferFinished { .. }
             | Event::Confirmed { .. }
             | Event::OfferWithdrawn { .. }
             | Event::OfferRefused { .. }

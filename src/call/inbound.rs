@@ -189,6 +189,10 @@ async fn prepare(
     record: &mut CallRecord,
 ) -> Result<Prepared, Refusal> {
     let unavailable = || Refusal::retry_later(503, EndedReason::ServiceUnavailable);
+    // Calls cannot be joined yet.
+    if call.replaces.is_some() {
+        return Err(Refusal::new(603, EndedReason::CallRejected));
+    }
     let user = call.request_uri.user().unwrap_or_default();
     let (assistant, settings) =
         (services.numbers)(&user).ok_or_else(|| Refusal::new(404, EndedReason::CallRejected))?;

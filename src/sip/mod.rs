@@ -15,6 +15,7 @@
 pub mod auth;
 pub mod dialog;
 pub mod endpoint;
+pub mod fragment;
 pub mod headers;
 pub mod message;
 pub mod params;

@@ -258,6 +258,7 @@ async fn invite(
         route: Vec::new(),
         credentials: None,
         headers: Vec::new(),
+        replaces: None,
         sdp: sdp::offer(description),
         ring_timeout: RING,
     };

@@ -172,6 +172,10 @@ impl Driver {
             LegCommand::Hangup(hangup) => endpoint.hangup(now, leg, hangup),
             LegCommand::AnswerOffer(sdp) => endpoint.answer_offer(now, leg, sdp),
             LegCommand::RejectOffer(status) => endpoint.reject_offer(now, leg, status),
+            LegCommand::Refer(refer) => endpoint.refer(now, leg, *refer),
+            LegCommand::AcceptRefer => endpoint.accept_refer(now, leg),
+            LegCommand::RejectRefer(status) => endpoint.reject_refer(now, leg, status),
+            LegCommand::NotifyRefer(status) => endpoint.notify_refer(now, leg, status),
         }
     }
 }

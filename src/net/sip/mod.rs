@@ -26,7 +26,7 @@ use super::local::advertised_address;
 use crate::sip::endpoint::{
     CommandError, Counters, Endpoint, EndpointConfig, Event, ExtraHeaders, Hangup,
     InboundAuthentication, IncomingCall, InviteRequest, LegId, Limits, LocalTransport, Protocol,
-    RegisterRequest, RegistrationId, RegistrationState, Stats, TransportId,
+    ReferRequest, RegisterRequest, RegistrationId, RegistrationState, Stats, TransportId,
 };
 use crate::sip::timers::Timers;
 use crate::sip::uri::Host;
@@ -110,6 +110,14 @@ pub enum LegCommand {
     AnswerOffer(Vec<u8>),
     /// The peer's offer is refused.
     RejectOffer(u16),
+    /// The peer is asked to call somebody else.
+    Refer(Box<ReferRequest>),
+    /// The transfer that the peer asked for is begun.
+    AcceptRefer,
+    /// It is refused.
+    RejectRefer(u16),
+    /// The new call of an accepted transfer got this response.
+    NotifyRefer(u16),
 }
 
 /// An outgoing leg.

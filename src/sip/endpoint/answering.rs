@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Endpoint;
-use super::api::{CommandError, EndCause, Event, IncomingCall, LegId, Reason};
+use super::api::{CommandError, EndCause, LegId, Reason};
 use super::compose::{is_behind_nat, set_description};
+use super::event::{Event, IncomingCall};
 use super::leg::{Handshake, Leg, OfferState, Path, Phase, Ringing, Session};
 use super::requests::Received;
 use crate::sip::dialog::Dialog;
@@ -24,6 +25,7 @@ impl Endpoint {
         now: Instant,
         received: Received,
         authenticated: Option<String>,
+        replaces: Option<LegId>,
         offer: Option<Vec<u8>>,
     ) {
         let request = Arc::new(received.request);
@@ -78,6 +80,7 @@ impl Endpoint {
             call_id,
             authenticated,
             offer,
+            replaces,
             headers: request.headers.clone(),
         })));
     }

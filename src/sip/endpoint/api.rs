@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::sip::headers::{Headers, NameAddr};
+use super::event::Event;
+use crate::sip::headers::{NameAddr, Replaces};
 use crate::sip::timers::Timers;
 use crate::sip::uri::Uri;
 
@@ -37,6 +38,8 @@ pub struct Limits {
     pub retry_after: Duration,
     /// How long an incoming call may ring before it is answered 480.
     pub unanswered: Duration,
+    /// How long a transfer is followed, in either direction.
+    pub referral: Duration,
 }
 
 impl Default for Limits {
@@ -48,6 +51,7 @@ impl Default for Limits {
             retained_bytes: 64 << 20,
             retry_after: Duration::from_secs(5),
             unanswered: Duration::from_secs(180),
+            referral: Duration::from_secs(180),
         }
     }
 }
@@ -135,10 +139,52 @@ pub struct InviteRequest {
     pub credentials: Option<Credentials>,
     /// P-Asserted-Identity and the like.
     pub headers: ExtraHeaders,
+    /// The callee's dialog whose place this call takes (RFC 3891).
+    pub replaces: Option<Replaces>,
     /// The offer.
     pub sdp: Vec<u8>,
     /// CANCEL after this long without a final response.
     pub ring_timeout: Duration,
+}
+
+/// Whom a peer is asked to call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ReferTarget {
+    /// Somebody that we have no call with.
+    Blind(Uri),
+    /// Whoever is at the other end of an established leg of ours; the peer's call takes that
+    /// leg's place (RFC 3891).
+    Attended {
+        /// That leg.
+        leg: LegId,
+        /// How the peer reaches it, where its Contact is not the way.
+        uri: Option<Uri>,
+    },
+}
+
+/// A transfer that we ask for (RFC 3515).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReferRequest {
+    /// Whom the peer shall call.
+    pub target: ReferTarget,
+    /// On whose behalf (RFC 3892).
+    pub referred_by: Option<NameAddr>,
+    /// Whether we want to be told how it goes. Not every peer may be asked not to (RFC 4488).
+    pub follow: bool,
+}
+
+/// How a transfer of ours ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReferOutcome {
+    /// The peer's call to the target got this final status; 200 to 299 for a transfer that is
+    /// done: hang up at once.
+    Completed(u16),
+    /// The peer refused to call, with this status; 408 where it did not answer. The call with
+    /// it goes on.
+    Refused(u16),
+    /// The peer agreed, and nobody said how it ended: it was not asked to, hung up or fell
+    /// silent.
+    Unknown,
 }
 
 /// A registration to keep alive.
@@ -209,135 +255,6 @@ pub enum EndCause {
     TransportFailed,
 }
 
-/// An INVITE that wants to become a call.
-#[derive(Clone, Debug)]
-pub struct IncomingCall {
-    /// The new leg. 100 was sent already.
-    pub leg: LegId,
-    /// The socket it came in on.
-    pub transport: TransportId,
-    /// Where it came from.
-    pub source: SocketAddr,
-    /// Request-URI: what was dialled.
-    pub request_uri: Uri,
-    /// From.
-    pub from: NameAddr,
-    /// To.
-    pub to: NameAddr,
-    /// Call-ID.
-    pub call_id: String,
-    /// The digest user, where the call was challenged.
-    pub authenticated: Option<String>,
-    /// SDP offer; `None` asks that `accept` brings the offer and [`Event::Confirmed`] the answer.
-    pub offer: Option<Vec<u8>>,
-    /// All header fields, for P-Asserted-Identity, Diversion, X- headers and the like.
-    pub headers: Headers,
-}
-
-/// What the endpoint tells. [`Event::Ended`] is the last one of a leg.
-#[derive(Clone, Debug)]
-pub enum Event {
-    /// Somebody calls.
-    IncomingCall(Box<IncomingCall>),
-    /// A provisional response to our INVITE (101-199).
-    Progress {
-        /// The leg.
-        leg: LegId,
-        /// 180, 183, ...
-        status: u16,
-        /// Early media description.
-        sdp: Option<Vec<u8>>,
-    },
-    /// Our INVITE was answered; the ACK is out.
-    Answered {
-        /// The leg.
-        leg: LegId,
-        /// The SDP answer. Empty where the peer sent none in the 2xx (it came in a reliable
-        /// provisional response, or the peer is broken).
-        sdp: Vec<u8>,
-    },
-    /// The ACK for our 2xx came: an incoming call is established.
-    Confirmed {
-        /// The leg.
-        leg: LegId,
-        /// The SDP answer in the ACK, where `accept` brought the offer.
-        answer: Option<Vec<u8>>,
-    },
-    /// The peer wants to change the session (re-INVITE or UPDATE). Reply with `answer_offer` or
-    /// `reject_offer`; the peer waits, and after
-    /// 64·T1 it is refused for you. Over a lossy network it may come before
-    /// [`Event::Confirmed`].
-    Offer {
-        /// The leg.
-        leg: LegId,
-        /// The SDP offer; `None` asks that `answer_offer` brings an offer of ours, whose answer
-        /// comes as [`Event::Answer`].
-        sdp: Option<Vec<u8>>,
-    },
-    /// An offer that was not replied to yet is void (the peer cancelled it or hung up on it);
-    /// keep the session as it was.
-    OfferWithdrawn {
-        /// The leg.
-        leg: LegId,
-    },
-    /// The peer's answer to `reinvite`, or to the offer that `answer_offer` brought.
-    Answer {
-        /// The leg.
-        leg: LegId,
-        /// The SDP answer.
-        sdp: Vec<u8>,
-    },
-    /// The peer refused `reinvite`; the session stays as it was.
-    OfferRefused {
-        /// The leg.
-        leg: LegId,
-        /// Its final status, 408 where none came.
-        status: u16,
-    },
-    /// INFO in a dialog, already answered 200.
-    Info {
-        /// The leg.
-        leg: LegId,
-        /// Content-Type, lower case, without parameters.
-        content_type: String,
-        /// The body.
-        body: Vec<u8>,
-    },
-    /// The leg is over; commands for it fail from now on.
-    Ended {
-        /// The leg.
-        leg: LegId,
-        /// Why.
-        cause: EndCause,
-    },
-    /// A registration changed.
-    Registration {
-        /// The registration.
-        id: RegistrationId,
-        /// Where it stands.
-        state: RegistrationState,
-    },
-}
-
-impl Event {
-    /// The leg it belongs to.
-    pub fn leg(&self) -> Option<LegId> {
-        match self {
-            Self::IncomingCall(call) => Some(call.leg),
-            Self::Progress { leg, .. }
-            | Self::Answered { leg, .. }
-            | Self::Confirmed { leg, .. }
-            | Self::Offer { leg, .. }
-            | Self::OfferWithdrawn { leg }
-            | Self::Answer { leg, .. }
-            | Self::OfferRefused { leg, .. }
-            | Self::Info { leg, .. }
-            | Self::Ended { leg, .. } => Some(*leg),
-            Self::Registration { .. } => None,
-        }
-    }
-}
-
 /// What `poll` hands out.
 #[derive(Clone, Debug)]
 pub enum Output {
@@ -369,6 +286,12 @@ pub enum CommandError {
     /// An offer is open in either direction. Retry when it is answered.
     #[error("another offer is open")]
     OfferPending,
+    /// Another REFER in the same direction is not finished.
+    #[error("another transfer is going on")]
+    ReferPending,
+    /// The target cannot be put into a Refer-To, such as an attended transfer to no SIP URI.
+    #[error("not a target of a transfer")]
+    BadTarget,
     /// The configured limits are reached. Retry later; 503 where it matters.
     #[error("too many legs or transactions")]
     LimitReached,

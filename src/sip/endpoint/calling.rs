@@ -6,10 +6,11 @@ use std::time::Instant;
 
 use super::Endpoint;
 use super::answering::reason_of;
-use super::api::{CommandError, EndCause, Event, Hangup, InviteRequest, LegId};
+use super::api::{CommandError, EndCause, Hangup, InviteRequest, LegId};
 use super::compose::{
     ALLOW, SUPPORTED, is_behind_nat, is_challenge, set_description, set_sequence, with_credentials,
 };
+use super::event::Event;
 use super::leg::{Calling, Leg, MAX_CHALLENGES, Owner, Path, Phase, Purpose, SentAck, Session};
 use crate::sip::auth::DigestClient;
 use crate::sip::dialog::Dialog;
@@ -325,6 +326,10 @@ fn initial_invite(
     request
         .headers
         .push(HeaderName::Supported, SUPPORTED.join(", "));
+    if let Some(replaces) = call.replaces {
+        request.headers.push(HeaderName::Require, "replaces");
+        request.headers.push(HeaderName::Replaces, replaces);
+    }
     for (name, value) in call.headers {
         request.headers.push(HeaderName::new(&name), value);
     }

@@ -4,8 +4,8 @@ use std::time::Instant;
 
 use super::Endpoint;
 use super::api::{
-    CommandError, EndCause, ExtraHeaders, Hangup, InviteRequest, LegId, RegisterRequest,
-    RegistrationId,
+    CommandError, EndCause, ExtraHeaders, Hangup, InviteRequest, LegId, ReferRequest,
+    RegisterRequest, RegistrationId,
 };
 use super::leg::Phase;
 use crate::sip::headers::HeaderName;
@@ -118,6 +118,45 @@ impl Endpoint {
         body: Vec<u8>,
     ) -> Result<(), CommandError> {
         self.send_info_request(now, leg, content_type, body)
+    }
+
+    /// Asks the peer of an established leg to call somebody else: a transfer. Ends with
+    /// [`Event::ReferFinished`](super::Event::ReferFinished); the leg stays up, and its owner
+    /// hangs it up where the transfer is done.
+    pub fn refer(
+        &mut self,
+        now: Instant,
+        leg: LegId,
+        refer: ReferRequest,
+    ) -> Result<(), CommandError> {
+        self.send_refer(now, leg, refer)
+    }
+
+    /// Agrees to the transfer that the peer asked for: 202, and a NOTIFY that we are trying. Say
+    /// with `notify_refer` how the new call goes.
+    pub fn accept_refer(&mut self, now: Instant, leg: LegId) -> Result<(), CommandError> {
+        self.agree_to_refer(now, leg)
+    }
+
+    /// Refuses the transfer that the peer asked for, with a status from 300 to 699.
+    pub fn reject_refer(
+        &mut self,
+        now: Instant,
+        leg: LegId,
+        status: u16,
+    ) -> Result<(), CommandError> {
+        self.decline_refer(now, leg, status)
+    }
+
+    /// Tells the peer which response the new call of an accepted transfer got. A final one is
+    /// the last.
+    pub fn notify_refer(
+        &mut self,
+        now: Instant,
+        leg: LegId,
+        status: u16,
+    ) -> Result<(), CommandError> {
+        self.report_referred(now, leg, status)
     }
 
     /// Calls somebody.

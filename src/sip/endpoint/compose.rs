@@ -19,9 +19,9 @@ use crate::sip::transport::{Hop, LocalTransport, Protocol, TransportId};
 use crate::sip::uri::{SipUri, Uri};
 
 /// The methods that we answer.
-pub(super) const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, UPDATE";
+pub(super) const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, UPDATE, REFER, NOTIFY";
 /// The extensions that a Require may name.
-pub(super) const SUPPORTED: &[&str] = &[];
+pub(super) const SUPPORTED: &[&str] = &["replaces", "norefersub"];
 
 impl Endpoint {
     /// One of our transports.

@@ -7,7 +7,8 @@ use rand::RngExt;
 
 use super::Endpoint;
 use super::answering::reason_of;
-use super::api::{EndCause, Event, LegId};
+use super::api::{EndCause, LegId};
+use super::event::Event;
 use super::leg::{ByeState, OfferState, Phase};
 use super::requests::Received;
 use crate::sip::dialog::{Dialog, Sequence};
@@ -44,7 +45,12 @@ impl Endpoint {
             (Phase::Ringing(_) | Phase::Established(_), Method::Info) => {
                 self.receive_info(now, id, &received);
             }
-            // NOTIFY: there is no subscription.
+            (Phase::Established(_), Method::Refer) => self.receive_refer(now, id, received),
+            // The offer and answer of the call come first.
+            (Phase::Ringing(_), Method::Refer) => self.ask_to_retry(now, &received),
+            (Phase::Established(_) | Phase::Closing(_), Method::Notify) => {
+                self.receive_notify(now, id, &received);
+            }
             _ => self.answer_received(now, &received, 481, &[]),
         }
     }
@@ -62,7 +68,7 @@ impl Endpoint {
         (dialog.remote_tag() == from.tag()).then(|| dialog.take_sequence(number))
     }
 
-    fn ask_to_retry(&mut self, now: Instant, received: &Received) {
+    pub(super) fn ask_to_retry(&mut self, now: Instant, received: &Received) {
         let seconds: u32 = self.rng.random_range(0..=10);
         let fields = [(HeaderName::RetryAfter, seconds.to_string())];
         self.answer_received(now, received, 500, &fields);
@@ -81,6 +87,7 @@ impl Endpoint {
             Some(Phase::Established(_)) => {
                 self.refuse_open_offer(now, id, 487);
                 self.abandon_offer(now, id);
+                self.end_transfers(now, id);
                 self.forget_leg(id);
                 self.emit(Event::Ended { leg: id, cause });
             }

@@ -26,6 +26,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::api::{Credentials, LegId, Reason, RegistrationId};
+use super::referred::Referred;
+use super::referring::Referral;
 use crate::sip::auth::DigestClient;
 use crate::sip::dialog::Dialog;
 use crate::sip::headers::NameAddr;
@@ -90,6 +92,12 @@ pub(super) struct Session {
     pub(super) offer: OfferState,
     pub(super) handshakes: Vec<Handshake>,
     pub(super) bye: ByeState,
+    /// The transfer that we asked for.
+    pub(super) referral: Referral,
+    /// The transfer that the peer asked for.
+    pub(super) referred: Referred,
+    /// It asked for one before.
+    pub(super) was_referred: bool,
 }
 
 /// Which offer is open.
@@ -176,6 +184,9 @@ impl Session {
             offer: OfferState::Idle,
             handshakes: Vec::new(),
             bye: ByeState::None,
+            referral: Referral::None,
+            referred: Referred::None,
+            was_referred: false,
         }
     }
 
@@ -192,7 +203,13 @@ impl Session {
             }
             OfferState::Idle | OfferState::InResponse => None,
         };
-        [handshake, offer].into_iter().flatten().min()
+        let times = [
+            handshake,
+            offer,
+            self.referral.deadline(),
+            self.referred.deadline(),
+        ];
+        times.into_iter().flatten().min()
     }
 }
 
@@ -203,6 +220,8 @@ pub(super) enum Purpose {
     Reinvite(LegId),
     Bye(LegId),
     Info(LegId),
+    Refer(LegId),
+    Notify(LegId),
     /// BYE for a dialog that no leg has: a surplus answer, or one that met our CANCEL.
     SurplusBye,
     Cancel,

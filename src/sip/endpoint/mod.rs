@@ -23,9 +23,13 @@ mod calling;
 mod commands;
 mod compose;
 mod deadlines;
+mod event;
 mod indialog;
 mod leg;
+mod referred;
+mod referring;
 mod registrar;
+mod replacing;
 mod requests;
 mod session;
 #[cfg(test)]
@@ -43,10 +47,12 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 pub use api::{
-    CommandError, Counters, Credentials, EndCause, EndpointConfig, Event, ExtraHeaders, Hangup,
-    InboundAuthentication, IncomingCall, InviteRequest, LegId, Limits, LocalTransport, Output,
-    Protocol, Reason, RegisterRequest, RegistrationId, RegistrationState, Stats, TransportId,
+    CommandError, Counters, Credentials, EndCause, EndpointConfig, ExtraHeaders, Hangup,
+    InboundAuthentication, InviteRequest, LegId, Limits, LocalTransport, Output, Protocol, Reason,
+    ReferOutcome, ReferRequest, ReferTarget, RegisterRequest, RegistrationId, RegistrationState,
+    Stats, TransportId,
 };
+pub use event::{Event, IncomingCall, ReferRequested};
 
 use crate::sip::auth::Verifier;
 use crate::sip::message::{Message, Response};
@@ -277,6 +283,8 @@ impl Endpoint {
             Purpose::Reinvite(leg) => self.reinvite_answered(now, id, leg, response),
             Purpose::Bye(leg) => self.bye_answered(now, id, leg, response),
             Purpose::Info(leg) => self.info_answered(now, id, leg, response),
+            Purpose::Refer(leg) => self.refer_answered(now, id, leg, response),
+            Purpose::Notify(leg) => self.notify_answered(now, id, leg, response),
             Purpose::SurplusBye => self.surplus_bye_answered(now, id, response),
             Purpose::Cancel => {}
             Purpose::Register(registration) => {
@@ -312,6 +320,9 @@ impl Endpoint {
             Purpose::Reinvite(leg) | Purpose::Info(leg) => {
                 self.dialog_lost(now, leg, None);
             }
+            Purpose::Refer(leg) => self.refer_failed(now, leg),
+            // The dialog may be well: a referrer that is gone need not be told (RFC 5057).
+            Purpose::Notify(leg) => self.end_notifications(leg),
             Purpose::Bye(leg) => {
                 self.forget_leg(leg);
             }

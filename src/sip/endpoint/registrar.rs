@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::api::{CommandError, Event, RegisterRequest, RegistrationId};
+use super::api::{CommandError, RegisterRequest, RegistrationId};
+use super::event::Event;
 use super::leg::{Owner, Path, Purpose};
 use super::{Endpoint, TimerKey};
 use crate::sip::auth::DigestClient;

@@ -214,6 +214,8 @@ impl Endpoint {
             }
             Method::Options => self.answer_options(now, &received),
             Method::Invite => self.receive_call(now, received),
+            // Whom we call for strangers is never theirs to say.
+            Method::Refer => self.answer_received(now, &received, 403, &[]),
             // Only ever sent inside a dialog or a subscription.
             _ => self.answer_received(now, &received, 481, &[]),
         }
@@ -244,8 +246,12 @@ impl Endpoint {
             self.answer_received(now, &received, 503, &fields);
             return;
         }
+        let replaces = match self.replaced_leg(&received.request.headers) {
+            Ok(replaces) => replaces,
+            Err(status) => return self.answer_received(now, &received, status, &[]),
+        };
         if let Ok(offer) = self.offered_description(now, &received) {
-            self.start_call(now, received, authenticated, offer);
+            self.start_call(now, received, authenticated, replaces, offer);
         }
     }
 
@@ -324,12 +330,12 @@ fn unacceptable(request: &Request) -> Option<(u16, Vec<(HeaderName, String)>)> {
         | Method::Info
         | Method::Notify
         | Method::Options
+        | Method::Refer
         | Method::Update => {}
         // PRACK confirms reliable provisional responses, which we do not send.
         Method::Prack
         | Method::Message
         | Method::Publish
-        | Method::Refer
         | Method::Register
         | Method::Subscribe
         | Method::Extension(_) => {

@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 use rand::RngExt;
 
 use super::Endpoint;
-use super::api::{CommandError, EndCause, Event, LegId, Reason};
+use super::api::{CommandError, EndCause, LegId, Reason};
 use super::compose::{ALLOW, is_challenge, set_description, set_sequence, with_credentials};
+use super::event::Event;
 use super::leg::{ByeState, MAX_CHALLENGES, OfferState, Owner, Phase, Purpose, SentAck, Session};
 use crate::sip::headers::HeaderName;
 use crate::sip::message::{Method, Request, Response, StatusCode};
@@ -251,7 +252,11 @@ impl Endpoint {
         let Some(mut again) = with_credentials(digest, &mut self.rng, request, response) else {
             return false;
         };
-        set_sequence(&mut again, session.dialog.next_sequence());
+        let sequence = session.dialog.next_sequence();
+        set_sequence(&mut again, sequence);
+        if matches!(transaction.owner.purpose, Purpose::Refer(_)) {
+            session.referral.renumber(sequence);
+        }
         let hop = transaction.hop;
         let mut owner = Owner::new(transaction.owner.purpose, transaction.owner.path);
         owner.dialog.clone_from(&transaction.owner.dialog);
@@ -284,7 +289,13 @@ impl Endpoint {
     }
 
     /// Sends a request of a leg's dialog.
-    fn send_in_dialog(&mut self, now: Instant, id: LegId, mut request: Request, purpose: Purpose) {
+    pub(super) fn send_in_dialog(
+        &mut self,
+        now: Instant,
+        id: LegId,
+        mut request: Request,
+        purpose: Purpose,
+    ) {
         if let Some(digest) = self.legs.get_mut(&id).and_then(|leg| leg.digest.as_mut()) {
             digest.authorize(&mut request, &mut self.rng);
         }
@@ -333,6 +344,7 @@ impl Endpoint {
     ) {
         self.refuse_open_offer(now, id, 487);
         self.abandon_offer(now, id);
+        self.end_transfers(now, id);
         let Some(mut leg) = self.legs.remove(&id) else {
             return;
         };
@@ -423,6 +435,8 @@ impl Endpoint {
             self.transmit(hop, bytes);
         }
         self.offer_timeout(now, id);
+        self.referral_timeout(now, id);
+        self.referred_timeout(now, id);
         self.refresh_leg(id);
     }
 

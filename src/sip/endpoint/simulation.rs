@@ -369,6 +369,7 @@ pub(crate) fn invitation(destination: SocketAddr, sdp: &str) -> InviteRequest {
         route: Vec::new(),
         credentials: None,
         headers: Vec::new(),
+        replaces: None,
         sdp: sdp.as_bytes().to_vec(),
         ring_timeout: Duration::from_secs(120),
     }

@@ -17,6 +17,7 @@ pub use name::HeaderName;
 pub use name_addr::{Contacts, NameAddr};
 pub use values::{
     CSeq, ContentType, Event, RAck, ReasonValue, Refresher, Replaces, SessionExpires,
+    SubscriptionState,
 };
 pub use via::{Rport, Transport, Via};
 
@@ -346,6 +347,18 @@ impl Headers {
     /// Referred-By (RFC 3892).
     pub fn referred_by(&self) -> Result<Option<NameAddr>, HeaderError> {
         self.optional(HeaderName::ReferredBy)
+    }
+
+    /// Whether a REFER, or its answer, is without a subscription: `Refer-Sub: false` (RFC 4488).
+    pub fn declines_subscription(&self) -> bool {
+        let value = self.get(&HeaderName::ReferSub).unwrap_or_default();
+        let word = trim(value.split(';').next().unwrap_or_default());
+        word.eq_ignore_ascii_case("false")
+    }
+
+    /// Subscription-State of a NOTIFY (RFC 6665).
+    pub fn subscription_state(&self) -> Result<SubscriptionState, HeaderError> {
+        self.required(HeaderName::SubscriptionState)
     }
 
     /// Event (RFC 6665).

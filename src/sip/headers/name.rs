@@ -84,6 +84,7 @@ header_names! {
     Reason "Reason"
     RecordRoute "Record-Route"
     RecvInfo "Recv-Info"
+    ReferSub "Refer-Sub"
     ReferTo "Refer-To" / "r"
     ReferredBy "Referred-By" / "b"
     RejectContact "Reject-Contact" / "j"

@@ -286,3 +286,38 @@ impl fmt::Display for Event {
         write!(f, "{}{}", self.package, self.params)
     }
 }
+
+/// Subscription-State (RFC 6665 section 8.2.3).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SubscriptionState {
+    /// `active`, `pending`, `terminated` or another, in lower case.
+    pub state: String,
+    /// Parameters: `expires`, `reason`, `retry-after`.
+    pub params: Params,
+}
+
+impl SubscriptionState {
+    /// Whether no further NOTIFY comes.
+    pub fn is_terminated(&self) -> bool {
+        self.state == "terminated"
+    }
+}
+
+impl FromStr for SubscriptionState {
+    type Err = SyntaxError;
+
+    fn from_str(text: &str) -> Result<Self, SyntaxError> {
+        let mut scanner = Scanner::new(text);
+        let state = scanner.skip_space().token()?.to_ascii_lowercase();
+        Ok(Self {
+            state,
+            params: Params::scan(&mut scanner)?,
+        })
+    }
+}
+
+impl fmt::Display for SubscriptionState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", self.state, self.params)
+    }
+}

@@ -1,6 +1,6 @@
 //! Scenarios in virtual time. `calls`: two endpoints and one lost message at a time. `weather`:
-//! thousands of seeded runs. `peers`, `refusals` and `outgoing`: a scripted peer. `torture`:
-//! RFC 4475 and 5118, and mutations of them.
+//! thousands of seeded runs. `peers`, `refusals` and `outgoing`: a scripted peer. `transfers`:
+//! REFER and Replaces. `torture`: RFC 4475 and 5118, and mutations of them.
 
 mod calls;
 mod outgoing;
@@ -9,4 +9,5 @@ mod peers;
 mod refusals;
 mod registrations;
 mod torture;
+mod transfers;
 mod weather;

@@ -211,8 +211,8 @@ fn requests_in_a_dialog_are_answered_as_their_methods_ask() {
     for (number, (method, status)) in [
         ("OPTIONS", "200"),
         ("INFO", "200"),
-        ("NOTIFY", "481"),
-        ("REFER", "405"),
+        ("NOTIFY", "400"),
+        ("REFER", "400"),
         ("MESSAGE", "405"),
         ("UPDATE", "200"),
     ]

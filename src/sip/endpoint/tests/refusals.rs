@@ -76,7 +76,6 @@ fn an_unknown_extension_is_refused_by_name() {
 fn methods_that_are_not_ours_get_405_with_allow() {
     let mut peer = Peer::new();
     for method in [
-        "REFER",
         "SUBSCRIBE",
         "MESSAGE",
         "PUBLISH",
@@ -133,7 +132,10 @@ fn options_tell_what_we_can_do() {
     let answer = peer.send(Request::of("OPTIONS").text()).remove(0);
     assert!(answer.starts_with("SIP/2.0 200 OK\r\n"));
     for (name, value) in [
-        ("Allow", "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, UPDATE"),
+        (
+            "Allow",
+            "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, UPDATE, REFER, NOTIFY",
+        ),
         ("Accept", "application/sdp"),
         ("Server", "Offhook test"),
     ] {

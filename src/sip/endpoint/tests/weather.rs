@@ -80,6 +80,9 @@ impl Side {
             Event::Progress { .. }
             | Event::OfferWithdrawn { .. }
             | Event::Info { .. }
+            | Event::ReferProgress { .. }
+            | Event::ReferFinished { .. }
+            | Event::ReferRequested(_)
             | Event::Registration { .. } => {}
         }
     }
