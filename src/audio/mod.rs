@@ -8,6 +8,7 @@ mod frame;
 pub mod gain;
 pub mod level;
 pub mod mix;
+pub mod music;
 pub mod resample;
 pub mod tone;
 pub mod wav;
