@@ -135,6 +135,8 @@ enum Command {
     Stop(StreamId, u32),
     Redirect(StreamId, SocketAddr, Box<StreamConfig>),
     SendDigit(StreamId, DtmfDigit, Duration),
+    Music(StreamId, Option<Arc<[i16]>>),
+    SetSending(StreamId, bool),
 }
 
 /// A handle to the media thread. Cheap to clone; the thread ends with the last handle or stream.
@@ -269,6 +271,16 @@ impl MediaStream {
     /// Fades out over `fade_ms` and forgets every clip.
     pub fn stop(&self, fade_ms: u32) {
         self.link.send(Command::Stop(self.id, fade_ms));
+    }
+
+    /// Plays `samples` (8 kHz) over and over wherever no clip plays, until `None`.
+    pub fn music(&self, samples: Option<Arc<[i16]>>) {
+        self.link.send(Command::Music(self.id, samples));
+    }
+
+    /// Whether sound is sent. What is played goes on unheard, and is reported, while it is not.
+    pub fn set_sending(&self, sending: bool) {
+        self.link.send(Command::SetSending(self.id, sending));
     }
 
     /// The session was negotiated anew: media goes where and how it says from now on, and the

@@ -230,6 +230,10 @@ impl Pacer {
             Command::SendDigit(id, digit, duration) => {
                 self.with(id, |stream| stream.send_digit(digit, duration));
             }
+            Command::Music(id, samples) => self.with(id, |stream| stream.music(samples)),
+            Command::SetSending(id, sending) => {
+                self.with(id, |stream| stream.set_sending(sending));
+            }
         }
     }
 

@@ -21,7 +21,17 @@ struct Clip {
 pub(super) struct Player {
     clips: VecDeque<Clip>,
     fade: Option<Fade>,
+    music: Option<Music>,
 }
+
+/// What plays over and over wherever no clip does.
+struct Music {
+    samples: Arc<[i16]>,
+    at: usize,
+}
+
+/// Over this the music ends, in ms.
+const MUSIC_FADE_MS: u32 = 100;
 
 /// The rest of a clip that was cut, ramped down.
 struct Fade {
@@ -43,25 +53,26 @@ impl Player {
         let Some(clip) = self.clips.front() else {
             return;
         };
-        let length = usize::try_from(fade_ms)
-            .unwrap_or(0)
-            .saturating_mul(SAMPLES_PER_MS);
-        let rest = &clip.samples[clip.at..];
         // A clip that was not begun yet has nothing to fade.
         let rest = if clip.at == 0 {
-            &rest[..0]
+            &[]
         } else {
-            &rest[..rest.len().min(length)]
+            &clip.samples[clip.at..]
         };
-        let samples = rest
-            .iter()
-            .enumerate()
-            .map(|(at, sample)| ramp(*sample, length - at, length));
-        self.fade = Some(Fade {
-            samples: samples.collect(),
-            at: 0,
-        });
+        self.fade = Some(fade(rest, fade_ms));
         self.clips.clear();
+    }
+
+    /// Plays `samples` over and over wherever no clip does, until it is told to stop (`None`).
+    pub(super) fn music(&mut self, samples: Option<Arc<[i16]>>) {
+        let samples = samples.filter(|samples| !samples.is_empty());
+        let ended = std::mem::replace(
+            &mut self.music,
+            samples.map(|samples| Music { samples, at: 0 }),
+        );
+        if let (Some(ended), None, true) = (ended, &self.music, self.clips.is_empty()) {
+            self.fade = Some(fade(&ended.samples[ended.at..], MUSIC_FADE_MS));
+        }
     }
 
     /// The next 20 ms, and which clips they came from.
@@ -88,6 +99,9 @@ impl Player {
                 self.clips.pop_front();
             }
         }
+        if let Some(music) = &mut self.music {
+            music.fill(&mut out[filled..]);
+        }
         frame
     }
 
@@ -103,6 +117,31 @@ impl Player {
             self.fade = None;
         }
         count
+    }
+}
+
+impl Music {
+    fn fill(&mut self, out: &mut [i16]) {
+        for sample in out {
+            *sample = self.samples[self.at];
+            self.at = (self.at + 1) % self.samples.len();
+        }
+    }
+}
+
+/// What is left of something that stops now, ramped down over `ms`.
+fn fade(rest: &[i16], ms: u32) -> Fade {
+    let length = usize::try_from(ms)
+        .unwrap_or(0)
+        .saturating_mul(SAMPLES_PER_MS);
+    let rest = &rest[..rest.len().min(length)];
+    let samples = rest
+        .iter()
+        .enumerate()
+        .map(|(at, sample)| ramp(*sample, length - at, length));
+    Fade {
+        samples: samples.collect(),
+        at: 0,
     }
 }
 
@@ -150,6 +189,29 @@ mod tests {
                 finished: false
             }
         );
+    }
+
+    #[test]
+    fn music_loops_gives_way_to_clips_and_fades_out() {
+        let mut player = Player::default();
+        let music: Arc<[i16]> = (0..200).collect();
+        player.music(Some(music));
+        let mut played = Vec::new();
+        let frame = player.next(&mut played);
+        assert_eq!(frame.samples()[159], 159);
+        assert_eq!(player.next(&mut played).samples()[40], 0, "from the start");
+        player.push(ClipKey(1), clip(9_000, 40), 0);
+        let frame = player.next(&mut played);
+        assert_eq!((frame.samples()[39], frame.samples()[40]), (9_000, 120));
+        player.music(None);
+        let frame = player.next(&mut played);
+        assert!(frame.samples()[..40].iter().any(|sample| *sample != 0));
+        assert!(
+            player.next(&mut played).samples()[100..]
+                .iter()
+                .all(|s| *s == 0)
+        );
+        assert_eq!(played.len(), 1, "music is no clip");
     }
 
     #[test]

@@ -45,6 +45,8 @@ pub(super) struct Stream {
     remote: SocketAddr,
     peer: Peer,
     player: Player,
+    /// False while the peer wants to get nothing (RFC 3264 section 8.4).
+    sending: bool,
     ticks: mpsc::Sender<Tick>,
     index: u64,
     arrivals: Vec<Arrival>,
@@ -63,6 +65,7 @@ impl Stream {
             remote,
             peer: Peer::Learning { since: None },
             player: Player::default(),
+            sending: true,
             ticks,
             index: 0,
             arrivals: Vec::new(),
@@ -75,6 +78,14 @@ impl Stream {
 
     pub(super) fn stop(&mut self, fade_ms: u32) {
         self.player.stop(fade_ms);
+    }
+
+    pub(super) fn music(&mut self, samples: Option<Arc<[i16]>>) {
+        self.player.music(samples);
+    }
+
+    pub(super) fn set_sending(&mut self, sending: bool) {
+        self.sending = sending;
     }
 
     pub(super) fn redirect(&mut self, remote: SocketAddr, stream: StreamConfig) {
@@ -147,7 +158,8 @@ impl Stream {
         let mut played = Vec::new();
         let spoken = self.player.next(&mut played);
         let now = Instant::now();
-        self.session.send(Some(&spoken), |packet| {
+        let sound = self.sending.then_some(&spoken);
+        self.session.send(sound, |packet| {
             if self.socket.send_to(packet, self.remote).is_err() {
                 MediaCounters::count(&counters.unsent_packets);
             }

@@ -172,6 +172,13 @@ impl Driver {
             LegCommand::Hangup(hangup) => endpoint.hangup(now, leg, hangup),
             LegCommand::AnswerOffer(sdp) => endpoint.answer_offer(now, leg, sdp),
             LegCommand::RejectOffer(status) => endpoint.reject_offer(now, leg, status),
+            LegCommand::Reinvite(sdp) => match endpoint.reinvite(now, leg, sdp) {
+                Err(CommandError::OfferPending | CommandError::LimitReached) => {
+                    self.forward(leg, Event::OfferRefused { leg, status: 491 });
+                    Ok(())
+                }
+                done => done,
+            },
             LegCommand::Refer(refer) => endpoint.refer(now, leg, *refer),
             LegCommand::AcceptRefer => endpoint.accept_refer(now, leg),
             LegCommand::RejectRefer(status) => endpoint.reject_refer(now, leg, status),

@@ -118,6 +118,9 @@ pub enum LegCommand {
     RejectRefer(u16),
     /// The new call of an accepted transfer got this response.
     NotifyRefer(u16),
+    /// An offer of ours in a re-INVITE. Where another offer is open, it is as if the peer had
+    /// refused it with 491.
+    Reinvite(Vec<u8>),
 }
 
 /// An outgoing leg.
