@@ -10,9 +10,9 @@
 //! and speak, [`models`] their weights, [`store`] all SQL and the files of a call, [`observe`]
 //! metrics.
 //!
-//! Orchestration: [`call`] drives one task per call, [`softphone`] is the caller for people
-//! without a phone, [`http`] answers health and metrics, [`config`] and [`cli`] face the operator
-//! and [`app`] puts everything together.
+//! Orchestration: [`call`] drives one task per call, [`control`] is the operator's way to them,
+//! [`softphone`] is the caller for people without a phone, [`http`] answers health and metrics,
+//! [`config`] and [`cli`] face the operator and [`app`] puts everything together.
 //!
 //! # Invariants
 //!
@@ -34,6 +34,7 @@ pub mod audio;
 pub mod call;
 pub mod cli;
 pub mod config;
+pub mod control;
 pub mod conversation;
 pub mod engines;
 pub mod http;

@@ -88,11 +88,21 @@ pub enum EndedReason {
 
 impl fmt::Display for EndedReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // A unit variant always serialises, to its name.
-        match serde_json::to_value(self) {
-            Ok(serde_json::Value::String(name)) => f.write_str(&name),
-            Ok(_) | Err(_) => f.write_str("unknown"),
-        }
+        write_name(self, f)
+    }
+}
+
+impl fmt::Display for CallStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_name(self, f)
+    }
+}
+
+fn write_name(variant: &impl Serialize, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    // A unit variant always serialises, to its name.
+    match serde_json::to_value(variant) {
+        Ok(serde_json::Value::String(name)) => f.write_str(&name),
+        Ok(_) | Err(_) => f.write_str("unknown"),
     }
 }
 

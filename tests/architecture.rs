@@ -92,6 +92,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
             "store",
         ],
     ),
+    ("control", &["ids", "record", "observe", "call"]),
     ("softphone", &["ids", "audio", "sip", "sdp", "rtp", "net"]),
     (
         "http",
@@ -111,6 +112,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
             "models",
             "engines",
             "softphone",
+            "control",
         ],
     ),
     ("bin", &["audio", "engines", "ids", "observe"]),

@@ -6,6 +6,7 @@
 //! ```
 
 mod engines;
+mod hold;
 mod registrations;
 mod upkeep;
 
@@ -26,12 +27,13 @@ use tokio::task::JoinHandle;
 use crate::audio::Codec;
 use crate::call::{self, CallCommand, CallLimits, Recorder, Registry, Services};
 use crate::config::Config;
+use crate::control::{ControlError, Desk, Socket};
 use crate::engines::EngineError;
 use crate::http::{self, Routes, Scraper};
 use crate::net::local::advertised_address;
 use crate::net::media::{Media, MediaConfig};
 use crate::net::sip::{self, Sip, SipConfig};
-use crate::observe::{Component, Health, Metrics, State};
+use crate::observe::{Component, Health, Metrics, State, TrunkBoard};
 use crate::record::{EndedBy, EndedReason};
 use crate::sip::endpoint::{Credentials, InboundAuthentication, Limits};
 use crate::store::{Journal, Store, StoreError};
@@ -64,6 +66,17 @@ pub enum ServeError {
     /// A SIP listener cannot be opened.
     #[error(transparent)]
     Sip(#[from] sip::BindError),
+    /// The control socket cannot be made.
+    #[error(transparent)]
+    Control(#[from] ControlError),
+    /// The configured hold music cannot be used.
+    #[error("hold.music: cannot use {}: {reason}", path.display())]
+    HoldMusic {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        reason: String,
+    },
     /// An engine that runs in this process cannot be loaded.
     #[error(transparent)]
     Engine(#[from] EngineError),
@@ -115,6 +128,8 @@ struct Server {
 impl Server {
     async fn start(config: Config) -> Result<Self, ServeError> {
         let config = Arc::new(config);
+        let hold_music = hold::music(&config)?;
+        let control = Socket::bind(&config.data)?;
         let health = Health::new(&[
             Component::Stt,
             Component::Llm,
@@ -173,9 +188,15 @@ impl Server {
             metrics,
             numbers: number_plan(&config),
             registry: registry.clone(),
-            limits: call_limits(&config),
+            limits: call_limits(&config, hold_music),
+        };
+        let trunks = TrunkBoard::default();
+        let desk = Desk {
+            registry: registry.clone(),
+            trunks: trunks.clone(),
         };
         let background = vec![
+            tokio::spawn(control.serve(desk)),
             tokio::spawn(call::take_calls(services, incoming)),
             tokio::spawn(upkeep::watch_store(
                 store.clone(),
@@ -184,7 +205,7 @@ impl Server {
             )),
             tokio::spawn(upkeep::sweep(store, Arc::clone(&config))),
         ];
-        let registrations = registrations::start(&config, &sip).await;
+        let registrations = registrations::start(&config, &sip, &trunks).await;
         Ok(Self {
             config,
             sip,
@@ -277,13 +298,14 @@ fn sip_config(config: &Config) -> SipConfig {
     }
 }
 
-fn call_limits(config: &Config) -> CallLimits {
+fn call_limits(config: &Config, hold_music: Arc<[i16]>) -> CallLimits {
     CallLimits {
         media_address: advertised_address(
             config.rtp.bind,
             config.rtp.public_address.or(config.sip.public_address),
         ),
         codecs: vec![Codec::Pcmu, Codec::Pcma],
+        hold_music,
         data: config.data.clone(),
         media_timeout: Duration::from_secs(u64::from(config.rtp.timeout_seconds)),
         minimum_free: config

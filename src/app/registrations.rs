@@ -3,10 +3,13 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use time::OffsetDateTime;
 use tokio::sync::watch;
 
 use crate::config::{Config, Trunk};
+use crate::ids::TrunkName;
 use crate::net::sip::{Registration, Sip};
+use crate::observe::{TrunkBoard, TrunkState};
 use crate::sip::endpoint::{Credentials, RegisterRequest, RegistrationState, TransportId};
 use crate::sip::uri::Uri;
 
@@ -18,22 +21,36 @@ pub(super) struct Registrations(Vec<Registration>);
 
 /// Starts a registration for each trunk that registers. A trunk whose registrar cannot be found
 /// is logged and left out.
-pub(super) async fn start(config: &Config, sip: &Sip) -> Registrations {
+pub(super) async fn start(config: &Config, sip: &Sip, board: &TrunkBoard) -> Registrations {
     let mut registrations = Vec::new();
-    for (name, trunk) in config.trunks.iter().filter(|(_, trunk)| trunk.registers()) {
+    for (name, trunk) in &config.trunks {
+        let entry = Entry {
+            trunk: TrunkName::new(name),
+            board: board.clone(),
+        };
+        if !trunk.registers() {
+            entry.set(TrunkState::NotRegistering, None, None);
+            continue;
+        }
+        entry.set(TrunkState::Registering, None, None);
         let request = match request(trunk, sip).await {
             Ok(request) => request,
             Err(why) => {
                 tracing::error!(trunk = name, why, "cannot register");
+                entry.set(TrunkState::Unregistered, None, Some(why));
                 continue;
             }
         };
         match sip.register(request).await {
             Ok(registration) => {
-                tokio::spawn(log_changes(name.clone(), registration.state.clone()));
+                tokio::spawn(follow(entry, registration.state.clone()));
                 registrations.push(registration);
             }
-            Err(error) => tracing::error!(trunk = name, ?error, "cannot register"),
+            Err(error) => {
+                tracing::error!(trunk = name, ?error, "cannot register");
+                let why = error.map_or_else(|| "SIP stopped".to_owned(), |error| error.to_string());
+                entry.set(TrunkState::Unregistered, None, Some(why));
+            }
         }
     }
     Registrations(registrations)
@@ -111,16 +128,41 @@ fn transport_to(sip: &Sip, destination: SocketAddr) -> Option<TransportId> {
     found.map(|(transport, _)| *transport)
 }
 
-async fn log_changes(trunk: String, mut state: watch::Receiver<Option<RegistrationState>>) {
+/// A trunk's place on the board.
+struct Entry {
+    trunk: TrunkName,
+    board: TrunkBoard,
+}
+
+impl Entry {
+    fn set(&self, state: TrunkState, expires: Option<Duration>, error: Option<String>) {
+        let now = OffsetDateTime::now_utc();
+        let expires = expires.map(|expires| now + expires);
+        self.board.set(&self.trunk, state, expires, error, now);
+    }
+}
+
+/// Logs a registration's changes and shows them on the board.
+async fn follow(entry: Entry, mut state: watch::Receiver<Option<RegistrationState>>) {
     while state.changed().await.is_ok() {
-        match &*state.borrow_and_update() {
+        let trunk = entry.trunk.as_str();
+        match state.borrow_and_update().clone() {
             Some(RegistrationState::Registered { expires }) => {
                 tracing::info!(trunk, ?expires, "registered");
+                entry.set(TrunkState::Registered, Some(expires), None);
             }
             Some(RegistrationState::Failed { status, retry_in }) => {
                 tracing::warn!(trunk, ?status, ?retry_in, "registration failed");
+                let why = match status {
+                    Some(status) => format!("the registrar answered {status}"),
+                    None => "the registrar did not answer".to_owned(),
+                };
+                entry.set(TrunkState::Failed, None, Some(why));
             }
-            Some(RegistrationState::Unregistered) => tracing::info!(trunk, "unregistered"),
+            Some(RegistrationState::Unregistered) => {
+                tracing::info!(trunk, "unregistered");
+                entry.set(TrunkState::Unregistered, None, None);
+            }
             None => {}
         }
     }

@@ -7,7 +7,11 @@ use std::time::{Duration, Instant};
 use time::OffsetDateTime;
 use tokio::sync::mpsc;
 
-use super::registry::{CallCommand, Line};
+use super::command::CallCommand;
+use super::ending::ended;
+use super::hold::Holds;
+use super::registry::Line;
+use super::session::Session;
 use super::timeline::Timeline;
 use super::work::{Work, engine_name};
 use super::{Recorder, Services};
@@ -21,11 +25,9 @@ use crate::engines::llm::GenerateSettings;
 use crate::engines::vad::{VadStream, WINDOW_SAMPLES};
 use crate::engines::{EngineError, EngineEvent, Transcript as Heard};
 use crate::ids::Generation;
-use crate::net::media::{MediaStream, TICK_MS, Tick};
-use crate::net::sip::LegCommand;
+use crate::net::media::{TICK_MS, Tick};
 use crate::record::{CallRecord, CallStatus, EndedBy, EndedReason};
-use crate::sdp::{self, LocalMedia, Negotiated};
-use crate::sip::endpoint::{EndCause, Event, Hangup, LegId};
+use crate::sip::endpoint::Event;
 use crate::store::Entry;
 
 /// Engine events that a call may lag behind.
@@ -38,14 +40,11 @@ const MOST_LOST: u64 = 3000;
 pub(super) struct Answered {
     pub(super) services: Services,
     pub(super) line: Line,
-    pub(super) leg: LegId,
+    pub(super) session: Session,
     pub(super) sip_events: mpsc::Receiver<Event>,
     pub(super) record: CallRecord,
     pub(super) settings: AssistantSettings,
     pub(super) phrases: HashMap<PhraseKind, Arc<[i16]>>,
-    pub(super) local: LocalMedia,
-    pub(super) negotiated: Negotiated,
-    pub(super) stream: MediaStream,
     pub(super) ticks: mpsc::Receiver<Tick>,
     pub(super) vad: VadStream,
     pub(super) recorder: Option<Recorder>,
@@ -58,15 +57,15 @@ struct End {
 }
 
 pub(super) struct Driver {
-    call: Answered,
+    pub(super) call: Answered,
     conversation: Conversation,
-    work: Work,
+    pub(super) work: Work,
     engine_events: mpsc::Receiver<EngineEvent>,
     timeline: Timeline,
     epoch: Option<Instant>,
     next_tick: u64,
-    last_arrival: Instant,
-    on_hold: bool,
+    pub(super) last_arrival: Instant,
+    pub(super) holds: Holds,
     engines_up: [bool; 3],
     messages: u32,
     end: Option<End>,
@@ -93,7 +92,7 @@ impl Driver {
             epoch: None,
             next_tick: 0,
             last_arrival: Instant::now(),
-            on_hold: false,
+            holds: Holds::default(),
             engines_up: [true; 3],
             messages: 0,
             end: None,
@@ -103,7 +102,9 @@ impl Driver {
 
     /// Runs the call to its end and closes its record.
     pub(super) async fn run(mut self) {
-        self.call.line.set_status(CallStatus::InProgress);
+        self.call
+            .line
+            .show(|call| call.status = CallStatus::InProgress);
         self.call.services.metrics.call_started();
         while self.end.is_none() {
             self.step().await;
@@ -113,7 +114,9 @@ impl Driver {
     }
 
     async fn step(&mut self) {
-        let deadline = self.conversation.deadline().map(|(at, _)| at);
+        let conversation = self.conversation.deadline().map(|(at, _)| at);
+        let session = self.call.session.deadline();
+        let deadline = conversation.into_iter().chain(session).min();
         tokio::select! {
             biased;
             tick = self.call.ticks.recv() => match tick {
@@ -134,11 +137,16 @@ impl Driver {
                 self.handle(input);
             }
             command = self.call.line.command() => self.command(command),
-            () = sleep_until(deadline) => self.handle(Input::Timeout),
+            () = sleep_until(deadline) => self.time(),
         }
     }
 
-    fn handle(&mut self, input: Input) {
+    fn time(&mut self) {
+        self.call.session.timeout(Instant::now());
+        self.handle(Input::Timeout);
+    }
+
+    pub(super) fn handle(&mut self, input: Input) {
         self.conversation.handle(input, Instant::now());
     }
 
@@ -233,7 +241,7 @@ impl Driver {
 
     fn watch_media(&mut self, now: Instant) {
         let silent = now.saturating_duration_since(self.last_arrival);
-        if !self.on_hold && silent > self.call.services.limits.media_timeout {
+        if !self.holds.any() && silent > self.call.services.limits.media_timeout {
             self.handle(Input::Control(Control::End {
                 reason: EndedReason::MediaTimedOut,
                 by: EndedBy::System,
@@ -243,18 +251,38 @@ impl Driver {
     }
 
     fn command(&mut self, command: CallCommand) {
-        let CallCommand::End { reason, by } = command;
-        self.handle(Input::Control(Control::End {
-            reason,
-            by,
-            say_goodbye: false,
-        }));
+        match command {
+            CallCommand::End { reason, by } => self.handle(Input::Control(Control::End {
+                reason,
+                by,
+                say_goodbye: false,
+            })),
+            CallCommand::Hold(reply) => {
+                // Whoever asked may have gone.
+                let _ = reply.send(self.hold());
+            }
+            CallCommand::Resume(reply) => {
+                let _ = reply.send(self.resume());
+            }
+            CallCommand::Say { text, reply } => {
+                let _ = reply.send(self.say(text));
+            }
+        }
     }
 
     fn sip_event(&mut self, event: Event) {
         match event {
-            Event::Offer { sdp, .. } => self.offered(sdp),
-            Event::Answer { sdp, .. } => self.answered(&sdp),
+            Event::Offer { sdp, .. } => {
+                self.call.session.offered(sdp.as_deref());
+                self.renegotiated();
+            }
+            Event::Answer { sdp, .. } => {
+                self.call.session.answered(&sdp);
+                self.renegotiated();
+            }
+            Event::OfferRefused { status, .. } => {
+                self.call.session.refused(status, Instant::now());
+            }
             Event::Ended { cause, .. } => {
                 let (reason, by) = ended(&cause);
                 self.hung_up(reason, by);
@@ -270,62 +298,11 @@ impl Driver {
             | Event::ReferFinished { .. }
             | Event::Confirmed { .. }
             | Event::OfferWithdrawn { .. }
-            | Event::OfferRefused { .. }
             | Event::Progress { .. }
             | Event::Answered { .. }
             | Event::IncomingCall(_)
             | Event::Registration { .. } => {}
         }
-    }
-
-    /// The peer changes the session: hold, resume, another address or codec.
-    fn offered(&mut self, offer: Option<Vec<u8>>) {
-        let leg = self.call.leg;
-        self.call.local.next_version();
-        let Some(offer) = offer else {
-            let ours = sdp::offer(&self.call.local);
-            self.call
-                .services
-                .sip
-                .leg(leg, LegCommand::AnswerOffer(ours));
-            return;
-        };
-        match sdp::answer(&offer, &self.call.local) {
-            Ok((answer, negotiated)) => {
-                self.call
-                    .services
-                    .sip
-                    .leg(leg, LegCommand::AnswerOffer(answer));
-                self.renegotiated(negotiated);
-            }
-            Err(error) => self
-                .call
-                .services
-                .sip
-                .leg(leg, LegCommand::RejectOffer(error.status())),
-        }
-    }
-
-    fn answered(&mut self, answer: &[u8]) {
-        if let Ok(negotiated) = sdp::accept(answer, &self.call.local) {
-            self.renegotiated(negotiated);
-        }
-    }
-
-    fn renegotiated(&mut self, negotiated: Negotiated) {
-        if negotiated.remote_hold != self.on_hold {
-            self.on_hold = negotiated.remote_hold;
-            let control = match self.on_hold {
-                true => Control::Hold,
-                false => Control::Resume,
-            };
-            self.last_arrival = Instant::now();
-            self.handle(Input::Control(control));
-        }
-        if negotiated.direction.sends() && negotiated != self.call.negotiated {
-            self.call.stream.renegotiate(&negotiated);
-        }
-        self.call.negotiated = negotiated;
     }
 
     fn hung_up(&mut self, reason: EndedReason, by: EndedBy) {
@@ -399,7 +376,7 @@ impl Driver {
     }
 
     /// Does everything that the conversation wants by now.
-    fn obey(&mut self) {
+    pub(super) fn obey(&mut self) {
         while let Some(output) = self.conversation.poll() {
             self.carry_out(output);
         }
@@ -441,14 +418,14 @@ impl Driver {
                 self.check(asked, Engine::Tts, generation, Failing::Speak { clause });
             }
             Output::Play { clip, from } => match self.work.clip(clip) {
-                Some((key, samples)) => self.call.stream.play(key, samples, from),
+                Some((key, samples)) => self.call.session.stream.play(key, samples, from),
                 None => {
                     let at = self.call_time(Instant::now());
                     self.handle(Input::PlaybackFinished { clip, at });
                 }
             },
             Output::StopPlayback { fade_ms } => {
-                self.call.stream.stop(fade_ms);
+                self.call.session.stream.stop(fade_ms);
                 self.work.silenced();
             }
             Output::Commit { generation } => self.work.commit(generation),
@@ -494,16 +471,17 @@ impl Driver {
             by: EndedBy::System,
         });
         if !self.left_by_peer {
-            self.call
-                .services
-                .sip
-                .leg(self.call.leg, LegCommand::Hangup(Hangup::default()));
+            self.call.session.hang_up();
         }
         let record = &mut self.call.record;
         record.status = CallStatus::Ended;
         record.ended_at = Some(OffsetDateTime::now_utc());
         record.ended_reason = Some(reason);
         record.ended_by = Some(by);
+        self.call.line.show(|call| {
+            call.status = CallStatus::Ended;
+            call.ended_reason = Some(reason);
+        });
         let services = &self.call.services;
         services.metrics.call_ended(reason);
         services.llm.release(record.id);
@@ -523,25 +501,6 @@ fn transcript(heard: Heard) -> Transcript {
         mean_logprob: heard.mean_log_probability,
         no_speech_probability: heard.no_speech_probability,
         repeated: heard.repetition_cut,
-    }
-}
-
-/// Who ended a leg, and why.
-pub(super) fn ended(cause: &EndCause) -> (EndedReason, EndedBy) {
-    match cause {
-        EndCause::Local => (EndedReason::ManuallyCanceled, EndedBy::Operator),
-        EndCause::RemoteBye { .. } => (EndedReason::CustomerEndedCall, EndedBy::Customer),
-        EndCause::RemoteCancel { .. } => (EndedReason::CustomerCanceled, EndedBy::Customer),
-        EndCause::Rejected {
-            status: 486 | 600, ..
-        } => (EndedReason::CustomerBusy, EndedBy::Customer),
-        EndCause::Rejected { .. } => (EndedReason::CallRejected, EndedBy::Customer),
-        EndCause::RingTimeout => (EndedReason::CustomerDidNotAnswer, EndedBy::Customer),
-        EndCause::Unanswered => (EndedReason::InternalError, EndedBy::System),
-        EndCause::NoResponse
-        | EndCause::NoAck
-        | EndCause::DialogLost { .. }
-        | EndCause::TransportFailed => (EndedReason::SignallingTimedOut, EndedBy::System),
     }
 }
 

@@ -9,8 +9,11 @@ use rand::RngExt;
 use time::OffsetDateTime;
 use tokio::sync::mpsc;
 
-use super::driver::{Answered, Driver, ended};
-use super::registry::{CallSnapshot, Line};
+use super::command::CallSnapshot;
+use super::driver::{Answered, Driver};
+use super::ending::ended;
+use super::registry::Line;
+use super::session::Session;
 use super::{Recorder, Services};
 use crate::conversation::PhraseKind;
 use crate::conversation::settings::AssistantSettings;
@@ -140,18 +143,16 @@ async fn take(services: Services, incoming: Incoming) {
             );
         }
     };
+    let sip = services.sip.clone();
     let answered = Answered {
         vad: services.vad.stream(),
         services,
         line: prepared.line,
-        leg,
+        session: Session::new(sip, leg, prepared.local, negotiated, stream),
         sip_events: events,
         record,
         settings: prepared.settings,
         phrases: prepared.phrases,
-        local: prepared.local,
-        negotiated,
-        stream,
         ticks,
         recorder: prepared.recorder,
     };
@@ -202,15 +203,9 @@ async fn prepare(
         return Err(unavailable());
     }
     check_disk(services).map_err(|()| unavailable())?;
-    let snapshot = CallSnapshot {
-        id: record.id,
-        assistant: record.assistant.clone(),
-        status: CallStatus::Ringing,
-        created_at: record.created_at,
-    };
     let line = services
         .registry
-        .admit(snapshot)
+        .admit(CallSnapshot::of(record))
         .ok_or_else(|| Refusal::retry_later(486, EndedReason::AdmissionRefused))?;
     let port = services.media.reserve().map_err(|error| {
         tracing::error!(%error, "a call is refused with 503");

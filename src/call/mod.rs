@@ -11,10 +11,14 @@
 //! commands, time     └────────┘ ──▶ BYE, record closed, everything released
 //! ```
 
+mod command;
 mod driver;
+mod ending;
+mod hold;
 mod inbound;
 mod recording;
 mod registry;
+mod session;
 mod timeline;
 mod work;
 
@@ -36,9 +40,10 @@ use crate::net::sip::Sip;
 use crate::observe::{Health, Metrics};
 use crate::store::Journal;
 
+pub use command::{CallCommand, CallSnapshot, CommandRefusal, Reply};
 pub use inbound::take_calls;
 pub use recording::Recorder;
-pub use registry::{CallCommand, CallSnapshot, Registry};
+pub use registry::{Lookup, Registry};
 pub use work::chat_messages;
 
 /// Finds who answers a called user part.
@@ -84,6 +89,8 @@ pub struct CallLimits {
     pub media_address: IpAddr,
     /// Codecs we speak, best first.
     pub codecs: Vec<Codec>,
+    /// What callers on hold hear, at 8 kHz, over and over.
+    pub hold_music: Arc<[i16]>,
     /// Data folder.
     pub data: PathBuf,
     /// A call without packets for this long is over.

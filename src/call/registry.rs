@@ -3,51 +3,31 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use serde::Serialize;
-use time::OffsetDateTime;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::ids::{AssistantId, CallId};
-use crate::record::{CallStatus, EndedBy, EndedReason};
+use super::command::{CallCommand, CallSnapshot, CommandRefusal, Reply};
+use crate::ids::CallId;
 
 /// Commands that a call may lag behind.
 const COMMANDS: usize = 16;
 
-/// What others ask of a live call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CallCommand {
-    /// End it.
-    End {
-        /// The reason that is recorded.
-        reason: EndedReason,
-        /// By whom.
-        by: EndedBy,
-    },
-}
-
-/// A live call as others see it.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct CallSnapshot {
-    /// The call.
-    pub id: CallId,
-    /// Who answers.
-    pub assistant: AssistantId,
-    /// Where it stands.
-    pub status: CallStatus,
-    /// INVITE seen.
-    #[serde(with = "time::serde::rfc3339")]
-    pub created_at: OffsetDateTime,
-}
-
 struct Entry {
-    snapshot: CallSnapshot,
+    snapshot: watch::Sender<CallSnapshot>,
     commands: mpsc::Sender<CallCommand>,
 }
 
 struct State {
     calls: HashMap<CallId, Entry>,
     count: watch::Sender<usize>,
+}
+
+/// Why a name does not lead to one live call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lookup {
+    /// No live call's id begins so.
+    None,
+    /// More than one does.
+    Many,
 }
 
 /// The live calls. Cheap to clone.
@@ -84,6 +64,7 @@ impl Registry {
         }
         let id = snapshot.id;
         let (commands, queue) = mpsc::channel(COMMANDS);
+        let snapshot = watch::Sender::new(snapshot);
         state.calls.insert(id, Entry { snapshot, commands });
         state.count.send_replace(state.calls.len());
         Some(Line {
@@ -93,13 +74,30 @@ impl Registry {
         })
     }
 
-    /// Every live call.
+    /// Every live call, the oldest first.
     pub fn snapshots(&self) -> Vec<CallSnapshot> {
-        self.lock()
+        let state = self.lock();
+        let calls = state.calls.values();
+        let mut calls: Vec<_> = calls.map(|entry| entry.snapshot.borrow().clone()).collect();
+        calls.sort_by_key(|call| (call.created_at, call.id));
+        calls
+    }
+
+    /// The one live call whose id begins with `prefix`.
+    ///
+    /// # Errors
+    /// Where there is none, or more than one.
+    pub fn find(&self, prefix: &str) -> Result<CallId, Lookup> {
+        let state = self.lock();
+        let mut found = state
             .calls
-            .values()
-            .map(|entry| entry.snapshot.clone())
-            .collect()
+            .keys()
+            .filter(|id| !prefix.is_empty() && id.to_string().starts_with(prefix));
+        match (found.next(), found.next()) {
+            (None, _) => Err(Lookup::None),
+            (Some(id), None) => Ok(*id),
+            (Some(_), Some(_)) => Err(Lookup::Many),
+        }
     }
 
     /// Sends a command; false where there is no such call or it is not listening.
@@ -107,6 +105,28 @@ impl Registry {
         let state = self.lock();
         let entry = state.calls.get(&id);
         entry.is_some_and(|entry| entry.commands.try_send(command).is_ok())
+    }
+
+    /// Sends a command and waits for what the call says to it.
+    ///
+    /// # Errors
+    /// [`CommandRefusal`] where it is not carried out; a call that ends meanwhile is gone.
+    pub async fn ask(
+        &self,
+        id: CallId,
+        command: impl FnOnce(Reply) -> CallCommand,
+    ) -> Result<(), CommandRefusal> {
+        let (reply, answer) = oneshot::channel();
+        if !self.send(id, command(reply)) {
+            return Err(CommandRefusal::Gone);
+        }
+        answer.await.unwrap_or(Err(CommandRefusal::Gone))
+    }
+
+    /// Follows a live call; the last value before the channel closes is how it ended.
+    pub fn follow(&self, id: CallId) -> Option<watch::Receiver<CallSnapshot>> {
+        let state = self.lock();
+        state.calls.get(&id).map(|entry| entry.snapshot.subscribe())
     }
 
     /// Resolves when no call is left.
@@ -125,9 +145,10 @@ pub(super) struct Line {
 }
 
 impl Line {
-    pub(super) fn set_status(&self, status: CallStatus) {
-        if let Some(entry) = self.registry.lock().calls.get_mut(&self.id) {
-            entry.snapshot.status = status;
+    /// Changes what others see of the call.
+    pub(super) fn show(&self, change: impl FnOnce(&mut CallSnapshot)) {
+        if let Some(entry) = self.registry.lock().calls.get(&self.id) {
+            entry.snapshot.send_modify(change);
         }
     }
 
@@ -151,13 +172,28 @@ impl Drop for Line {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ids::AssistantId;
+    use crate::record::{CallStatus, CallType, EndedBy, EndedReason};
+    use time::OffsetDateTime;
 
     fn snapshot(seed: u8) -> CallSnapshot {
         CallSnapshot {
             id: CallId::from_random([seed; 16]),
+            call_type: CallType::InboundPhoneCall,
             assistant: AssistantId::new("demo"),
             status: CallStatus::Ringing,
+            on_hold: false,
+            from: String::new(),
+            to: String::new(),
             created_at: OffsetDateTime::UNIX_EPOCH,
+            ended_reason: None,
+        }
+    }
+
+    fn end() -> CallCommand {
+        CallCommand::End {
+            reason: EndedReason::ManuallyCanceled,
+            by: EndedBy::Operator,
         }
     }
 
@@ -166,15 +202,53 @@ mod tests {
         let registry = Registry::new(1);
         let mut line = registry.admit(snapshot(1)).expect("free");
         assert!(registry.admit(snapshot(2)).is_none());
-        let end = CallCommand::End {
-            reason: EndedReason::ManuallyCanceled,
-            by: EndedBy::Operator,
-        };
-        assert!(registry.send(snapshot(1).id, end));
-        assert_eq!(line.command().await, end);
+        assert!(registry.send(snapshot(1).id, end()));
+        assert!(matches!(line.command().await, CallCommand::End { .. }));
         drop(line);
-        assert!(!registry.send(snapshot(1).id, end));
+        assert!(!registry.send(snapshot(1).id, end()));
         registry.empty().await;
         assert!(registry.admit(snapshot(2)).is_some());
+    }
+
+    #[tokio::test]
+    async fn a_call_is_found_by_the_beginning_of_its_id_where_that_is_enough() {
+        let registry = Registry::new(3);
+        let lines: Vec<Line> = [0x11, 0x12, 0x21]
+            .map(|seed| registry.admit(snapshot(seed)).expect("free"))
+            .into();
+        assert_eq!(registry.find("21"), Ok(snapshot(0x21).id));
+        assert_eq!(registry.find("1"), Err(Lookup::Many));
+        assert_eq!(registry.find("3"), Err(Lookup::None));
+        assert_eq!(registry.find(""), Err(Lookup::None));
+        drop(lines);
+        assert_eq!(registry.find("21"), Err(Lookup::None));
+    }
+
+    #[tokio::test]
+    async fn a_command_is_answered_or_its_call_is_gone() {
+        let registry = Registry::new(1);
+        let mut line = registry.admit(snapshot(1)).expect("free");
+        let id = snapshot(1).id;
+        let asking = registry.clone();
+        let asked = tokio::spawn(async move { asking.ask(id, CallCommand::Hold).await });
+        let CallCommand::Hold(reply) = line.command().await else {
+            panic!("another command");
+        };
+        reply.send(Ok(())).expect("somebody waits");
+        assert_eq!(asked.await.expect("no panic"), Ok(()));
+        let asking = registry.clone();
+        let asked = tokio::spawn(async move { asking.ask(id, CallCommand::Resume).await });
+        drop(line.command().await);
+        assert_eq!(
+            asked.await.expect("no panic"),
+            Err(CommandRefusal::Gone),
+            "a call that says nothing is one that ended"
+        );
+        let mut following = registry.follow(id).expect("live");
+        line.show(|call| call.ended_reason = Some(EndedReason::CustomerEndedCall));
+        drop(line);
+        while following.changed().await.is_ok() {}
+        let ended = following.borrow().ended_reason;
+        assert_eq!(ended, Some(EndedReason::CustomerEndedCall));
     }
 }

@@ -1,4 +1,4 @@
-//! `offhook calls`: what a server has kept.
+//! `offhook calls`: what a server has kept; for live calls see `live`.
 
 use std::path::PathBuf;
 
@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::{Failure, print};
+use super::{Failure, live, print};
 use crate::ids::CallId;
 use crate::record::{CallRecord, Role, TurnLedger};
 use crate::store::{CallQuery, Store};
@@ -26,6 +26,16 @@ enum CallsCommand {
     List(List),
     /// Show one call: what was said, when, and how long each answer took.
     Show(Show),
+    /// List the calls that a running server has now.
+    Live(live::At),
+    /// Put a live call's caller on hold, with music.
+    Hold(live::Which),
+    /// Take a caller back who was put on hold.
+    Resume(live::Which),
+    /// End a live call.
+    Hangup(live::Which),
+    /// Have a live call's assistant say something.
+    Say(live::Say),
 }
 
 #[derive(Debug, Args)]
@@ -71,6 +81,11 @@ pub(super) async fn calls(command: Calls) -> Result<(), Failure> {
         None => list(command.list).await,
         Some(CallsCommand::List(command)) => list(command).await,
         Some(CallsCommand::Show(command)) => show(command).await,
+        Some(CallsCommand::Live(command)) => live::live(command).await,
+        Some(CallsCommand::Hold(command)) => live::hold(command).await,
+        Some(CallsCommand::Resume(command)) => live::resume(command).await,
+        Some(CallsCommand::Hangup(command)) => live::hangup(command).await,
+        Some(CallsCommand::Say(command)) => live::say(command).await,
     }
 }
 

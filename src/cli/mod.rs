@@ -2,8 +2,10 @@
 
 mod calls;
 mod dial;
+mod live;
 mod models;
 pub mod print;
+mod trunks;
 
 use std::path::PathBuf;
 
@@ -31,8 +33,10 @@ pub enum Command {
     Call(dial::Call),
     /// Call the demo assistant of a running server with speech made on this machine.
     Demo(dial::Demo),
-    /// List the calls that a server has kept, or show one.
+    /// List the calls that a server has kept, show one, or act on a live one.
     Calls(calls::Calls),
+    /// Show where each trunk of a running server stands with its registrar.
+    Trunks(live::At),
     /// List, fetch and verify the models.
     Models(models::Models),
 }
@@ -100,6 +104,7 @@ pub async fn run(command: Command) -> Result<(), Failure> {
         Command::Call(command) => dial::call(command).await,
         Command::Demo(command) => dial::demo(command).await,
         Command::Calls(command) => calls::calls(command).await,
+        Command::Trunks(command) => trunks::trunks(command).await,
         Command::Models(command) => models::models(command).await,
     }
 }

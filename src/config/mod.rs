@@ -84,6 +84,8 @@ pub struct Config {
     pub rtp: Rtp,
     /// Health and metrics.
     pub http: Http,
+    /// What callers on hold hear.
+    pub hold: Hold,
     /// What is kept of a call's sound.
     pub recording: Recording,
     /// Workers and models.
@@ -105,6 +107,7 @@ impl Default for Config {
             sip: Sip::default(),
             rtp: Rtp::default(),
             http: Http::default(),
+            hold: Hold::default(),
             recording: Recording::default(),
             engines: Engines::default(),
             limits: Limits::default(),
@@ -201,6 +204,14 @@ impl Default for Http {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
         }
     }
+}
+
+/// Callers on hold.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Hold {
+    /// A WAV file that is played over and over; a piece of our own if not set.
+    pub music: Option<PathBuf>,
 }
 
 /// Recordings.

@@ -70,6 +70,10 @@ pub enum PhraseKind {
     Idle(u8),
     /// `endCallMessage`.
     EndCall,
+    /// `holdPlan.message`. The driver's to play: a conversation on hold says nothing.
+    Hold,
+    /// `holdPlan.resumedMessage`.
+    Resumed,
 }
 
 /// Length and lead-in of audio that the driver holds, in samples at 8 kHz.
@@ -140,6 +144,9 @@ pub enum Control {
     Hold,
     /// The hold is over; what was being said goes on.
     Resume,
+    /// The hold was ours and is over: the caller is thanked for waiting, then as
+    /// [`Control::Resume`].
+    TakeBack,
     /// The assistant says this, after what it is saying now.
     Say {
         /// The words.

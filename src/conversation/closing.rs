@@ -147,6 +147,11 @@ impl Conversation {
         match control {
             Control::Hold => self.hold(now),
             Control::Resume => self.timers.resume(now),
+            Control::TakeBack if self.timers.paused() => {
+                self.timers.resume(now);
+                self.thank_for_waiting();
+            }
+            Control::TakeBack => {}
             Control::Say {
                 text,
                 end_call_after_spoken,
@@ -194,6 +199,18 @@ impl Conversation {
             self.drop_utterance();
         }
         self.timers.pause(now);
+    }
+
+    /// The caller was held by us. What was being said follows.
+    fn thank_for_waiting(&mut self) {
+        if self.phase != Phase::Live || !self.rules.phrases.contains_key(&PhraseKind::Resumed) {
+            return;
+        }
+        let thanks = self.phrase(PhraseKind::Resumed);
+        match self.speech.is_none() && self.utterance.is_none() {
+            true => self.speech = Some(thanks),
+            false => self.filler = Some(thanks),
+        }
     }
 
     pub(super) fn digit(&mut self, key: char, now: Instant) {

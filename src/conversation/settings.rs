@@ -4,6 +4,7 @@
 //! wrong at once; a [`Conversation`](super::Conversation) made from wrong settings behaves as if
 //! the wrong values were the nearest allowed ones.
 
+mod call_control;
 pub(super) mod check;
 
 use std::time::Duration;
@@ -13,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::api::{ChatMessage, ChatRole, PhraseKind};
 use super::phrases;
 
+pub use call_control::HoldPlan;
 pub use check::Range;
 
 /// One assistant. Every key is optional.
@@ -50,6 +52,8 @@ pub struct AssistantSettings {
     pub end_call_phrases: Vec<String>,
     /// What keys that the caller presses do.
     pub keypad_input_plan: KeypadInputPlan,
+    /// What the caller hears round a hold. Not in Vapi.
+    pub hold_plan: HoldPlan,
     /// What the caller hears when something fails. Not in Vapi.
     pub failure_plan: FailurePlan,
     /// How speech is told from silence. Not in Vapi.
@@ -76,6 +80,7 @@ impl Default for AssistantSettings {
             end_call_message: None,
             end_call_phrases: Vec::new(),
             keypad_input_plan: KeypadInputPlan::default(),
+            hold_plan: HoldPlan::default(),
             failure_plan: FailurePlan::default(),
             speech_detection_plan: SpeechDetectionPlan::default(),
             speculation_plan: SpeculationPlan::default(),
@@ -417,6 +422,8 @@ impl AssistantSettings {
             (PhraseKind::Missed, failure.missed_message.clone()),
             (PhraseKind::Apology, failure.apology_message.clone()),
             (PhraseKind::Trouble, failure.trouble_message.clone()),
+            (PhraseKind::Hold, self.hold_plan.message.clone()),
+            (PhraseKind::Resumed, self.hold_plan.resumed_message.clone()),
         ];
         if let (FirstMessageMode::AssistantSpeaksFirst, Some(text)) =
             (self.first_message_mode, &self.first_message)

@@ -1,7 +1,9 @@
-//! What can be seen from outside: metrics, and the health of each part.
+//! What can be seen from outside: metrics, the health of each part, and where trunks stand.
 
 mod health;
 mod metrics;
+mod trunks;
 
 pub use health::{Component, Health, State};
 pub use metrics::{Metrics, Scrape, TurnPart};
+pub use trunks::{TrunkBoard, TrunkState, TrunkStatus};

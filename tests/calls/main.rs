@@ -17,9 +17,11 @@
 )]
 
 mod commands;
+mod control;
 mod conversations;
 mod credentials;
 mod failures;
+mod hold;
 mod signalling;
 mod support;
 mod telephones;

@@ -253,6 +253,13 @@ fn check_messages(settings: &AssistantSettings, report: &mut Report) {
         let message = format!("{other:?} cannot be a delimiter; allowed: \"#\", \"*\" or both");
         report.wrong("keypadInputPlan.delimiters", message);
     }
+    let hold = &settings.hold_plan;
+    report.text("holdPlan.message", &hold.message, MOST_MESSAGE);
+    report.text(
+        "holdPlan.resumedMessage",
+        &hold.resumed_message,
+        MOST_MESSAGE,
+    );
     let failure = &settings.failure_plan;
     report.spoken("failurePlan.holdingMessage", &failure.holding_message);
     report.spoken("failurePlan.missedMessage", &failure.missed_message);

@@ -327,6 +327,46 @@ fn on_hold_nothing_plays_and_no_timer_runs() {
 }
 
 #[test]
+fn a_caller_taken_back_is_thanked_and_then_hears_what_was_being_said() {
+    let mut call = quiet_call();
+    call.pass(500);
+    call.model_says("We are open from nine to five.");
+    call.says("When do you open?", 900);
+    while !call.is_speaking() {
+        call.pass(20);
+    }
+    call.pass(300);
+    call.handle(Input::Control(Control::Hold));
+    call.pass(60_000);
+    let before = call.texts_heard().len();
+    call.handle(Input::Control(Control::TakeBack));
+    call.pass(6000);
+    assert_eq!(
+        call.texts_heard()[before..],
+        ["Thank you for waiting.", "We are open from nine to five."]
+    );
+    // Taken back from no hold, nobody is thanked.
+    call.handle(Input::Control(Control::TakeBack));
+    call.pass(3000);
+    assert_eq!(call.texts_heard().len(), before + 2);
+}
+
+#[test]
+fn a_caller_who_was_held_in_a_silence_is_thanked_and_listened_to() {
+    let mut call = quiet_call();
+    call.pass(1000);
+    call.handle(Input::Control(Control::Hold));
+    call.says("Is anybody there?", 900);
+    call.pass(20_000);
+    call.handle(Input::Control(Control::TakeBack));
+    call.pass(3000);
+    assert_eq!(call.texts_heard(), ["Thank you for waiting."]);
+    call.says("Hello again.", 800);
+    call.pass(3000);
+    assert_eq!(call.texts_heard(), ["Thank you for waiting.", "All right."]);
+}
+
+#[test]
 fn speech_on_hold_is_not_heard() {
     let mut call = quiet_call();
     call.pass(500);

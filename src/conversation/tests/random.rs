@@ -82,7 +82,8 @@ fn disturb(call: &mut Call, random: &mut StdRng) {
             call.handle(Input::Digit(key));
         }
         16 => call.handle(Input::Control(Control::Hold)),
-        17 | 18 => call.handle(Input::Control(Control::Resume)),
+        17 => call.handle(Input::Control(Control::Resume)),
+        18 => call.handle(Input::Control(Control::TakeBack)),
         19 => {
             let say = Control::Say {
                 text: "The operator speaks. Listen.".to_owned(),

@@ -1,6 +1,8 @@
 //! What every scenario stands on: a running server, other people's telephones, sound.
 
 pub(crate) mod baresip;
+pub(crate) mod operator;
+pub(crate) mod phone;
 pub(crate) mod pjsip;
 pub(crate) mod process;
 pub(crate) mod record;

@@ -12,7 +12,7 @@ use super::server::Server;
 use super::{media_ports, sources, udp_port};
 
 /// A Python that can `import pjsua2`, and nothing else of Offhook's.
-fn python() -> OsString {
+pub(crate) fn python() -> OsString {
     std::env::var_os("OFFHOOK_PJSIP_PYTHON").unwrap_or_else(|| "python3".into())
 }
 

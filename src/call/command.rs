@@ -1,0 +1,88 @@
+//! What others ask of a live call, and what they see of it.
+
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+use tokio::sync::oneshot;
+
+use crate::ids::{AssistantId, CallId};
+use crate::record::{CallRecord, CallStatus, CallType, EndedBy, EndedReason};
+
+/// Where a call says whether it did what was asked.
+pub type Reply = oneshot::Sender<Result<(), CommandRefusal>>;
+
+/// What others ask of a live call.
+#[derive(Debug)]
+pub enum CallCommand {
+    /// End it.
+    End {
+        /// The reason that is recorded.
+        reason: EndedReason,
+        /// By whom.
+        by: EndedBy,
+    },
+    /// Put the caller on hold.
+    Hold(Reply),
+    /// Take the caller back.
+    Resume(Reply),
+    /// Say this after what is being said.
+    Say {
+        /// The words.
+        text: String,
+        /// Whether it will be said.
+        reply: Reply,
+    },
+}
+
+/// Why a call does not do what it was asked.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CommandRefusal {
+    /// It is over, or was over before it could answer.
+    #[error("the call is over")]
+    Gone,
+    /// Its state does not allow it; the text says why.
+    #[error("{0}")]
+    NotNow(&'static str),
+}
+
+/// A live call as others see it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CallSnapshot {
+    /// The call.
+    pub id: CallId,
+    /// Inbound or outbound.
+    #[serde(rename = "type")]
+    pub call_type: CallType,
+    /// Who answers.
+    pub assistant: AssistantId,
+    /// Where it stands.
+    pub status: CallStatus,
+    /// Either side holds the other.
+    pub on_hold: bool,
+    /// The calling URI or number.
+    pub from: String,
+    /// The called URI or number.
+    pub to: String,
+    /// INVITE seen or sent.
+    #[serde(with = "time::serde::rfc3339")]
+    pub created_at: OffsetDateTime,
+    /// Why it ended: the last thing that is seen of it.
+    pub ended_reason: Option<EndedReason>,
+}
+
+impl CallSnapshot {
+    /// What others see of a call that has just begun.
+    pub(super) fn of(record: &CallRecord) -> Self {
+        Self {
+            id: record.id,
+            call_type: record.call_type,
+            assistant: record.assistant.clone(),
+            status: record.status,
+            on_hold: false,
+            from: record.from.clone(),
+            to: record.to.clone(),
+            created_at: record.created_at,
+            ended_reason: record.ended_reason,
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! Hold from either side: the conversation stands still, the caller hears music if it was us.
+
+use std::time::Instant;
+
+use super::command::CommandRefusal;
+use super::driver::Driver;
+use crate::conversation::{Control, Input, PhraseKind};
+use crate::net::media::ClipKey;
+
+/// Names the announcement before the music, whose progress nobody follows.
+const ANNOUNCEMENT: ClipKey = ClipKey(u64::MAX);
+
+/// Over this an announcement is cut off, in ms.
+const FADE_MS: u32 = 30;
+
+/// Who holds whom.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Holds {
+    /// We hold the caller.
+    pub(super) ours: bool,
+    /// The caller holds us.
+    theirs: bool,
+}
+
+impl Holds {
+    /// The conversation stands still.
+    pub(super) fn any(self) -> bool {
+        self.ours || self.theirs
+    }
+}
+
+impl Driver {
+    /// The operator puts the caller on hold.
+    pub(super) fn hold(&mut self) -> Result<(), CommandRefusal> {
+        if self.holds.ours {
+            return Err(CommandRefusal::NotNow("the caller is on hold already"));
+        }
+        self.change_holds(|holds| holds.ours = true);
+        self.call.session.set_hold(true);
+        let session = &self.call.session;
+        if let Some(message) = self.call.phrases.get(&PhraseKind::Hold) {
+            session.stream.play(ANNOUNCEMENT, message.clone(), 0);
+        }
+        let music = self.call.services.limits.hold_music.clone();
+        session.stream.music(Some(music));
+        Ok(())
+    }
+
+    /// The operator takes the caller back.
+    pub(super) fn resume(&mut self) -> Result<(), CommandRefusal> {
+        if !self.holds.ours {
+            return Err(CommandRefusal::NotNow("the caller is not on hold"));
+        }
+        self.call.session.stream.music(None);
+        self.call.session.stream.stop(FADE_MS);
+        self.call.session.set_hold(false);
+        self.change_holds(|holds| holds.ours = false);
+        Ok(())
+    }
+
+    /// The operator has something to say.
+    pub(super) fn say(&mut self, text: String) -> Result<(), CommandRefusal> {
+        if self.holds.any() {
+            return Err(CommandRefusal::NotNow("the call is on hold"));
+        }
+        self.handle(Input::Control(Control::Say {
+            text,
+            end_call_after_spoken: false,
+        }));
+        Ok(())
+    }
+
+    /// The session was negotiated anew.
+    pub(super) fn renegotiated(&mut self) {
+        let theirs = self.call.session.peer_holds();
+        if theirs != self.holds.theirs {
+            self.change_holds(|holds| holds.theirs = theirs);
+        }
+    }
+
+    fn change_holds(&mut self, change: impl FnOnce(&mut Holds)) {
+        let before = self.holds;
+        change(&mut self.holds);
+        let now = self.holds;
+        self.last_arrival = Instant::now();
+        let control = match (before.any(), now.any()) {
+            (false, true) => Control::Hold,
+            (true, false) if before.ours => Control::TakeBack,
+            (true, false) => Control::Resume,
+            (true, true) | (false, false) => return,
+        };
+        self.handle(Input::Control(control));
+        // What it wants silenced is silenced before anything else is played.
+        self.obey();
+        self.call.line.show(|call| call.on_hold = now.any());
+    }
+}
