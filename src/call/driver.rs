@@ -26,6 +26,7 @@ use crate::engines::vad::{VadStream, WINDOW_SAMPLES};
 use crate::engines::{EngineError, EngineEvent, Transcript as Heard};
 use crate::ids::Generation;
 use crate::net::media::{TICK_MS, Tick};
+use crate::net::sip::LegCommand;
 use crate::record::{CallRecord, CallStatus, EndedBy, EndedReason};
 use crate::sip::endpoint::Event;
 use crate::store::Entry;
@@ -288,11 +289,7 @@ impl Driver {
                 self.hung_up(reason, by);
             }
             // Whom we call is never the caller's to say.
-            Event::ReferRequested(_) => self
-                .call
-                .services
-                .sip
-                .leg(self.call.leg, LegCommand::RejectRefer(603)),
+            Event::ReferRequested(_) => self.call.session.send(LegCommand::RejectRefer(603)),
             Event::Info { .. }
             | Event::ReferProgress { .. }
             | Event::ReferFinished { .. }

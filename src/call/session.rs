@@ -74,7 +74,8 @@ impl Session {
         self.negotiated.remote_hold
     }
 
-    fn send(&self, command: LegCommand) {
+    /// Asks something of the leg.
+    pub(super) fn send(&self, command: LegCommand) {
         self.sip.leg(self.leg, command);
     }
 
