@@ -26,16 +26,16 @@ use tokio::task::JoinHandle;
 
 use crate::audio::Codec;
 use crate::call::{self, CallCommand, CallLimits, Recorder, Registry, Services};
-use crate::config::Config;
+use crate::config::{Config, Transport};
 use crate::control::{ControlError, Desk, Socket};
 use crate::engines::EngineError;
 use crate::http::{self, Routes, Scraper};
 use crate::net::local::advertised_address;
 use crate::net::media::{Media, MediaConfig};
-use crate::net::sip::{self, Sip, SipConfig};
+use crate::net::sip::{self, Sip, SipConfig, TlsSettings};
 use crate::observe::{Component, Health, Metrics, State, TrunkBoard};
 use crate::record::{EndedBy, EndedReason};
-use crate::sip::endpoint::{Credentials, InboundAuthentication, Limits};
+use crate::sip::endpoint::{Credentials, InboundAuthentication, Limits, Protocol};
 use crate::store::{Journal, Store, StoreError};
 
 use engines::Engines;
@@ -63,9 +63,9 @@ pub enum ServeError {
     /// The HTTP listener cannot be opened.
     #[error(transparent)]
     Http(#[from] http::BindError),
-    /// A SIP listener cannot be opened.
+    /// A SIP listener cannot be opened, or a certificate cannot be used.
     #[error(transparent)]
-    Sip(#[from] sip::BindError),
+    Sip(#[from] sip::StartError),
     /// The control socket cannot be made.
     #[error(transparent)]
     Control(#[from] ControlError),
@@ -253,8 +253,8 @@ impl Server {
 }
 
 fn announce(sip: &Sip, http: SocketAddr) {
-    for (_, address) in sip.transports() {
-        tracing::info!(%address, "SIP over UDP");
+    for listener in sip.listeners() {
+        tracing::info!(address = %listener.address, protocol = ?listener.protocol, "SIP");
     }
     tracing::info!(address = %http, "HTTP: /healthz, /readyz, /metrics");
 }
@@ -284,7 +284,22 @@ fn sip_config(config: &Config) -> SipConfig {
             trusted: known.clone(),
         });
     SipConfig {
-        listen: config.sip.listen.clone(),
+        listen: config
+            .sip
+            .listen
+            .iter()
+            .map(|at| (protocol(at.transport), at.address))
+            .collect(),
+        tls: TlsSettings {
+            identity: config
+                .sip
+                .tls
+                .certificate
+                .clone()
+                .zip(config.sip.tls.key.clone()),
+            ca: config.sip.tls.ca.clone(),
+            verify_clients: config.sip.tls.verify_clients,
+        },
         public_address: config.sip.public_address,
         // With digest, strangers may knock: they are challenged.
         allow: if authentication.is_some() {
@@ -295,6 +310,14 @@ fn sip_config(config: &Config) -> SipConfig {
         user_agent: config.sip.user_agent.clone(),
         authentication,
         limits: Limits::default(),
+    }
+}
+
+fn protocol(transport: Transport) -> Protocol {
+    match transport {
+        Transport::Udp => Protocol::Udp,
+        Transport::Tcp => Protocol::Tcp,
+        Transport::Tls => Protocol::Tls,
     }
 }
 

@@ -10,7 +10,7 @@ use crate::config::{Config, Trunk};
 use crate::ids::TrunkName;
 use crate::net::sip::{Registration, Sip};
 use crate::observe::{TrunkBoard, TrunkState};
-use crate::sip::endpoint::{Credentials, RegisterRequest, RegistrationState, TransportId};
+use crate::sip::endpoint::{Credentials, Protocol, RegisterRequest, RegistrationState};
 use crate::sip::uri::Uri;
 
 /// How long a stop waits for the registrars.
@@ -84,10 +84,13 @@ async fn request(trunk: &Trunk, sip: &Sip) -> Result<RegisterRequest, String> {
             .map_err(|error| format!("{text}: {error}"))
     };
     let destination = resolve(registrar).await?;
-    let transport = transport_to(sip, destination).ok_or("no SIP socket can reach it")?;
     let domain = registrar
         .rsplit_once(':')
         .map_or(registrar, |(host, _)| host);
+    let transport = sip
+        .reach(Protocol::Udp, destination, domain, None)
+        .await
+        .map_err(|error| error.to_string())?;
     let expires = trunk
         .profile()
         .map_or(3600, |profile| profile.register_expires_seconds);
@@ -117,15 +120,6 @@ async fn resolve(registrar: &str) -> Result<SocketAddr, String> {
     found
         .next()
         .ok_or_else(|| format!("{with_port} has no address"))
-}
-
-fn transport_to(sip: &Sip, destination: SocketAddr) -> Option<TransportId> {
-    let usable = |address: &SocketAddr| {
-        address.is_ipv4() == destination.is_ipv4()
-            && (destination.ip().is_loopback() || !address.ip().is_loopback())
-    };
-    let found = sip.transports().iter().find(|(_, address)| usable(address));
-    found.map(|(transport, _)| *transport)
 }
 
 /// A trunk's place on the board.

@@ -8,7 +8,7 @@ use time::OffsetDateTime;
 
 use crate::config::Config;
 use crate::net::media::MediaCounters;
-use crate::net::sip::Sip;
+use crate::net::sip::{Sip, Snapshot};
 use crate::observe::{Component, Health, Scrape, State};
 use crate::store::{Store, Sweep, free_space};
 
@@ -82,6 +82,11 @@ pub(super) async fn sip_counters(sip: &Sip) -> Scrape {
             dropped.commands.load(Ordering::Relaxed),
         ),
         (
+            "sip_dropped_connections",
+            dropped.connections.load(Ordering::Relaxed),
+        ),
+        ("sip_slow_peers", dropped.slow_peers.load(Ordering::Relaxed)),
+        (
             "runtime_tasks",
             level(
                 tokio::runtime::Handle::current()
@@ -90,10 +95,16 @@ pub(super) async fn sip_counters(sip: &Sip) -> Scrape {
             ),
         ),
     ];
-    let Ok((stats, counters)) = sip.snapshot().await else {
+    let Ok(Snapshot {
+        stats,
+        counters,
+        connections,
+    }) = sip.snapshot().await
+    else {
         return scrape;
     };
     scrape.extend([
+        ("sip_connections", level(connections)),
         ("sip_legs", level(stats.legs)),
         ("sip_lingering_legs", level(stats.lingering_legs)),
         ("sip_client_transactions", level(stats.client_transactions)),

@@ -23,7 +23,8 @@ const DEMO_LINES: [&str; 3] = [
 /// `offhook call`.
 #[derive(Debug, Args)]
 pub struct Call {
-    /// Whom to call: sip:user@host[:port].
+    /// Whom to call: sip:user@host[:port], with ;transport=tcp or ;transport=tls for those, or
+    /// sips:user@host[:port].
     target: String,
     /// Say this WAV file; repeat for more lines, each said when the assistant has answered.
     #[arg(long, value_name = "WAV")]
@@ -40,6 +41,9 @@ pub struct Call {
 
 #[derive(Debug, Args)]
 struct Manner {
+    /// In TLS, verify by the certificates in this PEM file instead of the system's.
+    #[arg(long, value_name = "PEM")]
+    ca: Option<PathBuf>,
     /// Speak the next line over the answer, this long after it began.
     #[arg(long, value_name = "MS")]
     interrupt_after: Option<u64>,
@@ -168,6 +172,7 @@ async fn place(
     };
     let plan = CallPlan {
         target,
+        ca: manner.ca,
         lines,
         keys,
         manners: Manners {

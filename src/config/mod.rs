@@ -5,6 +5,7 @@
 //! configuration: everything on loopback, the demo assistant for any number. All mistakes are
 //! reported at once, each with its file, key and what is allowed.
 
+mod listen;
 mod load;
 mod trunk;
 mod validate;
@@ -17,6 +18,7 @@ use std::path::PathBuf;
 use ipnet::IpNet;
 use serde::Deserialize;
 
+pub use listen::{Listen, Tls, Transport};
 pub use load::{Mistake, Mistakes, Source, load};
 pub use trunk::{Profile, Trunk};
 
@@ -118,12 +120,14 @@ impl Default for Config {
     }
 }
 
-/// SIP over UDP.
+/// SIP listeners and who may call.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Sip {
-    /// UDP sockets to listen on.
-    pub listen: Vec<SocketAddr>,
+    /// Where to listen, over what.
+    pub listen: Vec<Listen>,
+    /// Certificates.
+    pub tls: Tls,
     /// The address that peers should use for us, where it is not the one we listen on (NAT).
     pub public_address: Option<IpAddr>,
     /// Sources that may send us anything at all. Empty: everybody, which is allowed on loopback
@@ -138,7 +142,11 @@ pub struct Sip {
 impl Default for Sip {
     fn default() -> Self {
         Self {
-            listen: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 5060))],
+            listen: vec![Listen {
+                transport: Transport::Udp,
+                address: SocketAddr::from((Ipv4Addr::LOCALHOST, 5060)),
+            }],
+            tls: Tls::default(),
             public_address: None,
             allow: Vec::new(),
             digest: None,
@@ -361,7 +369,10 @@ impl Config {
 
     /// True where a peer on another machine could reach a SIP listener.
     pub fn reachable_from_outside(&self) -> bool {
-        self.sip.listen.iter().any(|at| !at.ip().is_loopback())
+        self.sip
+            .listen
+            .iter()
+            .any(|at| !at.address.ip().is_loopback())
     }
 }
 

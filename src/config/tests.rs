@@ -31,7 +31,10 @@ fn no_file_is_a_valid_configuration_with_the_demo_assistant_on_loopback() {
     let config = load(None, []).expect("defaults are valid");
     assert_eq!(
         config.sip.listen,
-        vec!["127.0.0.1:5060".parse().expect("address")]
+        vec![Listen {
+            transport: Transport::Udp,
+            address: "127.0.0.1:5060".parse().expect("address"),
+        }]
     );
     assert!(!config.reachable_from_outside());
     let (name, _) = config.assistant_for("anything").expect("an assistant");
@@ -158,5 +161,53 @@ fn a_file_that_is_missing_or_not_toml_is_one_clear_mistake() {
             .expect_err("syntax")
             .to_string()
             .contains("not TOML")
+    );
+}
+
+#[test]
+fn listeners_name_their_transport_and_tls_ones_need_a_certificate() {
+    let config = load_text(
+        r#"
+        [sip]
+        listen = ["127.0.0.1:5060", "udp:[::1]:5060", "tcp:127.0.0.1:5060", "tls:127.0.0.1:5061"]
+        [sip.tls]
+        certificate = "certificate.pem"
+        key = "key.pem"
+        "#,
+        &[],
+    )
+    .expect("valid");
+    let written: Vec<String> = config.sip.listen.iter().map(Listen::to_string).collect();
+    assert_eq!(
+        written,
+        [
+            "udp:127.0.0.1:5060",
+            "udp:[::1]:5060",
+            "tcp:127.0.0.1:5060",
+            "tls:127.0.0.1:5061",
+        ]
+    );
+    let mistakes = load_text(
+        r#"
+        [sip]
+        listen = ["sctp:127.0.0.1:5060"]
+        "#,
+        &[],
+    )
+    .expect_err("a mistake");
+    let told = mistakes.to_string();
+    assert!(
+        told.contains("sip.listen.[0]") && told.contains("tls:0.0.0.0:5061"),
+        "{told}"
+    );
+    let wrong = r#"
+        [sip]
+        listen = ["tls:127.0.0.1:5061", "tls:127.0.0.1:5061"]
+        [sip.tls]
+        verify_clients = true
+        "#;
+    assert_eq!(
+        keys(load_text(wrong, &[])),
+        ["sip.listen", "sip.tls.certificate", "sip.tls.ca"]
     );
 }

@@ -1,8 +1,6 @@
 //! Rules that span keys or that a type cannot say.
 
-use std::collections::BTreeSet;
-
-use super::{Config, Profile, Trunk};
+use super::{Config, Profile, Trunk, listen};
 
 /// Every broken rule, as its dotted key and what is allowed.
 pub(super) fn validate(config: &Config) -> Vec<(String, String)> {
@@ -36,17 +34,8 @@ pub(super) fn validate(config: &Config) -> Vec<(String, String)> {
 
 fn validate_sip(config: &Config, report: &mut dyn FnMut(String, String)) {
     let sip = &config.sip;
-    if sip.listen.is_empty() {
-        report(
-            "sip.listen".to_owned(),
-            "needs at least one address:port".to_owned(),
-        );
-    }
-    let mut seen = BTreeSet::new();
-    for at in &sip.listen {
-        if !seen.insert(at) {
-            report("sip.listen".to_owned(), format!("{at} is listed twice"));
-        }
+    for (key, message) in listen::mistakes(&sip.listen, &sip.tls) {
+        report(format!("sip.{key}"), message);
     }
     if let Some(digest) = &sip.digest
         && digest.users.is_empty()

@@ -19,9 +19,9 @@ use crate::audio::tone::DtmfDigit;
 use crate::audio::{Codec, FRAME_SAMPLES, SampleRate, mix, resample, wav};
 use crate::net::local::advertised_address;
 use crate::net::media::{ClipKey, Media, MediaConfig, MediaPort, MediaStream, Tick};
-use crate::net::sip::{LegCommand, OutgoingLeg, Sip, SipConfig};
+use crate::net::sip::{LegCommand, OutgoingLeg, Sip, SipConfig, TlsSettings};
 use crate::sdp::{self, Direction, LocalMedia, Negotiated};
-use crate::sip::endpoint::{EndCause, Event, Hangup, InviteRequest, Limits};
+use crate::sip::endpoint::{EndCause, Event, Hangup, InviteRequest, Limits, Protocol};
 use crate::sip::headers::NameAddr;
 use crate::sip::uri::{Host, Uri};
 
@@ -126,8 +126,11 @@ pub fn read_wav(path: &Path) -> Result<Vec<i16>, CallError> {
 /// A test call.
 #[derive(Clone, Debug)]
 pub struct CallPlan {
-    /// `sip:user@host[:port]`.
+    /// `sip:user@host[:port]`, with `;transport=tcp` or `tls` for those; or `sips:`.
     pub target: String,
+    /// PEM file of the certificates that the target's must lead to, in TLS; the system's where
+    /// `None`.
+    pub ca: Option<PathBuf>,
     /// What to say.
     pub lines: Vec<Line>,
     /// Keys to press after the greeting.
@@ -149,10 +152,10 @@ pub struct CallPlan {
 /// # Errors
 /// Where it could not be made or was not answered.
 pub async fn call(plan: &CallPlan) -> Result<Report, CallError> {
-    let (target, destination) = resolve(&plan.target).await?;
-    let local = local_address(destination)?;
+    let target = resolve(&plan.target).await?;
+    let local = local_address(target.address)?;
     let system = |error: &dyn std::fmt::Display| CallError::System(error.to_string());
-    let (sip, _incoming) = Sip::start(sip_config(local), rand::rng().random())
+    let (sip, _incoming) = Sip::start(sip_config(local, target.protocol), rand::rng().random())
         .await
         .map_err(|error| system(&error))?;
     let media = Media::start(MediaConfig {
@@ -164,7 +167,7 @@ pub async fn call(plan: &CallPlan) -> Result<Report, CallError> {
     let port = media.reserve().map_err(|error| system(&error))?;
     let description = describe(local, &port, plan.codec).map_err(|error| system(&error))?;
     let dialled = Instant::now();
-    let mut leg = invite(&sip, target, destination, &description).await?;
+    let mut leg = invite(&sip, target, plan.ca.as_deref(), &description).await?;
     let answer = wait_for_answer(&sip, &mut leg).await?;
     let answered = Instant::now();
     let negotiated = sdp::accept(&answer, &description)?;
@@ -179,7 +182,15 @@ pub async fn call(plan: &CallPlan) -> Result<Report, CallError> {
     Ok(report)
 }
 
-async fn resolve(target: &str) -> Result<(Uri, SocketAddr), CallError> {
+/// Whom to call, and by which way.
+struct Target {
+    uri: Uri,
+    host: String,
+    protocol: Protocol,
+    address: SocketAddr,
+}
+
+async fn resolve(target: &str) -> Result<Target, CallError> {
     let failed = |why: String| CallError::Target {
         target: target.to_owned(),
         why,
@@ -192,13 +203,22 @@ async fn resolve(target: &str) -> Result<(Uri, SocketAddr), CallError> {
         Host::Name(name) => name.clone(),
         Host::Ip(ip) => ip.to_string(),
     };
-    let mut found = tokio::net::lookup_host((host, sip.port.unwrap_or(5060)))
+    let protocol = Protocol::asked_by(sip)
+        .map_err(|error| failed(error.to_string()))?
+        .unwrap_or(Protocol::Udp);
+    let port = sip.port.unwrap_or(protocol.default_port());
+    let mut found = tokio::net::lookup_host((host.clone(), port))
         .await
         .map_err(|error| failed(error.to_string()))?;
     let address = found
         .next()
         .ok_or_else(|| failed("its host has no address".to_owned()))?;
-    Ok((uri, address))
+    Ok(Target {
+        uri,
+        host,
+        protocol,
+        address,
+    })
 }
 
 /// The address of ours from which the target is reached.
@@ -213,9 +233,10 @@ fn local_address(destination: SocketAddr) -> Result<IpAddr, CallError> {
     Ok(advertised_address(unspecified, None))
 }
 
-fn sip_config(local: IpAddr) -> SipConfig {
+fn sip_config(local: IpAddr, protocol: Protocol) -> SipConfig {
     SipConfig {
-        listen: vec![SocketAddr::new(local, 0)],
+        listen: vec![(protocol, SocketAddr::new(local, 0))],
+        tls: TlsSettings::default(),
         public_address: None,
         allow: Vec::new(),
         user_agent: concat!("Offhook-call/", env!("CARGO_PKG_VERSION")).to_owned(),
@@ -239,22 +260,32 @@ fn describe(local: IpAddr, port: &MediaPort, codec: Option<Codec>) -> io::Result
 
 async fn invite(
     sip: &Sip,
-    target: Uri,
-    destination: SocketAddr,
+    target: Target,
+    ca: Option<&Path>,
     description: &LocalMedia,
 ) -> Result<OutgoingLeg, CallError> {
-    let Some((transport, bound)) = sip.transports().first().copied() else {
+    let Target {
+        uri,
+        host,
+        protocol,
+        address,
+    } = target;
+    let transport = sip
+        .reach(protocol, address, &host, ca)
+        .await
+        .map_err(|error| CallError::System(error.to_string()))?;
+    let Some(listener) = sip.listeners().first() else {
         return Err(CallError::System("no SIP socket".to_owned()));
     };
-    let from: Uri = format!("sip:caller@{bound}")
+    let from: Uri = format!("sip:caller@{}", listener.address)
         .parse()
         .map_err(|error| CallError::System(format!("{error}")))?;
     let request = InviteRequest {
         transport,
-        destination,
-        request_uri: target.clone(),
+        destination: address,
+        request_uri: uri.clone(),
         from: NameAddr::new(from),
-        to: NameAddr::new(target),
+        to: NameAddr::new(uri),
         route: Vec::new(),
         credentials: None,
         headers: Vec::new(),

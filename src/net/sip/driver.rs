@@ -7,38 +7,42 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
 
-use super::udp::{Received, Socket};
-use super::{Command, Dropped, Incoming, LEG_EVENTS, LegCommand, OutgoingLeg, Registration};
+use super::stream::{Closed, ConnectionId, Told};
+use super::tls::ClientTls;
+use super::transports::{Inputs, Made, TlsPeer, Transports};
+use super::{
+    Command, Dropped, Incoming, LEG_EVENTS, LegCommand, OutgoingLeg, Registration, Snapshot,
+};
 use crate::sip::endpoint::{
-    CommandError, Endpoint, Event, Hangup, IncomingCall, LegId, Output, RegistrationId,
-    RegistrationState, TransportId,
+    CommandError, Endpoint, Event, Hangup, Hop, IncomingCall, LegId, LocalTransport, Output,
+    RegistrationId, RegistrationState, TransportId,
 };
 
 pub(super) struct Driver {
     pub(super) endpoint: Endpoint,
-    pub(super) sockets: Vec<Socket>,
+    pub(super) transports: Transports,
+    /// How the listeners look to peers.
+    pub(super) locals: Vec<LocalTransport>,
     pub(super) legs: HashMap<LegId, mpsc::Sender<Event>>,
     pub(super) registrations: HashMap<RegistrationId, watch::Sender<Option<RegistrationState>>>,
     pub(super) incoming: mpsc::Sender<Incoming>,
     pub(super) dropped: Arc<Dropped>,
-    pub(super) _readers: JoinSet<()>,
 }
 
 impl Driver {
-    pub(super) async fn run(
-        mut self,
-        mut received: mpsc::Receiver<Received>,
-        mut commands: mpsc::Receiver<Command>,
-    ) {
+    pub(super) async fn run(mut self, mut inputs: Inputs, mut commands: mpsc::Receiver<Command>) {
         loop {
             let deadline = self.endpoint.deadline().map(|(at, _)| at);
             tokio::select! {
-                message = received.recv() => match message {
-                    Some(m) => self.endpoint.handle_datagram(Instant::now(), m.transport, m.source, &m.bytes),
-                    None => return,
-                },
+                Some(datagram) = inputs.datagrams.recv() => self.endpoint.handle_datagram(
+                    Instant::now(),
+                    datagram.transport,
+                    datagram.source,
+                    &datagram.bytes,
+                ),
+                Some(accepted) = inputs.accepted.recv() => self.transports.accept(accepted),
+                Some((id, told)) = inputs.told.recv() => self.told(id, told),
                 command = commands.recv() => match command {
                     Some(command) => self.command(command),
                     None => return,
@@ -49,28 +53,65 @@ impl Driver {
         }
     }
 
+    fn told(&mut self, id: ConnectionId, told: Told) {
+        let Some((transport, peer)) = self.transports.peer(id) else {
+            return;
+        };
+        match told {
+            Told::Message(message) => {
+                self.endpoint
+                    .handle_message(Instant::now(), transport, peer, message);
+            }
+            Told::Idle if self.endpoint.uses(transport, peer) => {}
+            Told::Idle => self.close(id, &Closed::ByUs),
+            Told::Closed(why) => self.close(id, &why),
+        }
+    }
+
+    fn close(&mut self, id: ConnectionId, why: &Closed) {
+        if let Some((transport, names)) = self.transports.close(id, why) {
+            self.unreachable(transport, names);
+        }
+    }
+
+    fn unreachable(&mut self, transport: TransportId, names: Vec<SocketAddr>) {
+        for name in names {
+            self.endpoint
+                .handle_transmit_failed(Instant::now(), transport, name);
+        }
+    }
+
     async fn drain(&mut self) {
         while let Some(output) = self.endpoint.poll() {
             match output {
                 Output::Transmit {
                     transport,
                     destination,
+                    reconnect,
                     bytes,
-                } => self.transmit(transport, destination, &bytes).await,
+                } => {
+                    let hop = Hop {
+                        transport,
+                        address: destination,
+                        reconnect,
+                    };
+                    let failed = self.transports.send(hop, bytes).await;
+                    self.unreachable(transport, failed);
+                }
                 Output::Event(event) => self.deliver(event),
             }
         }
     }
 
-    async fn transmit(&mut self, transport: TransportId, destination: SocketAddr, bytes: &[u8]) {
-        let sent = match self.sockets.iter().find(|socket| socket.id == transport) {
-            Some(socket) => socket.udp.send_to(bytes, destination).await.is_ok(),
-            None => false,
-        };
-        if !sent {
-            self.endpoint
-                .handle_transmit_failed(Instant::now(), transport, destination);
+    /// The transport for connections to a TLS peer of that name. `None` where its base is no
+    /// TLS listener or there are too many.
+    fn tls_peer(&mut self, peer: &TlsPeer, client: ClientTls) -> Option<TransportId> {
+        let local = self.locals.iter().find(|local| local.id == peer.0)?.clone();
+        let (id, made) = self.transports.tls_peer(peer, client)?;
+        if made == Made::Now {
+            self.endpoint.add_transport(LocalTransport { id, ..local });
         }
+        Some(id)
     }
 
     fn deliver(&mut self, event: Event) {
@@ -151,8 +192,16 @@ impl Driver {
                 let _ = self.endpoint.unregister(now, id);
             }
             Command::SetAccepting(accepting) => self.endpoint.set_accepting(accepting),
+            Command::TlsPeer(peer, client, reply) => {
+                let _ = reply.send(self.tls_peer(&peer, client));
+            }
             Command::Snapshot(reply) => {
-                let _ = reply.send((self.endpoint.stats(), self.endpoint.counters()));
+                let snapshot = Snapshot {
+                    stats: self.endpoint.stats(),
+                    counters: self.endpoint.counters(),
+                    connections: self.transports.connections(),
+                };
+                let _ = reply.send(snapshot);
             }
         }
     }

@@ -2,37 +2,44 @@
 //! the endpoint and the way of each event to the task of its call.
 //!
 //! ```text
-//! socket readers ──bounded──▶ ┌────────┐ ──▶ Incoming (new legs, with their event channel)
+//! UDP readers, connections ──▶ ┌────────┐ ──▶ Incoming (new legs, with their event channel)
 //! call tasks ────commands───▶ │ driver │ ──▶ each leg's events
 //! timers ───────────────────▶ └────────┘ ──▶ sockets
 //! ```
 
+mod connections;
 mod driver;
+mod listener;
+mod stream;
+#[cfg(test)]
+mod tests;
+mod tls;
+mod transports;
 mod udp;
 
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use ipnet::IpNet;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::JoinSet;
 
 use driver::Driver;
+pub use listener::Listener;
+use tls::{ClientTls, Identity};
+pub use tls::{TlsError, TlsSettings};
+use transports::{TlsPeer, Transports};
 
-use super::local::advertised_address;
 use crate::sip::endpoint::{
     CommandError, Counters, Endpoint, EndpointConfig, Event, ExtraHeaders, Hangup,
     InboundAuthentication, IncomingCall, InviteRequest, LegId, Limits, LocalTransport, Protocol,
     ReferRequest, RegisterRequest, RegistrationId, RegistrationState, Stats, TransportId,
 };
 use crate::sip::timers::Timers;
-use crate::sip::uri::Host;
 
-/// Datagrams between the readers and the driver; beyond it the network loses them.
-const RECEIVED: usize = 1024;
 /// Commands that may wait.
 const COMMANDS: usize = 1024;
 /// Events that a call may lag behind before they are dropped and counted. A leg's end is told by
@@ -44,8 +51,10 @@ const INCOMING: usize = 64;
 /// What the driver needs to start.
 #[derive(Clone, Debug)]
 pub struct SipConfig {
-    /// UDP sockets.
-    pub listen: Vec<SocketAddr>,
+    /// Listeners. Their transport ids follow their order.
+    pub listen: Vec<(Protocol, SocketAddr)>,
+    /// Certificates.
+    pub tls: TlsSettings,
     /// Our address as peers see it, where it differs.
     pub public_address: Option<IpAddr>,
     /// Sources whose datagrams are looked at; empty for all.
@@ -58,14 +67,47 @@ pub struct SipConfig {
     pub limits: Limits,
 }
 
-/// A listener that could not be opened: the operator's fault, not to be retried.
+/// SIP cannot start: the operator's fault, not to be retried.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot listen for SIP on {address}: {source}")]
-pub struct BindError {
-    /// The address asked for.
-    pub address: SocketAddr,
-    /// Why not.
-    pub source: io::Error,
+pub enum StartError {
+    /// A listener cannot be opened.
+    #[error("cannot listen for SIP on {address} ({protocol:?}): {source}")]
+    Bind {
+        /// What it was to speak.
+        protocol: Protocol,
+        /// The address asked for.
+        address: SocketAddr,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A certificate or key cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+}
+
+/// Why there is no way to a peer.
+#[derive(Debug, thiserror::Error)]
+pub enum ReachError {
+    /// We do not listen on what the peer speaks: the operator's to mend.
+    #[error("sip.listen has no {protocol:?} listener from which {address} can be reached")]
+    NoListener {
+        /// What the peer speaks.
+        protocol: Protocol,
+        /// The peer.
+        address: SocketAddr,
+    },
+    /// No certificate can have the peer's name.
+    #[error("{0:?} is no name that a TLS certificate can have")]
+    Name(String),
+    /// The certificates to verify it by cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// Too many peers are known by too many names. Retry when the server has restarted.
+    #[error("too many TLS peers")]
+    TooMany,
+    /// The driver is gone.
+    #[error(transparent)]
+    Gone(#[from] SipGone),
 }
 
 /// A new leg with the channel on which its events come.
@@ -90,7 +132,19 @@ enum Command {
     ),
     Unregister(RegistrationId),
     SetAccepting(bool),
-    Snapshot(oneshot::Sender<(Stats, Counters)>),
+    TlsPeer(TlsPeer, ClientTls, oneshot::Sender<Option<TransportId>>),
+    Snapshot(oneshot::Sender<Snapshot>),
+}
+
+/// How much is alive and what was counted.
+#[derive(Clone, Copy, Debug)]
+pub struct Snapshot {
+    /// What the endpoint holds.
+    pub stats: Stats,
+    /// What it counted.
+    pub counters: Counters,
+    /// Open connections.
+    pub connections: usize,
 }
 
 /// What a call asks of its leg.
@@ -145,7 +199,9 @@ pub struct Registration {
 #[derive(Clone, Debug)]
 pub struct Sip {
     commands: mpsc::Sender<Command>,
-    transports: Arc<[(TransportId, SocketAddr)]>,
+    listeners: Arc<[Listener]>,
+    identity: Arc<Identity>,
+    ca: Option<PathBuf>,
     dropped: Arc<Dropped>,
 }
 
@@ -160,6 +216,10 @@ pub struct Dropped {
     pub events: AtomicU64,
     /// Commands because the driver was behind.
     pub commands: AtomicU64,
+    /// Connections because there were too many, in all or from one source.
+    pub connections: AtomicU64,
+    /// Connections because their peer did not take what was sent.
+    pub slow_peers: AtomicU64,
 }
 
 /// The driver is gone, because the server is stopping.
@@ -172,52 +232,100 @@ impl Sip {
     /// branches and back-off.
     ///
     /// # Errors
-    /// Where a socket cannot be opened.
+    /// Where a socket cannot be opened, or a certificate cannot be used.
     pub async fn start(
         config: SipConfig,
         seed: [u8; 32],
-    ) -> Result<(Self, mpsc::Receiver<Incoming>), BindError> {
-        let sockets = udp::open(&config.listen).await?;
-        let transports: Arc<[(TransportId, SocketAddr)]> = sockets
+    ) -> Result<(Self, mpsc::Receiver<Incoming>), StartError> {
+        let bound = listener::bind_all(&config.listen)?;
+        let listeners: Arc<[Listener]> = bound.iter().map(|bound| bound.listener).collect();
+        let locals: Vec<LocalTransport> = listeners
             .iter()
-            .map(|socket| (socket.id, socket.bound))
+            .map(|listener| transports::local_transport(listener, config.public_address))
             .collect();
+        let dropped = Arc::<Dropped>::default();
+        let settings = transports::Settings {
+            tls: &config.tls,
+            allow: config.allow.into(),
+            dropped: Arc::clone(&dropped),
+        };
+        let (transports, inputs, identity) = Transports::start(bound, &settings)?;
+        let endpoint = EndpointConfig {
+            user_agent: config.user_agent,
+            transports: locals.clone(),
+            limits: config.limits,
+            timers: Timers::default(),
+            authentication: config.authentication,
+        };
         let (commands, command_queue) = mpsc::channel(COMMANDS);
         let (incoming, incoming_queue) = mpsc::channel(INCOMING);
-        let dropped = Arc::<Dropped>::default();
-        let endpoint = Endpoint::new(endpoint_config(&config, &sockets), seed);
-        let mut readers = JoinSet::new();
-        let (received, received_queue) = mpsc::channel(RECEIVED);
-        let allow: Arc<[IpNet]> = config.allow.into();
-        for socket in &sockets {
-            readers.spawn(udp::read(
-                socket.clone(),
-                Arc::clone(&allow),
-                received.clone(),
-                Arc::clone(&dropped),
-            ));
-        }
         let driver = Driver {
-            endpoint,
-            sockets,
+            endpoint: Endpoint::new(endpoint, seed),
+            transports,
+            locals,
             legs: HashMap::new(),
             registrations: HashMap::new(),
             incoming,
             dropped: Arc::clone(&dropped),
-            _readers: readers,
         };
-        tokio::spawn(driver.run(received_queue, command_queue));
+        tokio::spawn(driver.run(inputs, command_queue));
         let sip = Self {
             commands,
-            transports,
+            listeners,
+            identity,
+            ca: config.tls.ca,
             dropped,
         };
         Ok((sip, incoming_queue))
     }
 
-    /// Our sockets with the addresses they are bound to, ports resolved.
-    pub fn transports(&self) -> &[(TransportId, SocketAddr)] {
-        &self.transports
+    /// Our listeners.
+    pub fn listeners(&self) -> &[Listener] {
+        &self.listeners
+    }
+
+    /// The transport by which `address` is reached over `protocol`. In TLS it is one for
+    /// connections whose certificate names `name` (the domain of the URI, whatever DNS made of
+    /// it) and leads to those in `ca`, or else to those that the server trusts.
+    ///
+    /// # Errors
+    /// Where no listener of ours speaks that, or TLS cannot be had.
+    pub async fn reach(
+        &self,
+        protocol: Protocol,
+        address: SocketAddr,
+        name: &str,
+        ca: Option<&Path>,
+    ) -> Result<TransportId, ReachError> {
+        let loopback = address.ip().is_loopback();
+        let usable = |listener: &&Listener| {
+            listener.protocol == protocol
+                && listener.address.is_ipv4() == address.is_ipv4()
+                && (loopback || !listener.address.ip().is_loopback())
+        };
+        let listener = self
+            .listeners
+            .iter()
+            .find(usable)
+            .ok_or(ReachError::NoListener { protocol, address })?;
+        if protocol != Protocol::Tls {
+            return Ok(listener.transport);
+        }
+        let ca = ca.map(Path::to_owned).or_else(|| self.ca.clone());
+        let (identity, read) = (Arc::clone(&self.identity), ca.clone());
+        // Reads files.
+        let client = tokio::task::spawn_blocking(move || ClientTls::new(identity, read.as_deref()))
+            .await
+            .map_err(|_| SipGone)??
+            .named(name)
+            .ok_or_else(|| ReachError::Name(name.to_owned()))?;
+        let (reply, answer) = oneshot::channel();
+        let peer = (listener.transport, name.to_ascii_lowercase(), ca);
+        self.send(Command::TlsPeer(peer, client, reply)).await?;
+        answer
+            .await
+            .map_err(|_| SipGone)?
+            .ok_or(ReachError::TooMany)
     }
 
     /// Sends a leg's command without waiting. A command for a leg that is over does nothing. A
@@ -278,7 +386,7 @@ impl Sip {
     ///
     /// # Errors
     /// Where the driver is gone.
-    pub async fn snapshot(&self) -> Result<(Stats, Counters), SipGone> {
+    pub async fn snapshot(&self) -> Result<Snapshot, SipGone> {
         let (reply, answer) = oneshot::channel();
         self.send(Command::Snapshot(reply)).await?;
         answer.await.map_err(|_| SipGone)
@@ -291,21 +399,5 @@ impl Sip {
 
     async fn send(&self, command: Command) -> Result<(), SipGone> {
         self.commands.send(command).await.map_err(|_| SipGone)
-    }
-}
-
-fn endpoint_config(config: &SipConfig, sockets: &[udp::Socket]) -> EndpointConfig {
-    let transports = sockets.iter().map(|socket| LocalTransport {
-        id: socket.id,
-        protocol: Protocol::Udp,
-        advertised_host: Host::Ip(advertised_address(socket.bound.ip(), config.public_address)),
-        advertised_port: socket.bound.port(),
-    });
-    EndpointConfig {
-        user_agent: config.user_agent.clone(),
-        transports: transports.collect(),
-        limits: config.limits,
-        timers: Timers::default(),
-        authentication: config.authentication.clone(),
     }
 }

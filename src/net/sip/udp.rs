@@ -8,40 +8,15 @@ use ipnet::IpNet;
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
 
-use super::{BindError, Dropped};
+use super::Dropped;
+use super::listener::is_known;
 use crate::sip::endpoint::TransportId;
 
 /// The largest UDP payload.
 const DATAGRAM: usize = 65_535;
 
-/// One socket of ours.
-#[derive(Clone, Debug)]
-pub(super) struct Socket {
-    pub(super) id: TransportId,
-    pub(super) bound: SocketAddr,
-    pub(super) udp: Arc<UdpSocket>,
-}
-
-/// Binds all; their ids follow their order.
-pub(super) async fn open(listen: &[SocketAddr]) -> Result<Vec<Socket>, BindError> {
-    let mut sockets = Vec::new();
-    for (id, address) in (0..).zip(listen) {
-        let failed = |source| BindError {
-            address: *address,
-            source,
-        };
-        let udp = UdpSocket::bind(address).await.map_err(failed)?;
-        sockets.push(Socket {
-            id: TransportId(id),
-            bound: udp.local_addr().map_err(failed)?,
-            udp: Arc::new(udp),
-        });
-    }
-    Ok(sockets)
-}
-
 /// One datagram.
-pub(super) struct Received {
+pub(super) struct Datagram {
     pub(super) transport: TransportId,
     pub(super) source: SocketAddr,
     pub(super) bytes: Vec<u8>,
@@ -49,28 +24,25 @@ pub(super) struct Received {
 
 /// Reads one socket. Strangers are dropped here, before anything is parsed.
 pub(super) async fn read(
-    socket: Socket,
+    transport: TransportId,
+    socket: Arc<UdpSocket>,
     allow: Arc<[IpNet]>,
-    received: mpsc::Sender<Received>,
+    received: mpsc::Sender<Datagram>,
     dropped: Arc<Dropped>,
 ) {
     let mut buffer = vec![0; DATAGRAM];
     loop {
         // An error is an ICMP message about an earlier datagram; the endpoint's timers see to it.
-        let Ok((length, source)) = socket.udp.recv_from(&mut buffer).await else {
+        let Ok((length, source)) = socket.recv_from(&mut buffer).await else {
             tokio::task::yield_now().await;
             continue;
         };
-        if !allow.is_empty()
-            && !allow
-                .iter()
-                .any(|net| net.contains(&source.ip().to_canonical()))
-        {
+        if !is_known(&allow, source.ip()) {
             dropped.strangers.fetch_add(1, Ordering::Relaxed);
             continue;
         }
-        let message = Received {
-            transport: socket.id,
+        let message = Datagram {
+            transport,
             source,
             bytes: buffer[..length].to_vec(),
         };

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::Endpoint;
 use super::api::{CommandError, EndCause, LegId, Reason};
-use super::compose::{is_behind_nat, set_description};
+use super::compose::{is_behind_nat, is_secure, set_description};
 use super::event::{Event, IncomingCall};
 use super::leg::{Handshake, Leg, OfferState, Path, Phase, Ringing, Session};
 use super::requests::Received;
@@ -13,7 +13,7 @@ use crate::sip::dialog::Dialog;
 use crate::sip::headers::{HeaderName, Headers};
 use crate::sip::message::{Request, Response};
 use crate::sip::token;
-use crate::sip::transport::Hop;
+use crate::sip::transport::{Hop, Protocol};
 
 /// How often a provisional response is sent again, lest proxies give up (RFC 3261 13.3.1.1).
 const PROVISIONAL_INTERVAL: Duration = Duration::from_secs(60);
@@ -30,7 +30,11 @@ impl Endpoint {
     ) {
         let request = Arc::new(received.request);
         let tag = token::tag(&mut self.rng);
-        let contact = self.contact(received.source.transport, request.uri.user().as_deref());
+        let contact = self.contact(
+            received.source.transport,
+            request.uri.user().as_deref(),
+            is_secure(&request.uri),
+        );
         let parts = (
             Dialog::as_server(&request, &tag),
             request.headers.from(),
@@ -40,12 +44,20 @@ impl Endpoint {
             self.answer(now, received.transaction, &request, 400, &[]);
             return;
         };
-        let Hop { transport, address } = received.source;
-        let behind_nat = is_behind_nat(dialog.remote_target(), Some(&received.via), address);
+        let Hop {
+            transport, address, ..
+        } = received.source;
+        let protocol = self.protocol(transport);
         let path = Path {
             transport,
             peer: address,
-            behind_nat,
+            behind_nat: is_behind_nat(
+                dialog.remote_target(),
+                Some(&received.via),
+                address,
+                protocol,
+            ),
+            accepted: protocol != Protocol::Udp,
         };
         let call_id = dialog.call_id().to_owned();
         let leg = Leg {

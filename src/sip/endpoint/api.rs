@@ -12,7 +12,7 @@ use crate::sip::uri::Uri;
 /// A Reason header (RFC 3326).
 pub use crate::sip::headers::ReasonValue as Reason;
 pub use crate::sip::registration::RegistrationState;
-pub use crate::sip::transport::{LocalTransport, Protocol, TransportId};
+pub use crate::sip::transport::{Hop, LocalTransport, Protocol, TransportId};
 
 /// Names one call leg for as long as the endpoint lives; ids are never used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -262,8 +262,10 @@ pub enum Output {
     Transmit {
         /// From this socket.
         transport: TransportId,
-        /// To this address.
+        /// To this address: on a stream, on the connection to it.
         destination: SocketAddr,
+        /// On a stream without such a connection: connect here instead (see [`Hop`]).
+        reconnect: Option<SocketAddr>,
         /// One SIP message.
         bytes: Arc<[u8]>,
     },

@@ -8,7 +8,8 @@ use super::Endpoint;
 use super::answering::reason_of;
 use super::api::{CommandError, EndCause, Hangup, InviteRequest, LegId};
 use super::compose::{
-    ALLOW, SUPPORTED, is_behind_nat, is_challenge, set_description, set_sequence, with_credentials,
+    ALLOW, SUPPORTED, is_behind_nat, is_challenge, is_secure, set_description, set_sequence,
+    with_credentials,
 };
 use super::event::Event;
 use super::leg::{Calling, Leg, MAX_CHALLENGES, Owner, Path, Phase, Purpose, SentAck, Session};
@@ -35,17 +36,19 @@ impl Endpoint {
         }
         let user = call.from.uri.user();
         let contact = self
-            .contact(call.transport, user.as_deref())
+            .contact(
+                call.transport,
+                user.as_deref(),
+                is_secure(&call.request_uri),
+            )
             .ok_or(CommandError::UnknownTransport)?;
         let path = Path {
             transport: call.transport,
             peer: call.destination,
             behind_nat: false,
+            accepted: false,
         };
-        let hop = Hop {
-            transport: call.transport,
-            address: call.destination,
-        };
+        let hop = Hop::new(call.transport, call.destination);
         let call_id = token::call_id(&mut self.rng);
         let local_tag = token::tag(&mut self.rng);
         let give_up_at = now + call.ring_timeout;
@@ -139,7 +142,12 @@ impl Endpoint {
             return;
         }
         let path = Path {
-            behind_nat: is_behind_nat(dialog.remote_target(), None, transaction.owner.path.peer),
+            behind_nat: is_behind_nat(
+                dialog.remote_target(),
+                None,
+                transaction.owner.path.peer,
+                self.protocol(transaction.owner.path.transport),
+            ),
             ..transaction.owner.path
         };
         let wanted = acks.is_empty() && self.is_calling(id);

@@ -13,6 +13,7 @@ use crate::sip::auth::DigestClient;
 use crate::sip::dialog::Dialog;
 use crate::sip::headers::{CSeq, HeaderName, Headers, NameAddr, Via};
 use crate::sip::message::{Method, Request, Response, StatusCode};
+use crate::sip::timers::Reliability;
 use crate::sip::token;
 use crate::sip::transaction::{ClientId, ServerId};
 use crate::sip::transport::{Hop, LocalTransport, Protocol, TransportId};
@@ -29,16 +30,25 @@ impl Endpoint {
         self.config.transports.iter().find(|local| local.id == id)
     }
 
-    fn protocol(&self, id: TransportId) -> Protocol {
+    pub(super) fn protocol(&self, id: TransportId) -> Protocol {
         self.local(id).map_or(Protocol::Udp, |local| local.protocol)
     }
 
-    /// Our Contact on a transport.
-    pub(super) fn contact(&self, id: TransportId, user: Option<&str>) -> Option<NameAddr> {
+    /// Our Contact on a transport: `sips:` where the request is for one (RFC 3261 12.1.1) and the
+    /// transport can be.
+    pub(super) fn contact(
+        &self,
+        id: TransportId,
+        user: Option<&str>,
+        secure: bool,
+    ) -> Option<NameAddr> {
         let local = self.local(id)?;
         let host = local.advertised_host.clone();
         let mut uri = SipUri::new(user, host, Some(local.advertised_port));
-        if let Some(name) = local.protocol.uri_parameter() {
+        uri.secure = secure && local.protocol == Protocol::Tls;
+        if uri.secure {
+            uri.params.set("transport", "tcp");
+        } else if let Some(name) = local.protocol.uri_parameter() {
             uri.params.set("transport", name);
         }
         Some(NameAddr::new(Uri::Sip(uri)))
@@ -220,20 +230,19 @@ impl Endpoint {
     }
 
     /// Where a dialog's requests go: along the route set or to the remote target where those
-    /// are addresses that can be reached, else where the peer is known to be.
+    /// are addresses that can be reached, else where the peer is known to be. A peer that
+    /// connected to us is reached on its connection for as long as there is one, and in TLS no
+    /// other address is taken for one that was verified.
     pub(super) fn dialog_hop(&self, path: Path, dialog: &Dialog) -> Hop {
-        let known = Hop {
-            transport: path.transport,
-            address: path.peer,
-        };
+        let known = Hop::new(path.transport, path.peer);
         let protocol = self.protocol(path.transport);
         let unreachable = path.behind_nat && !dialog.has_route_set();
-        if protocol != Protocol::Udp || unreachable {
-            return known;
-        }
-        match socket_address(dialog.next_hop(), protocol) {
-            Some(address) if address.is_ipv4() == path.peer.is_ipv4() => Hop { address, ..known },
-            _ => known,
+        let next = socket_address(dialog.next_hop(), protocol)
+            .filter(|next| !unreachable && next.is_ipv4() == path.peer.is_ipv4());
+        match (next, protocol) {
+            (reconnect, _) if path.accepted => Hop { reconnect, ..known },
+            (Some(address), Protocol::Udp | Protocol::Tcp) => Hop { address, ..known },
+            (_, Protocol::Udp | Protocol::Tcp | Protocol::Tls) => known,
         }
     }
 }
@@ -297,28 +306,40 @@ fn sibling(invite: &Request, method: Method) -> Option<Request> {
     Some(request)
 }
 
-/// The address in a SIP URI, where it is one that datagrams can be sent to.
+/// Whether a URI is `sips:`.
+pub(super) fn is_secure(uri: &Uri) -> bool {
+    uri.as_sip().is_some_and(|uri| uri.secure)
+}
+
+/// The address in a SIP URI, where it is one that can be reached by `protocol`.
 fn socket_address(uri: &Uri, protocol: Protocol) -> Option<SocketAddr> {
     let uri = uri.as_sip()?;
-    let spoken = uri
-        .transport()
-        .is_none_or(|transport| transport.eq_ignore_ascii_case(protocol.via_transport().as_str()));
+    let asked = Protocol::asked_by(uri).ok()?;
+    let spoken = asked.is_none_or(|asked| asked == protocol);
     let ip = uri.host.ip()?;
-    let usable = spoken && !uri.secure && !ip.is_unspecified() && !ip.is_multicast();
+    let usable = spoken && !ip.is_unspecified() && !ip.is_multicast();
     usable.then(|| SocketAddr::new(ip, uri.port.unwrap_or(protocol.default_port())))
 }
 
 /// Whether a peer seen at `source` cannot be reached at its Contact: it repeats the sent-by of
 /// a Via that was not true, is private where the source is not, or only one of both is on this
-/// machine.
-pub(super) fn is_behind_nat(contact: &Uri, via: Option<&Via>, source: SocketAddr) -> bool {
+/// machine. The port that a stream comes from is never the one that its peer listens on.
+pub(super) fn is_behind_nat(
+    contact: &Uri,
+    via: Option<&Via>,
+    source: SocketAddr,
+    protocol: Protocol,
+) -> bool {
     let Some((uri, ip)) = contact.as_sip().and_then(|uri| Some((uri, uri.host.ip()?))) else {
         return true;
     };
-    let port = uri.port.unwrap_or(Protocol::Udp.default_port());
-    let repeats_untrue_via = via.is_some_and(|via| {
-        via.host == uri.host && via.port_or_default() == port && SocketAddr::new(ip, port) != source
-    });
+    let port = uri.port.unwrap_or(protocol.default_port());
+    let untrue = match protocol.reliability() {
+        Reliability::Unreliable => SocketAddr::new(ip, port) != source,
+        Reliability::Reliable => ip != source.ip(),
+    };
+    let repeats_untrue_via =
+        via.is_some_and(|via| via.host == uri.host && via.port_or_default() == port && untrue);
     repeats_untrue_via
         || ip.is_loopback() != source.ip().is_loopback()
         || (is_private(ip) && !is_private(source.ip()))

@@ -54,6 +54,8 @@ pub(super) struct Path {
     pub(super) peer: SocketAddr,
     /// Its Contact is an address that only its own network knows.
     pub(super) behind_nat: bool,
+    /// `peer` is the port that it connected from, where nothing listens.
+    pub(super) accepted: bool,
 }
 
 #[derive(Debug)]

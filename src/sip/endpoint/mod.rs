@@ -47,7 +47,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 pub use api::{
-    CommandError, Counters, Credentials, EndCause, EndpointConfig, ExtraHeaders, Hangup,
+    CommandError, Counters, Credentials, EndCause, EndpointConfig, ExtraHeaders, Hangup, Hop,
     InboundAuthentication, InviteRequest, LegId, Limits, LocalTransport, Output, Protocol, Reason,
     ReferOutcome, ReferRequest, ReferTarget, RegisterRequest, RegistrationId, RegistrationState,
     Stats, TransportId,
@@ -58,8 +58,7 @@ use crate::sip::auth::Verifier;
 use crate::sip::message::{Message, Response};
 use crate::sip::registration::Registration;
 use crate::sip::transaction::{ClientId, Clients, ResponseAction, ServerId, Servers, Tick};
-use crate::sip::transport::Hop;
-use crate::sip::wire::{self, ParseErrorKind};
+use crate::sip::wire::{self, ParseError, ParseErrorKind};
 use deadlines::Deadlines;
 use leg::{Leg, Owner, Phase, Purpose};
 
@@ -130,8 +129,8 @@ impl Endpoint {
         }
     }
 
-    /// Takes one datagram (or one message of a stream) that came in on `transport` from
-    /// `source`. Bytes that are no SIP are dropped and counted.
+    /// Takes one datagram that came in on `transport` from `source`. Bytes that are no SIP are
+    /// dropped and counted.
     pub fn handle_datagram(
         &mut self,
         now: Instant,
@@ -139,15 +138,24 @@ impl Endpoint {
         source: SocketAddr,
         bytes: &[u8],
     ) {
+        self.handle_message(now, transport, source, wire::parse_datagram(bytes));
+    }
+
+    /// Takes one message that was cut out of a stream ([`wire::StreamFramer`]), or what was
+    /// wrong with it.
+    pub fn handle_message(
+        &mut self,
+        now: Instant,
+        transport: TransportId,
+        source: SocketAddr,
+        message: Result<Message, ParseError>,
+    ) {
         if self.local(transport).is_none() {
             return;
         }
         self.counters.received += 1;
-        let hop = Hop {
-            transport,
-            address: source,
-        };
-        match wire::parse_datagram(bytes) {
+        let hop = Hop::new(transport, source);
+        match message {
             Ok(Message::Request(request)) => self.receive_request(now, hop, request),
             Ok(Message::Response(response)) => self.receive_response(now, &response),
             Err(problem) => match problem.rejection {
@@ -158,18 +166,17 @@ impl Endpoint {
         }
     }
 
-    /// The transport could not send to `destination` (connection refused, ICMP error): what
-    /// waits for an answer from there fails now rather than by its timer.
+    /// The transport could not send to `destination` (connection refused, ICMP error), or the
+    /// connection there is gone: what waits for an answer from there fails now rather than by its
+    /// timer. An INVITE that was answered provisionally goes on: its final response may come on
+    /// another connection.
     pub fn handle_transmit_failed(
         &mut self,
         now: Instant,
         transport: TransportId,
         destination: SocketAddr,
     ) {
-        let hop = Hop {
-            transport,
-            address: destination,
-        };
+        let hop = Hop::new(transport, destination);
         for id in self.clients.sent_to(hop) {
             let Some(transaction) = self.clients.get_mut(id) else {
                 continue;
@@ -200,6 +207,25 @@ impl Endpoint {
     /// The next output, oldest first.
     pub fn poll(&mut self) -> Option<Output> {
         self.outputs.pop_front()
+    }
+
+    /// A further transport, such as one for connections to peers that are verified by another
+    /// name. Ids must differ from all before.
+    pub fn add_transport(&mut self, transport: LocalTransport) {
+        self.config.transports.push(transport);
+    }
+
+    /// Whether a call, a registration or a transaction lives on this connection.
+    pub fn uses(&self, transport: TransportId, address: SocketAddr) -> bool {
+        let hop = Hop::new(transport, address);
+        self.legs
+            .values()
+            .any(|leg| leg.path.transport == transport && leg.path.peer == address)
+            || self
+                .registrations
+                .values()
+                .any(|registration| registration.hop().is_same_flow(&hop))
+            || !self.clients.sent_to(hop).is_empty()
     }
 
     /// Whether new calls are taken. While they are not, INVITE and OPTIONS outside dialogs get
@@ -400,6 +426,7 @@ impl Endpoint {
         self.outputs.push_back(Output::Transmit {
             transport: hop.transport,
             destination: hop.address,
+            reconnect: hop.reconnect,
             bytes,
         });
     }

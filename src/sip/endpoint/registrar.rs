@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::api::{CommandError, RegisterRequest, RegistrationId};
+use super::compose::is_secure;
 use super::event::Event;
 use super::leg::{Owner, Path, Purpose};
 use super::{Endpoint, TimerKey};
@@ -21,16 +22,17 @@ impl Endpoint {
         asked: RegisterRequest,
     ) -> Result<RegistrationId, CommandError> {
         let contact = self
-            .contact(asked.transport, Some(&asked.contact_user))
+            .contact(
+                asked.transport,
+                Some(&asked.contact_user),
+                is_secure(&asked.registrar),
+            )
             .ok_or(CommandError::UnknownTransport)?;
         let digest = asked
             .credentials
             .map(|credentials| DigestClient::new(credentials.username, credentials.password));
         let (registration, first) = Registration::start(RegistrationSettings {
-            hop: Hop {
-                transport: asked.transport,
-                address: asked.destination,
-            },
+            hop: Hop::new(asked.transport, asked.destination),
             registrar: asked.registrar,
             address_of_record: asked.address_of_record,
             contact,
@@ -111,6 +113,7 @@ impl Endpoint {
                 transport: hop.transport,
                 peer: hop.address,
                 behind_nat: false,
+                accepted: false,
             };
             self.send_request(now, request, hop, Owner::new(Purpose::Register(id), path));
         }

@@ -1,6 +1,7 @@
 //! Incoming requests up to the point where they belong to a leg: matching, validation in the
 //! order of RFC 3261 8.2, and everything outside dialogs.
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::Endpoint;
@@ -95,13 +96,17 @@ impl Endpoint {
             })
     }
 
-    /// Where responses go: back to the source with `rport` or on a connection, else to the
-    /// source's address and the port of the sent-by (RFC 3261 18.2.2, RFC 3581). `maddr` is
-    /// not followed: it would let anybody aim our answers at a third party.
+    /// Where responses go: back to the source with `rport` or on the connection, else (or when
+    /// the connection is gone) to the source's address and the port of the sent-by (RFC 3261
+    /// 18.2.2, RFC 3581). `maddr` is not followed: it would let anybody aim our answers at a
+    /// third party.
     fn response_hop(&self, source: Hop, via: &Via) -> Hop {
         let mut hop = source;
-        if via.rport() == Rport::Absent && self.reliability(source) == Reliability::Unreliable {
-            hop.address.set_port(via.port_or_default());
+        let sent_by = SocketAddr::new(source.address.ip(), via.port_or_default());
+        match self.reliability(source) {
+            Reliability::Reliable => hop.reconnect = Some(sent_by),
+            Reliability::Unreliable if via.rport() == Rport::Absent => hop.address = sent_by,
+            Reliability::Unreliable => {}
         }
         hop
     }

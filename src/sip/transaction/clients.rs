@@ -178,7 +178,7 @@ impl<O> Clients<O> {
         let mut ids: Vec<ClientId> = self
             .by_id
             .iter()
-            .filter(|(_, transaction)| transaction.hop == hop)
+            .filter(|(_, transaction)| transaction.hop.is_same_flow(&hop))
             .map(|(id, _)| *id)
             .collect();
         ids.sort_unstable();

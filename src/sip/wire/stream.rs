@@ -91,6 +91,12 @@ impl StreamFramer {
         })
     }
 
+    /// Whether a message has begun and not ended. Line ends between messages are none.
+    pub fn is_inside_message(&self) -> bool {
+        let held = &self.buffer[self.start..];
+        self.pending.is_some() || held.iter().any(|byte| !b"\r\n".contains(byte))
+    }
+
     /// Skips line ends between messages; `true` where they make a ping.
     fn skip_line_ends(&mut self) -> bool {
         loop {

@@ -1,5 +1,8 @@
 //! The framer gives the same however the bytes are cut.
 
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
 use super::*;
 
 /// Everything in `bytes` when it comes in pieces of `sizes`, over and over.
@@ -73,6 +76,15 @@ fn any_split_and_merge_gives_the_same_events() {
         assert_eq!(events(&bytes, &[size]), whole, "pieces of {size}");
     }
     assert_eq!(events(&bytes, &[1, 100, 3, 37, 2]), whole);
+    for cut in 1..bytes.len() {
+        let two = [cut, bytes.len() - cut];
+        assert_eq!(events(&bytes, &two), whole, "cut at {cut}");
+    }
+    let mut rng = StdRng::seed_from_u64(5626);
+    for _ in 0..500 {
+        let sizes: Vec<usize> = (0..40).map(|_| rng.random_range(1..120)).collect();
+        assert_eq!(events(&bytes, &sizes), whole, "pieces of {sizes:?}");
+    }
 }
 
 #[test]
