@@ -300,6 +300,7 @@ fn sip_config(config: &Config) -> SipConfig {
             ca: config.sip.tls.ca.clone(),
             verify_clients: config.sip.tls.verify_clients,
         },
+        name_server: config.sip.name_server,
         public_address: config.sip.public_address,
         // With digest, strangers may knock: they are challenged.
         allow: if authentication.is_some() {

@@ -128,6 +128,8 @@ pub struct Sip {
     pub listen: Vec<Listen>,
     /// Certificates.
     pub tls: Tls,
+    /// The DNS server to ask, where it is not the system's.
+    pub name_server: Option<SocketAddr>,
     /// The address that peers should use for us, where it is not the one we listen on (NAT).
     pub public_address: Option<IpAddr>,
     /// Sources that may send us anything at all. Empty: everybody, which is allowed on loopback
@@ -147,6 +149,7 @@ impl Default for Sip {
                 address: SocketAddr::from((Ipv4Addr::LOCALHOST, 5060)),
             }],
             tls: Tls::default(),
+            name_server: None,
             public_address: None,
             allow: Vec::new(),
             digest: None,

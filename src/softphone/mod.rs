@@ -19,11 +19,12 @@ use crate::audio::tone::DtmfDigit;
 use crate::audio::{Codec, FRAME_SAMPLES, SampleRate, mix, resample, wav};
 use crate::net::local::advertised_address;
 use crate::net::media::{ClipKey, Media, MediaConfig, MediaPort, MediaStream, Tick};
+use crate::net::resolve::{Resolver, Target};
 use crate::net::sip::{LegCommand, OutgoingLeg, Sip, SipConfig, TlsSettings};
 use crate::sdp::{self, Direction, LocalMedia, Negotiated};
 use crate::sip::endpoint::{EndCause, Event, Hangup, InviteRequest, Limits, Protocol};
 use crate::sip::headers::NameAddr;
-use crate::sip::uri::{Host, Uri};
+use crate::sip::uri::Uri;
 
 use heard::Heard;
 use report::Began;
@@ -152,12 +153,15 @@ pub struct CallPlan {
 /// # Errors
 /// Where it could not be made or was not answered.
 pub async fn call(plan: &CallPlan) -> Result<Report, CallError> {
-    let target = resolve(&plan.target).await?;
-    let local = local_address(target.address)?;
+    let called = resolve(&plan.target).await?;
+    let local = local_address(called.target.address)?;
     let system = |error: &dyn std::fmt::Display| CallError::System(error.to_string());
-    let (sip, _incoming) = Sip::start(sip_config(local, target.protocol), rand::rng().random())
-        .await
-        .map_err(|error| system(&error))?;
+    let (sip, _incoming) = Sip::start(
+        sip_config(local, called.target.protocol),
+        rand::rng().random(),
+    )
+    .await
+    .map_err(|error| system(&error))?;
     let media = Media::start(MediaConfig {
         bind: local,
         port_min: 40_000,
@@ -167,7 +171,7 @@ pub async fn call(plan: &CallPlan) -> Result<Report, CallError> {
     let port = media.reserve().map_err(|error| system(&error))?;
     let description = describe(local, &port, plan.codec).map_err(|error| system(&error))?;
     let dialled = Instant::now();
-    let mut leg = invite(&sip, target, plan.ca.as_deref(), &description).await?;
+    let mut leg = invite(&sip, called, plan.ca.as_deref(), &description).await?;
     let answer = wait_for_answer(&sip, &mut leg).await?;
     let answered = Instant::now();
     let negotiated = sdp::accept(&answer, &description)?;
@@ -182,15 +186,14 @@ pub async fn call(plan: &CallPlan) -> Result<Report, CallError> {
     Ok(report)
 }
 
-/// Whom to call, and by which way.
-struct Target {
+/// Whom to call, and the first way to try.
+struct Called {
     uri: Uri,
     host: String,
-    protocol: Protocol,
-    address: SocketAddr,
+    target: Target,
 }
 
-async fn resolve(target: &str) -> Result<Target, CallError> {
+async fn resolve(target: &str) -> Result<Called, CallError> {
     let failed = |why: String| CallError::Target {
         target: target.to_owned(),
         why,
@@ -199,26 +202,14 @@ async fn resolve(target: &str) -> Result<Target, CallError> {
     let sip = uri
         .as_sip()
         .ok_or_else(|| failed("it is no sip: URI".to_owned()))?;
-    let host = match &sip.host {
-        Host::Name(name) => name.clone(),
-        Host::Ip(ip) => ip.to_string(),
-    };
-    let protocol = Protocol::asked_by(sip)
-        .map_err(|error| failed(error.to_string()))?
-        .unwrap_or(Protocol::Udp);
-    let port = sip.port.unwrap_or(protocol.default_port());
-    let mut found = tokio::net::lookup_host((host.clone(), port))
-        .await
-        .map_err(|error| failed(error.to_string()))?;
-    let address = found
-        .next()
-        .ok_or_else(|| failed("its host has no address".to_owned()))?;
-    Ok(Target {
-        uri,
-        host,
-        protocol,
-        address,
-    })
+    let resolver = Resolver::new(None).map_err(|error| failed(error.to_string()))?;
+    let spoken = [Protocol::Udp, Protocol::Tcp, Protocol::Tls];
+    let found = resolver.resolve(sip, &spoken).await;
+    let targets = found.map_err(|error| failed(error.to_string()))?;
+    let target = targets.into_iter().next();
+    let target = target.ok_or_else(|| failed("its host has no address".to_owned()))?;
+    let host = sip.host.to_string();
+    Ok(Called { uri, host, target })
 }
 
 /// The address of ours from which the target is reached.
@@ -237,6 +228,7 @@ fn sip_config(local: IpAddr, protocol: Protocol) -> SipConfig {
     SipConfig {
         listen: vec![(protocol, SocketAddr::new(local, 0))],
         tls: TlsSettings::default(),
+        name_server: None,
         public_address: None,
         allow: Vec::new(),
         user_agent: concat!("Offhook-call/", env!("CARGO_PKG_VERSION")).to_owned(),
@@ -260,16 +252,12 @@ fn describe(local: IpAddr, port: &MediaPort, codec: Option<Codec>) -> io::Result
 
 async fn invite(
     sip: &Sip,
-    target: Target,
+    called: Called,
     ca: Option<&Path>,
     description: &LocalMedia,
 ) -> Result<OutgoingLeg, CallError> {
-    let Target {
-        uri,
-        host,
-        protocol,
-        address,
-    } = target;
+    let Called { uri, host, target } = called;
+    let Target { protocol, address } = target;
     let transport = sip
         .reach(protocol, address, &host, ca)
         .await

@@ -33,12 +33,14 @@ use tls::{ClientTls, Identity};
 pub use tls::{TlsError, TlsSettings};
 use transports::{TlsPeer, Transports};
 
+use super::resolve::{ResolveError, Resolver, SetupError, Target};
 use crate::sip::endpoint::{
     CommandError, Counters, Endpoint, EndpointConfig, Event, ExtraHeaders, Hangup,
     InboundAuthentication, IncomingCall, InviteRequest, LegId, Limits, LocalTransport, Protocol,
     ReferRequest, RegisterRequest, RegistrationId, RegistrationState, Stats, TransportId,
 };
 use crate::sip::timers::Timers;
+use crate::sip::uri::Uri;
 
 /// Commands that may wait.
 const COMMANDS: usize = 1024;
@@ -55,6 +57,8 @@ pub struct SipConfig {
     pub listen: Vec<(Protocol, SocketAddr)>,
     /// Certificates.
     pub tls: TlsSettings,
+    /// The DNS server to ask; the system's where `None`.
+    pub name_server: Option<SocketAddr>,
     /// Our address as peers see it, where it differs.
     pub public_address: Option<IpAddr>,
     /// Sources whose datagrams are looked at; empty for all.
@@ -83,11 +87,20 @@ pub enum StartError {
     /// A certificate or key cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// DNS cannot be set up.
+    #[error(transparent)]
+    Dns(#[from] SetupError),
 }
 
 /// Why there is no way to a peer.
 #[derive(Debug, thiserror::Error)]
 pub enum ReachError {
+    /// No SIP URI, so that there is nowhere to go.
+    #[error("only sip: and sips: URIs can be reached")]
+    NotSip,
+    /// DNS leads nowhere, or does not answer.
+    #[error(transparent)]
+    Dns(#[from] ResolveError),
     /// We do not listen on what the peer speaks: the operator's to mend.
     #[error("sip.listen has no {protocol:?} listener from which {address} can be reached")]
     NoListener {
@@ -195,11 +208,23 @@ pub struct Registration {
     pub state: watch::Receiver<Option<RegistrationState>>,
 }
 
+/// One way to a peer, for an [`InviteRequest`] or a [`RegisterRequest`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Way {
+    /// By this transport of ours.
+    pub transport: TransportId,
+    /// What it speaks.
+    pub protocol: Protocol,
+    /// To this address.
+    pub destination: SocketAddr,
+}
+
 /// A handle to the driver. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Sip {
     commands: mpsc::Sender<Command>,
     listeners: Arc<[Listener]>,
+    resolver: Resolver,
     identity: Arc<Identity>,
     ca: Option<PathBuf>,
     dropped: Arc<Dropped>,
@@ -237,6 +262,7 @@ impl Sip {
         config: SipConfig,
         seed: [u8; 32],
     ) -> Result<(Self, mpsc::Receiver<Incoming>), StartError> {
+        let resolver = Resolver::new(config.name_server)?;
         let bound = listener::bind_all(&config.listen)?;
         let listeners: Arc<[Listener]> = bound.iter().map(|bound| bound.listener).collect();
         let locals: Vec<LocalTransport> = listeners
@@ -272,6 +298,7 @@ impl Sip {
         let sip = Self {
             commands,
             listeners,
+            resolver,
             identity,
             ca: config.tls.ca,
             dropped,
@@ -282,6 +309,40 @@ impl Sip {
     /// Our listeners.
     pub fn listeners(&self) -> &[Listener] {
         &self.listeners
+    }
+
+    /// The ways to a URI, in the order to try (RFC 3263): the next one is for when a transport
+    /// fails, nobody answers or the answer is 503. Never an empty list. `ca` is as in
+    /// [`Sip::reach`].
+    ///
+    /// # Errors
+    /// Where it leads nowhere, or only where no listener of ours can reach.
+    pub async fn resolve(&self, uri: &Uri, ca: Option<&Path>) -> Result<Vec<Way>, ReachError> {
+        let uri = uri.as_sip().ok_or(ReachError::NotSip)?;
+        // TLS last, for it is worth most where it was asked for.
+        let mut spoken = vec![Protocol::Udp, Protocol::Tcp, Protocol::Tls];
+        spoken.retain(|protocol| {
+            let mut listeners = self.listeners.iter();
+            listeners.any(|listener| listener.protocol == *protocol)
+        });
+        let name = uri.host.to_string();
+        let targets = self.resolver.resolve(uri, &spoken).await?;
+        let mut ways = Vec::new();
+        let mut failure = None;
+        for Target { protocol, address } in targets {
+            match self.reach(protocol, address, &name, ca).await {
+                Ok(transport) => ways.push(Way {
+                    transport,
+                    protocol,
+                    destination: address,
+                }),
+                Err(error) => failure = Some(error),
+            }
+        }
+        match failure {
+            Some(error) if ways.is_empty() => Err(error),
+            _ => Ok(ways),
+        }
     }
 
     /// The transport by which `address` is reached over `protocol`. In TLS it is one for

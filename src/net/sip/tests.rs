@@ -11,7 +11,6 @@ use tokio::time::timeout;
 use super::*;
 use crate::sip::endpoint::EndCause;
 use crate::sip::headers::NameAddr;
-use crate::sip::uri::Uri;
 
 const SDP: &str = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\n\
                    m=audio 9 RTP/AVP 0\r\n";
@@ -29,6 +28,7 @@ impl Phone {
         let config = SipConfig {
             listen: vec![(protocol, SocketAddr::new(ip, 0))],
             tls,
+            name_server: None,
             public_address: None,
             allow: Vec::new(),
             user_agent: "test".to_owned(),

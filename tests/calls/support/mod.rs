@@ -1,6 +1,7 @@
 //! What every scenario stands on: a running server, other people's telephones, sound.
 
 pub(crate) mod baresip;
+pub(crate) mod dns;
 pub(crate) mod operator;
 pub(crate) mod phone;
 pub(crate) mod pjsip;
