@@ -31,7 +31,7 @@ use crate::control::{ControlError, Desk, Socket};
 use crate::engines::EngineError;
 use crate::http::{self, Routes, Scraper};
 use crate::net::local::advertised_address;
-use crate::net::media::{Media, MediaConfig};
+use crate::net::media::{Media, MediaAddress, MediaConfig};
 use crate::net::sip::{self, Sip, SipConfig, TlsSettings};
 use crate::observe::{Component, Health, Metrics, State, TrunkBoard};
 use crate::record::{EndedBy, EndedReason};
@@ -148,7 +148,7 @@ impl Server {
         }
         let journal = Journal::start(store.clone());
         let media = Media::start(MediaConfig {
-            bind: config.rtp.bind,
+            addresses: media_addresses(&config),
             port_min: config.rtp.port_min,
             port_max: config.rtp.port_max,
         })
@@ -205,7 +205,7 @@ impl Server {
             )),
             tokio::spawn(upkeep::sweep(store, Arc::clone(&config))),
         ];
-        let registrations = registrations::start(&config, &sip, &trunks).await;
+        let registrations = registrations::start(&config, &sip, &trunks);
         Ok(Self {
             config,
             sip,
@@ -240,7 +240,7 @@ impl Server {
             }
             let _ = tokio::time::timeout(FAREWELL, self.registry.empty()).await;
         }
-        self.registrations.stop(&self.sip).await;
+        self.registrations.stop().await;
         self.engines.stop().await;
         self.journal.flush().await;
         self.http_stop.send_replace(true);
@@ -322,12 +322,17 @@ fn protocol(transport: Transport) -> Protocol {
     }
 }
 
+fn media_addresses(config: &Config) -> Vec<MediaAddress> {
+    let public = config.rtp.public_address.or(config.sip.public_address);
+    let addresses = config.rtp.bind.iter().map(|bind| MediaAddress {
+        bind: *bind,
+        advertised: advertised_address(*bind, public),
+    });
+    addresses.collect()
+}
+
 fn call_limits(config: &Config, hold_music: Arc<[i16]>) -> CallLimits {
     CallLimits {
-        media_address: advertised_address(
-            config.rtp.bind,
-            config.rtp.public_address.or(config.sip.public_address),
-        ),
         codecs: vec![Codec::Pcmu, Codec::Pcma],
         hold_music,
         data: config.data.clone(),

@@ -1,28 +1,42 @@
-//! Registers with the trunks that want it, for as long as the server runs.
+//! Registers with the trunks that want it, for as long as the server runs: a task each.
+//!
+//! ```text
+//!  resolve ──▶ register ──▶ follow its states ──▶ stop: take it back
+//!    ▲  │ DNS does not answer  │ failed: resolve again, before it is tried again
+//!    └──┘ pause                └──▶ retarget
+//! ```
 
-use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
+use rand::RngExt;
 use time::OffsetDateTime;
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 
 use crate::config::{Config, Trunk};
 use crate::ids::TrunkName;
-use crate::net::sip::{Registration, Sip};
+use crate::net::sip::{Registration, Sip, Way};
 use crate::observe::{TrunkBoard, TrunkState};
-use crate::sip::endpoint::{Credentials, Protocol, RegisterRequest, RegistrationState};
-use crate::sip::uri::Uri;
+use crate::sip::endpoint::{Credentials, RegisterRequest, RegistrarTarget, RegistrationState};
+use crate::sip::uri::{SipUri, Uri};
 
 /// How long a stop waits for the registrars.
 const GOODBYE: Duration = Duration::from_secs(2);
+/// After registrars could not be found; doubled each time up to the longest.
+const FIRST_PAUSE: Duration = Duration::from_secs(5);
+const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 
 /// The registrations of this server.
-pub(super) struct Registrations(Vec<Registration>);
+pub(super) struct Registrations {
+    tasks: JoinSet<()>,
+    stop: watch::Sender<bool>,
+}
 
-/// Starts a registration for each trunk that registers. A trunk whose registrar cannot be found
-/// is logged and left out.
-pub(super) async fn start(config: &Config, sip: &Sip, board: &TrunkBoard) -> Registrations {
-    let mut registrations = Vec::new();
+/// Starts a registration for each trunk that registers.
+pub(super) fn start(config: &Config, sip: &Sip, board: &TrunkBoard) -> Registrations {
+    let (stop, stopped) = watch::channel(false);
+    let mut tasks = JoinSet::new();
     for (name, trunk) in &config.trunks {
         let entry = Entry {
             trunk: TrunkName::new(name),
@@ -33,93 +47,205 @@ pub(super) async fn start(config: &Config, sip: &Sip, board: &TrunkBoard) -> Reg
             continue;
         }
         entry.set(TrunkState::Registering, None, None);
-        let request = match request(trunk, sip).await {
-            Ok(request) => request,
+        let account = match Account::of(trunk) {
+            Ok(account) => account,
             Err(why) => {
                 tracing::error!(trunk = name, why, "cannot register");
                 entry.set(TrunkState::Unregistered, None, Some(why));
                 continue;
             }
         };
-        match sip.register(request).await {
-            Ok(registration) => {
-                tokio::spawn(follow(entry, registration.state.clone()));
-                registrations.push(registration);
-            }
-            Err(error) => {
-                tracing::error!(trunk = name, ?error, "cannot register");
-                let why = error.map_or_else(|| "SIP stopped".to_owned(), |error| error.to_string());
-                entry.set(TrunkState::Unregistered, None, Some(why));
-            }
-        }
+        let keeper = Keeper {
+            sip: sip.clone(),
+            account,
+            entry,
+        };
+        tasks.spawn(keeper.run(stopped.clone()));
     }
-    Registrations(registrations)
+    Registrations { tasks, stop }
 }
 
 impl Registrations {
     /// Takes all registrations back and waits shortly for the registrars to agree.
-    pub(super) async fn stop(self, sip: &Sip) {
-        for registration in &self.0 {
-            // An error means that SIP is gone.
-            let _ = sip.unregister(registration.id).await;
-        }
-        let all = async {
-            for mut registration in self.0 {
-                let over = |state: &Option<RegistrationState>| {
-                    *state == Some(RegistrationState::Unregistered)
-                };
-                let _ = registration.state.wait_for(over).await;
-            }
-        };
+    pub(super) async fn stop(mut self) {
+        self.stop.send_replace(true);
+        let all = async { while self.tasks.join_next().await.is_some() {} };
         let _ = tokio::time::timeout(GOODBYE, all).await;
     }
 }
 
-async fn request(trunk: &Trunk, sip: &Sip) -> Result<RegisterRequest, String> {
-    let registrar = trunk.registrar.as_deref().ok_or("it has no registrar")?;
-    let username = trunk.username.as_deref().ok_or("it has no username")?;
-    let password = trunk.password.as_ref().ok_or("it has no password")?;
-    let uri = |text: String| {
-        text.parse::<Uri>()
-            .map_err(|error| format!("{text}: {error}"))
-    };
-    let destination = resolve(registrar).await?;
-    let domain = registrar
-        .rsplit_once(':')
-        .map_or(registrar, |(host, _)| host);
-    let transport = sip
-        .reach(Protocol::Udp, destination, domain, None)
-        .await
-        .map_err(|error| error.to_string())?;
-    let expires = trunk
-        .profile()
-        .map_or(3600, |profile| profile.register_expires_seconds);
-    Ok(RegisterRequest {
-        transport,
-        destination,
-        registrar: uri(format!("sip:{registrar}"))?,
-        address_of_record: uri(format!("sip:{username}@{domain}"))?,
-        contact_user: username.to_owned(),
-        credentials: Some(Credentials {
-            username: username.to_owned(),
-            password: password.expose().to_owned(),
-        }),
-        expires: Duration::from_secs(u64::from(expires)),
-        learn_contact: true,
-    })
+/// What a trunk registers, and with whom.
+struct Account {
+    registrars: Vec<SipUri>,
+    username: String,
+    credentials: Credentials,
+    expires: Duration,
+    ca: Option<PathBuf>,
 }
 
-async fn resolve(registrar: &str) -> Result<SocketAddr, String> {
-    let with_port = match registrar.contains(':') {
-        true => registrar.to_owned(),
-        false => format!("{registrar}:5060"),
+impl Account {
+    fn of(trunk: &Trunk) -> Result<Self, String> {
+        let username = trunk.username.as_deref().ok_or("it has no username")?;
+        let password = trunk.password.as_ref().ok_or("it has no password")?;
+        let registrars: Result<Vec<SipUri>, String> =
+            trunk.registrar.iter().map(|text| registrar(text)).collect();
+        let expires = trunk
+            .profile()
+            .map_or(3600, |profile| profile.register_expires_seconds);
+        Ok(Self {
+            registrars: registrars?,
+            username: username.to_owned(),
+            credentials: Credentials {
+                username: username.to_owned(),
+                password: password.expose().to_owned(),
+            },
+            expires: Duration::from_secs(u64::from(expires)),
+            ca: trunk.ca.clone(),
+        })
+    }
+
+    /// Every registrar at every address, in the order to try. `Err` where none was found.
+    async fn targets(&self, sip: &Sip) -> Result<Vec<RegistrarTarget>, String> {
+        let mut targets = Vec::new();
+        let mut failure = "it has no registrar".to_owned();
+        for registrar in &self.registrars {
+            let uri = Uri::Sip(registrar.clone());
+            match sip.resolve(&uri, self.ca.as_deref()).await {
+                Ok(ways) => targets.extend(ways.iter().map(|way| self.target(registrar, way))),
+                Err(error) => failure = error.to_string(),
+            }
+        }
+        match targets.is_empty() {
+            true => Err(failure),
+            false => Ok(targets),
+        }
+    }
+
+    fn target(&self, registrar: &SipUri, way: &Way) -> RegistrarTarget {
+        let mut domain = SipUri::new(None, registrar.host.clone(), registrar.port);
+        domain.secure = registrar.secure;
+        let mut address_of_record = SipUri::new(Some(&self.username), registrar.host.clone(), None);
+        address_of_record.secure = registrar.secure;
+        RegistrarTarget {
+            transport: way.transport,
+            destination: way.destination,
+            registrar: Uri::Sip(domain),
+            address_of_record: Uri::Sip(address_of_record),
+        }
+    }
+
+    fn request(&self, targets: Vec<RegistrarTarget>) -> RegisterRequest {
+        RegisterRequest {
+            targets,
+            contact_user: self.username.clone(),
+            credentials: Some(self.credentials.clone()),
+            expires: self.expires,
+            learn_contact: true,
+            keep_alive: true,
+        }
+    }
+}
+
+/// `host`, `host:port`, or a URI with a transport.
+fn registrar(text: &str) -> Result<SipUri, String> {
+    let whole = match text.starts_with("sip:") || text.starts_with("sips:") {
+        true => text.to_owned(),
+        false => format!("sip:{text}"),
     };
-    let mut found = tokio::net::lookup_host(&with_port)
-        .await
-        .map_err(|error| format!("{with_port}: {error}"))?;
-    found
-        .next()
-        .ok_or_else(|| format!("{with_port} has no address"))
+    match whole.parse::<Uri>() {
+        Ok(Uri::Sip(uri)) => Ok(uri),
+        Ok(_) => Err(format!("{text} is no registrar")),
+        Err(error) => Err(format!("{text}: {error}")),
+    }
+}
+
+/// One trunk's task.
+struct Keeper {
+    sip: Sip,
+    account: Account,
+    entry: Entry,
+}
+
+impl Keeper {
+    async fn run(self, mut stopped: watch::Receiver<bool>) {
+        let registration = tokio::select! {
+            registration = self.register() => registration,
+            _ = stopped.wait_for(|stopped| *stopped) => return,
+        };
+        let Some(mut registration) = registration else {
+            return;
+        };
+        tokio::select! {
+            () = self.follow(&mut registration) => return,
+            _ = stopped.wait_for(|stopped| *stopped) => {}
+        }
+        // An error means that SIP is gone.
+        let _ = self.sip.unregister(registration.id).await;
+        self.follow(&mut registration).await;
+    }
+
+    /// `None` where SIP is gone or refuses.
+    async fn register(&self) -> Option<Registration> {
+        let mut pause = FIRST_PAUSE;
+        let targets = loop {
+            match self.account.targets(&self.sip).await {
+                Ok(targets) => break targets,
+                Err(why) => {
+                    tracing::error!(trunk = self.entry.trunk.as_str(), why, "cannot register");
+                    self.entry.set(TrunkState::Failed, None, Some(why));
+                }
+            }
+            let share = rand::rng().random_range(0.5..1.0);
+            tokio::time::sleep(pause.mul_f64(share)).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        };
+        match self.sip.register(self.account.request(targets)).await {
+            Ok(registration) => Some(registration),
+            Err(error) => {
+                let why = error.map_or_else(|| "SIP stopped".to_owned(), |error| error.to_string());
+                tracing::error!(trunk = self.entry.trunk.as_str(), why, "cannot register");
+                self.entry.set(TrunkState::Unregistered, None, Some(why));
+                None
+            }
+        }
+    }
+
+    /// Logs a registration's changes and shows them on the board, until it is over.
+    async fn follow(&self, registration: &mut Registration) {
+        let trunk = self.entry.trunk.as_str();
+        while registration.state.changed().await.is_ok() {
+            let state = registration.state.borrow_and_update().clone();
+            match state {
+                Some(RegistrationState::Registered { expires, .. }) => {
+                    tracing::info!(trunk, ?expires, "registered");
+                    self.entry.set(TrunkState::Registered, Some(expires), None);
+                }
+                Some(RegistrationState::Failed { status, retry_in }) => {
+                    tracing::warn!(trunk, ?status, ?retry_in, "registration failed");
+                    let why = match status {
+                        Some(status) => format!("the registrar answered {status}"),
+                        None => "the registrar did not answer".to_owned(),
+                    };
+                    self.entry.set(TrunkState::Failed, None, Some(why));
+                    self.look_again(registration).await;
+                }
+                Some(RegistrationState::Unregistered) => {
+                    tracing::info!(trunk, "unregistered");
+                    self.entry.set(TrunkState::Unregistered, None, None);
+                }
+                None => {}
+            }
+        }
+    }
+
+    /// The registrars may be elsewhere by now.
+    async fn look_again(&self, registration: &Registration) {
+        if let Ok(targets) = self.account.targets(&self.sip).await {
+            let user = self.account.username.clone();
+            // An error means that SIP is gone.
+            let _ = self.sip.retarget(registration.id, targets, user).await;
+        }
+    }
 }
 
 /// A trunk's place on the board.
@@ -133,31 +259,5 @@ impl Entry {
         let now = OffsetDateTime::now_utc();
         let expires = expires.map(|expires| now + expires);
         self.board.set(&self.trunk, state, expires, error, now);
-    }
-}
-
-/// Logs a registration's changes and shows them on the board.
-async fn follow(entry: Entry, mut state: watch::Receiver<Option<RegistrationState>>) {
-    while state.changed().await.is_ok() {
-        let trunk = entry.trunk.as_str();
-        match state.borrow_and_update().clone() {
-            Some(RegistrationState::Registered { expires }) => {
-                tracing::info!(trunk, ?expires, "registered");
-                entry.set(TrunkState::Registered, Some(expires), None);
-            }
-            Some(RegistrationState::Failed { status, retry_in }) => {
-                tracing::warn!(trunk, ?status, ?retry_in, "registration failed");
-                let why = match status {
-                    Some(status) => format!("the registrar answered {status}"),
-                    None => "the registrar did not answer".to_owned(),
-                };
-                entry.set(TrunkState::Failed, None, Some(why));
-            }
-            Some(RegistrationState::Unregistered) => {
-                tracing::info!(trunk, "unregistered");
-                entry.set(TrunkState::Unregistered, None, None);
-            }
-            None => {}
-        }
     }
 }

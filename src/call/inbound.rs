@@ -1,7 +1,6 @@
 //! From an INVITE to an answered call, or to a refusal that says why.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -207,7 +206,7 @@ async fn prepare(
         .registry
         .admit(CallSnapshot::of(record))
         .ok_or_else(|| Refusal::retry_later(486, EndedReason::AdmissionRefused))?;
-    let port = services.media.reserve().map_err(|error| {
+    let port = services.media.reserve(call.source.ip()).map_err(|error| {
         tracing::error!(%error, "a call is refused with 503");
         unavailable()
     })?;
@@ -265,9 +264,8 @@ fn check_disk(services: &Services) -> Result<(), ()> {
 }
 
 fn local_media(services: &Services, port: &MediaPort) -> std::io::Result<LocalMedia> {
-    let address: IpAddr = services.limits.media_address;
     Ok(LocalMedia {
-        address,
+        address: port.address(),
         port: port.port()?,
         codecs: services.limits.codecs.clone(),
         telephone_event: Some(TELEPHONE_EVENT),

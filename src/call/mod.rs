@@ -22,7 +22,6 @@ mod session;
 mod timeline;
 mod work;
 
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -85,8 +84,6 @@ pub struct Services {
 /// Settings of the operator that concern every call.
 #[derive(Clone, Debug)]
 pub struct CallLimits {
-    /// Our address in SDP.
-    pub media_address: IpAddr,
     /// Codecs we speak, best first.
     pub codecs: Vec<Codec>,
     /// What callers on hold hear, at 8 kHz, over and over.

@@ -22,6 +22,8 @@ pub use listen::{Listen, Tls, Transport};
 pub use load::{Mistake, Mistakes, Source, load};
 pub use trunk::{Profile, Trunk};
 
+use listen::one_or_more;
+
 use crate::conversation::settings::AssistantSettings;
 use crate::engines::worker::Scheduling;
 use crate::ids::AssistantId;
@@ -177,9 +179,10 @@ fn default_realm() -> String {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Rtp {
-    /// Address that media sockets bind to.
-    pub bind: IpAddr,
-    /// The address in our SDP, where it is not `bind` (NAT).
+    /// Addresses that media sockets bind to: one, or one of each family.
+    #[serde(deserialize_with = "one_or_more")]
+    pub bind: Vec<IpAddr>,
+    /// The address in our SDP, where it is not the one of its family in `bind` (NAT).
     pub public_address: Option<IpAddr>,
     /// First port of the range; even ports are used for RTP.
     pub port_min: u16,
@@ -192,7 +195,7 @@ pub struct Rtp {
 impl Default for Rtp {
     fn default() -> Self {
         Self {
-            bind: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            bind: vec![IpAddr::V4(Ipv4Addr::LOCALHOST)],
             public_address: None,
             port_min: 16384,
             port_max: 32767,

@@ -1,9 +1,12 @@
 //! Trunks: a profile from `sip-profiles/`, which says what kind of peer it is, plus what only the
 //! operator knows.
 
+use std::path::PathBuf;
+
 use ipnet::IpNet;
 use serde::Deserialize;
 
+use super::listen::one_or_more;
 use super::{Network, Secret};
 
 /// A carrier or PBX that sends us calls, and that we may register with.
@@ -13,8 +16,12 @@ pub struct Trunk {
     /// Name of a profile: one of [`Profile::NAMES`].
     #[serde(default = "default_profile")]
     pub profile: String,
-    /// `host` or `host:port` that we register with and send to.
-    pub registrar: Option<String>,
+    /// Whom we register with and send to, the first that answers: `host`, `host:port`, or a URI
+    /// with a transport (`sip:host;transport=tcp`, `sips:host`).
+    #[serde(default, deserialize_with = "one_or_more")]
+    pub registrar: Vec<String>,
+    /// PEM file of the certificates that its own must lead to, in TLS; as `sip.tls.ca` if not set.
+    pub ca: Option<PathBuf>,
     /// User name of the account.
     pub username: Option<String>,
     /// Password of the account.

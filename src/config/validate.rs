@@ -1,5 +1,7 @@
 //! Rules that span keys or that a type cannot say.
 
+use std::net::IpAddr;
+
 use super::{Config, Profile, Trunk, listen};
 
 /// Every broken rule, as its dotted key and what is allowed.
@@ -59,6 +61,13 @@ fn validate_sip(config: &Config, report: &mut dyn FnMut(String, String)) {
 
 fn validate_rtp(config: &Config, report: &mut dyn FnMut(String, String)) {
     let rtp = &config.rtp;
+    let (v4, v6): (Vec<IpAddr>, Vec<IpAddr>) = rtp.bind.iter().partition(|ip| ip.is_ipv4());
+    if v4.len() > 1 || v6.len() > 1 || rtp.bind.is_empty() {
+        report(
+            "rtp.bind".to_owned(),
+            "is one address, or one of IPv4 and one of IPv6".to_owned(),
+        );
+    }
     if rtp.port_min < 1024 {
         report(
             "rtp.port_min".to_owned(),
@@ -83,7 +92,7 @@ fn validate_rtp(config: &Config, report: &mut dyn FnMut(String, String)) {
             ),
         );
     }
-    if config.reachable_from_outside() && rtp.bind.is_loopback() {
+    if config.reachable_from_outside() && rtp.bind.iter().all(IpAddr::is_loopback) {
         report(
             "rtp.bind".to_owned(),
             "is a loopback address while sip.listen reaches other machines, which would hear nothing: \
@@ -139,7 +148,7 @@ fn validate_trunk(key: &str, trunk: &Trunk, report: &mut dyn FnMut(String, Strin
     }
     if trunk.registers() {
         let needed = [
-            ("registrar", trunk.registrar.is_some()),
+            ("registrar", !trunk.registrar.is_empty()),
             ("username", trunk.username.is_some()),
             ("password", trunk.password.is_some()),
         ];
@@ -148,6 +157,20 @@ fn validate_trunk(key: &str, trunk: &Trunk, report: &mut dyn FnMut(String, Strin
                 report(
                     format!("{key}.{field}"),
                     "is needed, because this trunk registers".to_owned(),
+                );
+            }
+        }
+        for registrar in &trunk.registrar {
+            let host = registrar.trim_start_matches("sips:");
+            let host = host.trim_start_matches("sip:");
+            if host.is_empty() || host.contains(|c: char| c == '@' || c.is_whitespace()) {
+                report(
+                    format!("{key}.registrar"),
+                    format!(
+                        "{registrar:?} is not a registrar like \"pbx.example.com\", \
+                         \"pbx.example.com:5070\", \"sip:pbx.example.com;transport=tcp\" or \
+                         \"sips:pbx.example.com\""
+                    ),
                 );
             }
         }

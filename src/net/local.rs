@@ -3,10 +3,11 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
-/// The address to write into Via, Contact or SDP: the configured public one, else the one bound
-/// to, else (bound to all) the one that the routing table picks for the way out. Nothing is sent.
+/// The address to write into Via, Contact or SDP: the configured public one (of the same family),
+/// else the one bound to, else (bound to all) the one that the routing table picks for the way
+/// out. Nothing is sent.
 pub fn advertised_address(bound: IpAddr, public: Option<IpAddr>) -> IpAddr {
-    if let Some(public) = public {
+    if let Some(public) = public.filter(|public| public.is_ipv4() == bound.is_ipv4()) {
         return public;
     }
     if !bound.is_unspecified() {
@@ -41,6 +42,12 @@ mod tests {
         let public: IpAddr = "192.0.2.7".parse().expect("address");
         assert_eq!(advertised_address(bound, Some(public)), public);
         assert_eq!(advertised_address(bound, None), bound);
+        let six = IpAddr::V6(Ipv6Addr::LOCALHOST);
+        assert_eq!(
+            advertised_address(six, Some(public)),
+            six,
+            "not of its family"
+        );
         assert!(!advertised_address(all, None).is_unspecified());
     }
 }

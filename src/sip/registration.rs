@@ -1,4 +1,5 @@
-//! One registration with one registrar (RFC 3261 section 10), kept alive until it is stopped.
+//! One registration (RFC 3261 section 10), kept alive until it is stopped, with the first of its
+//! registrars that takes it.
 //!
 //! ```text
 //!        start                 2xx
@@ -12,8 +13,12 @@
 //!               | Waiting |----------> | Unregistering |  no response
 //!               +---------+            +---------------+ -----------> Over
 //! ```
-//! Pauses double from 5 s to 10 min with jitter (RFC 5626 4.5 asks for both), so that a
-//! registrar that comes back is not met by all its clients at once.
+//! A registrar that does not answer, or cannot, is passed over for the next at once; only when
+//! none is left there is a pause. Pauses double from 5 s to 10 min with jitter (RFC 5626 4.5 asks
+//! for both), so that a registrar that comes back is not met by all its clients at once.
+//!
+//! Over UDP the way back to us is kept open by a datagram of line ends now and then (RFC 5626
+//! 4.4.1); on streams that is the connection's own business.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -24,6 +29,7 @@ use rand::rngs::StdRng;
 use super::auth::DigestClient;
 use super::headers::{CSeq, Contacts, HeaderName, NameAddr, Rport};
 use super::message::{Method, Request, Response};
+use super::timers::Reliability;
 use super::transport::Hop;
 use super::uri::{Host, Uri};
 
@@ -33,6 +39,10 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(600);
 const SHORTEST_REFRESH: Duration = Duration::from_secs(5);
 /// A 423 that asks for more is a fault of the registrar's.
 const LONGEST_EXPIRES: Duration = Duration::from_secs(7 * 86_400);
+/// Between keep-alive datagrams (RFC 5626 4.4.1: 24 to 29 s).
+const KEEP_ALIVE: std::ops::Range<u64> = 24_000..29_000;
+/// After its connection was lost, or our address changed, it is refreshed within this.
+const SOON: std::ops::Range<u64> = 500..2_000;
 /// A server can call every nonce stale.
 const MAX_CHALLENGES: u8 = 3;
 
@@ -43,6 +53,8 @@ pub enum RegistrationState {
     Registered {
         /// Lifetime that the registrar granted.
         expires: Duration,
+        /// The Route of our requests to this provider (RFC 3608), top first; usually empty.
+        service_route: Vec<NameAddr>,
     },
     /// The last attempt failed; tried again by itself.
     Failed {
@@ -55,34 +67,89 @@ pub enum RegistrationState {
     Unregistered,
 }
 
-/// What is registered, and with whom.
-#[derive(Debug)]
-pub struct RegistrationSettings {
+/// One registrar at one address.
+#[derive(Clone, Debug)]
+pub struct Registrar {
     /// Where requests go.
     pub hop: Hop,
+    /// Whether a stream, which keeps itself alive, or datagrams.
+    pub reliability: Reliability,
     /// Request-URI: the registrar's domain.
     pub registrar: Uri,
     /// Address of record, for From and To.
     pub address_of_record: Uri,
-    /// Our Contact.
+    /// Our Contact there.
     pub contact: NameAddr,
+}
+
+/// What is registered, and with whom.
+#[derive(Debug)]
+pub struct RegistrationSettings {
+    /// With the first of these that takes it.
+    pub registrars: Registrars,
     /// For challenges.
     pub digest: Option<DigestClient>,
     /// Lifetime to ask for.
     pub expires: Duration,
     /// Take over the address that the registrar sees us at.
     pub learn_contact: bool,
+    /// Keep the way back to us open over UDP.
+    pub keep_alive: bool,
     /// Call-ID of all its requests.
     pub call_id: String,
     /// From tag of all its requests.
     pub local_tag: String,
 }
 
+/// At least one registrar, and which of them it is the turn of.
+#[derive(Debug)]
+pub struct Registrars {
+    list: Vec<Registrar>,
+    current: usize,
+    /// How many were passed over since the last that took it, or the last pause.
+    passed: usize,
+}
+
+impl Registrars {
+    /// In the order to try; `None` where there is none.
+    pub fn new(list: Vec<Registrar>) -> Option<Self> {
+        (!list.is_empty()).then_some(Self {
+            list,
+            current: 0,
+            passed: 0,
+        })
+    }
+
+    fn current(&self) -> &Registrar {
+        // Never empty, and `current` stays within.
+        &self.list[self.current]
+    }
+
+    /// The next one that was not tried in this round.
+    fn pass(&mut self) -> bool {
+        self.passed += 1;
+        self.current = (self.current + 1) % self.list.len();
+        self.passed < self.list.len()
+    }
+
+    fn restart(&mut self) {
+        self.current = 0;
+        self.passed = 0;
+    }
+}
+
 #[derive(Debug, PartialEq, Eq)]
 enum Phase {
-    Registering { stopping: bool },
-    Registered { refresh_at: Instant },
-    Waiting { until: Instant },
+    Registering {
+        stopping: bool,
+    },
+    Registered {
+        refresh_at: Instant,
+        keep_alive_at: Option<Instant>,
+    },
+    Waiting {
+        until: Instant,
+    },
     Unregistering,
     Over,
 }
@@ -91,6 +158,8 @@ enum Phase {
 #[derive(Debug)]
 pub struct Registration {
     settings: RegistrationSettings,
+    /// Our Contact at the current registrar.
+    contact: NameAddr,
     phase: Phase,
     sequence: u32,
     failures: u32,
@@ -109,12 +178,15 @@ pub struct Step {
     pub send: Option<Request>,
     /// Tell the owner.
     pub report: Option<RegistrationState>,
+    /// Send line ends to the registrar.
+    pub keep_alive: bool,
 }
 
 impl Registration {
     /// A registration with its first REGISTER.
     pub fn start(settings: RegistrationSettings) -> (Self, Request) {
         let mut registration = Self {
+            contact: settings.registrars.current().contact.clone(),
             settings,
             phase: Phase::Registering { stopping: false },
             sequence: 0,
@@ -130,7 +202,7 @@ impl Registration {
 
     /// Where its requests go.
     pub fn hop(&self) -> Hop {
-        self.settings.hop
+        self.settings.registrars.current().hop
     }
 
     /// Nothing more will happen.
@@ -141,7 +213,11 @@ impl Registration {
     /// When it wants the time, and why.
     pub fn deadline(&self) -> Option<(Instant, &'static str)> {
         match self.phase {
-            Phase::Registered { refresh_at } => Some((refresh_at, "REGISTER refresh")),
+            Phase::Registered {
+                refresh_at,
+                keep_alive_at: Some(at),
+            } if at < refresh_at => Some((at, "keep-alive")),
+            Phase::Registered { refresh_at, .. } => Some((refresh_at, "REGISTER refresh")),
             Phase::Waiting { until } => Some((until, "REGISTER retry")),
             Phase::Registering { .. } | Phase::Unregistering | Phase::Over => None,
         }
@@ -153,13 +229,69 @@ impl Registration {
         if !due {
             return Step::default();
         }
+        if let Phase::Registered {
+            refresh_at,
+            keep_alive_at: Some(at),
+        } = &mut self.phase
+            && *at < *refresh_at
+        {
+            *at = now + milliseconds(rng, KEEP_ALIVE);
+            return Step {
+                keep_alive: true,
+                ..Step::default()
+            };
+        }
         self.phase = Phase::Registering { stopping: false };
         self.challenges = 0;
         self.relearned = false;
-        Step {
-            send: Some(self.request(Some(rng))),
-            report: None,
+        self.again(rng)
+    }
+
+    /// Its registrars, in the order to try.
+    pub fn registrars(&self) -> &[Registrar] {
+        &self.settings.registrars.list
+    }
+
+    /// Its connection is gone, or our address is another: registers anew soon. `contacts` are our
+    /// Contacts at each registrar now.
+    pub fn renew(&mut self, now: Instant, rng: &mut StdRng, contacts: Vec<Option<NameAddr>>) {
+        for (registrar, contact) in self.settings.registrars.list.iter_mut().zip(contacts) {
+            if let Some(contact) = contact {
+                registrar.contact = contact;
+            }
         }
+        let fresh = &self.settings.registrars.current().contact;
+        if self.contact != *fresh {
+            let old = std::mem::replace(&mut self.contact, fresh.clone());
+            if self.bound {
+                self.stale_contact.get_or_insert(old);
+            }
+        }
+        if let Phase::Registered { refresh_at, .. } = &mut self.phase {
+            let soon = now + milliseconds(rng, SOON);
+            *refresh_at = soon.min(*refresh_at);
+        }
+    }
+
+    /// Takes what is now known of the registrars. The one that it is registered with stays its
+    /// choice as long as it is among them.
+    pub fn retarget(&mut self, registrars: Registrars) {
+        let (before, after) = (self.hop(), registrars);
+        self.settings.registrars = after;
+        let list = &self.settings.registrars.list;
+        let same = list.iter().position(|one| one.hop.is_same_flow(&before));
+        match same {
+            Some(at) if self.bound => self.settings.registrars.current = at,
+            _ => self.settle_contact(),
+        }
+    }
+
+    /// Takes the current registrar's Contact. A binding elsewhere expires by itself.
+    fn settle_contact(&mut self) {
+        self.contact = self.settings.registrars.current().contact.clone();
+        self.stale_contact = None;
+        self.relearned = false;
+        self.challenges = 0;
     }
 
     /// Removes the binding, if there may be one. A REGISTER under way is waited for (RFC 3261
@@ -194,31 +326,49 @@ impl Registration {
             200..=299 => self.registered(now, rng, response, learned),
             _ => {
                 let retry_after = response.headers.retry_after().ok().flatten();
-                self.failed(now, rng, Some(status), retry_after)
+                // Another registrar would know no other password.
+                let personal = matches!(status, 401 | 403 | 404 | 407);
+                match personal || !self.pass_on() {
+                    true => self.failed(now, rng, Some(status), retry_after),
+                    false => self.again(rng),
+                }
             }
         }
     }
 
     /// The request under way got no response.
     pub fn handle_failure(&mut self, now: Instant, rng: &mut StdRng) -> Step {
-        match self.phase {
-            Phase::Unregistering => self.over(),
-            _ => self.failed(now, rng, None, None),
+        if self.phase == Phase::Unregistering {
+            return self.over();
         }
+        match self.pass_on() {
+            true => self.again(rng),
+            false => self.failed(now, rng, None, None),
+        }
+    }
+
+    /// Turns to the next registrar, where one is left in this round and wanted.
+    fn pass_on(&mut self) -> bool {
+        if self.is_stopping() || !self.settings.registrars.pass() {
+            return false;
+        }
+        self.bound = false;
+        self.settle_contact();
+        true
     }
 
     fn again(&mut self, rng: &mut StdRng) -> Step {
         Step {
             send: Some(self.request(Some(rng))),
-            report: None,
+            ..Step::default()
         }
     }
 
     fn over(&mut self) -> Step {
         self.phase = Phase::Over;
         Step {
-            send: None,
             report: Some(RegistrationState::Unregistered),
+            ..Step::default()
         }
     }
 
@@ -252,10 +402,22 @@ impl Registration {
         let expires = self.granted(response);
         let share = rng.random_range(0.75..0.9);
         let refresh_at = now + expires.mul_f64(share).max(SHORTEST_REFRESH);
-        self.phase = Phase::Registered { refresh_at };
+        self.settings.registrars.passed = 0;
+        let datagrams = self.settings.registrars.current().reliability == Reliability::Unreliable;
+        let keep_alive_at =
+            (self.settings.keep_alive && datagrams).then(|| now + milliseconds(rng, KEEP_ALIVE));
+        self.phase = Phase::Registered {
+            refresh_at,
+            keep_alive_at,
+        };
+        // A registrar's broken one is as none: calls go the way that the registration went.
+        let service_route = response.headers.service_routes().unwrap_or_default();
         Step {
-            send: None,
-            report: Some(RegistrationState::Registered { expires }),
+            report: Some(RegistrationState::Registered {
+                expires,
+                service_route,
+            }),
+            ..Step::default()
         }
     }
 
@@ -283,9 +445,15 @@ impl Registration {
         self.phase = Phase::Waiting {
             until: now + retry_in,
         };
+        let before = self.hop();
+        self.settings.registrars.restart();
+        if !self.hop().is_same_flow(&before) {
+            self.bound = false;
+            self.settle_contact();
+        }
         Step {
-            send: None,
             report: Some(RegistrationState::Failed { status, retry_in }),
+            ..Step::default()
         }
     }
 
@@ -320,7 +488,7 @@ impl Registration {
         };
         let ours = contacts
             .iter()
-            .find(|contact| contact.uri.equivalent(&self.settings.contact.uri))
+            .find(|contact| contact.uri.equivalent(&self.contact.uri))
             // Registrars behind a proxy may have rewritten it.
             .or_else(|| contacts.first().filter(|_| contacts.len() == 1));
         ours.and_then(NameAddr::expires)
@@ -345,7 +513,7 @@ impl Registration {
         let Some(ip) = via.received().or(via.host.ip()) else {
             return false;
         };
-        let Uri::Sip(uri) = &self.settings.contact.uri else {
+        let Uri::Sip(uri) = &self.contact.uri else {
             return false;
         };
         if uri.host.ip() == Some(ip) && uri.port == Some(port) {
@@ -355,7 +523,7 @@ impl Registration {
         let mut moved = uri.clone();
         moved.host = Host::Ip(ip);
         moved.port = Some(port);
-        let old = std::mem::replace(&mut self.settings.contact, NameAddr::new(Uri::Sip(moved)));
+        let old = std::mem::replace(&mut self.contact, NameAddr::new(Uri::Sip(moved)));
         if self.bound || response.status.is_success() {
             self.stale_contact = Some(old);
         }
@@ -364,7 +532,7 @@ impl Registration {
 
     /// The address that peers are told to reach us at.
     pub fn contact_address(&self) -> Option<SocketAddr> {
-        let uri = self.settings.contact.uri.as_sip()?;
+        let uri = self.contact.uri.as_sip()?;
         Some(SocketAddr::new(uri.host.ip()?, uri.port?))
     }
 
@@ -375,9 +543,10 @@ impl Registration {
             Phase::Unregistering => 0,
             _ => settings.expires.as_secs(),
         };
-        let mut request = Request::new(Method::Register, settings.registrar.clone());
+        let registrar = settings.registrars.current();
+        let mut request = Request::new(Method::Register, registrar.registrar.clone());
         let headers = &mut request.headers;
-        let party = NameAddr::new(settings.address_of_record.clone());
+        let party = NameAddr::new(registrar.address_of_record.clone());
         headers.push(HeaderName::MaxForwards, 70);
         headers.push(
             HeaderName::From,
@@ -390,7 +559,7 @@ impl Registration {
             method: Method::Register,
         };
         headers.push(HeaderName::CSeq, cseq);
-        let mut contact = settings.contact.clone();
+        let mut contact = self.contact.clone();
         contact.params.set("expires", expires.to_string());
         headers.push(HeaderName::Contact, contact);
         if let Some(stale) = &self.stale_contact {
@@ -399,9 +568,15 @@ impl Registration {
             headers.push(HeaderName::Contact, stale);
         }
         headers.push(HeaderName::Expires, expires);
+        // Proxies on the way may ask to stay in the way of calls to us (RFC 3327).
+        headers.push(HeaderName::Supported, "path");
         if let (Some(digest), Some(rng)) = (&mut settings.digest, rng) {
             digest.authorize(&mut request, rng);
         }
         request
     }
+}
+
+fn milliseconds(rng: &mut StdRng, range: std::ops::Range<u64>) -> Duration {
+    Duration::from_millis(rng.random_range(range))
 }

@@ -18,7 +18,7 @@ use crate::audio::level::is_audible;
 use crate::audio::tone::DtmfDigit;
 use crate::audio::{Codec, FRAME_SAMPLES, SampleRate, mix, resample, wav};
 use crate::net::local::advertised_address;
-use crate::net::media::{ClipKey, Media, MediaConfig, MediaPort, MediaStream, Tick};
+use crate::net::media::{ClipKey, Media, MediaAddress, MediaConfig, MediaPort, MediaStream, Tick};
 use crate::net::resolve::{Resolver, Target};
 use crate::net::sip::{LegCommand, OutgoingLeg, Sip, SipConfig, TlsSettings};
 use crate::sdp::{self, Direction, LocalMedia, Negotiated};
@@ -163,13 +163,16 @@ pub async fn call(plan: &CallPlan) -> Result<Report, CallError> {
     .await
     .map_err(|error| system(&error))?;
     let media = Media::start(MediaConfig {
-        bind: local,
+        addresses: vec![MediaAddress {
+            bind: local,
+            advertised: local,
+        }],
         port_min: 40_000,
         port_max: 49_999,
     })
     .map_err(|error| system(&error))?;
-    let port = media.reserve().map_err(|error| system(&error))?;
-    let description = describe(local, &port, plan.codec).map_err(|error| system(&error))?;
+    let port = media.reserve(local).map_err(|error| system(&error))?;
+    let description = describe(&port, plan.codec).map_err(|error| system(&error))?;
     let dialled = Instant::now();
     let mut leg = invite(&sip, called, plan.ca.as_deref(), &description).await?;
     let answer = wait_for_answer(&sip, &mut leg).await?;
@@ -237,9 +240,9 @@ fn sip_config(local: IpAddr, protocol: Protocol) -> SipConfig {
     }
 }
 
-fn describe(local: IpAddr, port: &MediaPort, codec: Option<Codec>) -> io::Result<LocalMedia> {
+fn describe(port: &MediaPort, codec: Option<Codec>) -> io::Result<LocalMedia> {
     Ok(LocalMedia {
-        address: local,
+        address: port.address(),
         port: port.port()?,
         codecs: codec.map_or_else(|| vec![Codec::Pcmu, Codec::Pcma], |codec| vec![codec]),
         telephone_event: Some(101),

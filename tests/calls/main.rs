@@ -25,6 +25,7 @@ mod hold;
 mod signalling;
 mod support;
 mod telephones;
+mod transports;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

@@ -53,11 +53,20 @@ struct StreamId(usize);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ClipKey(pub u64);
 
-/// Where media sockets live.
-#[derive(Clone, Copy, Debug)]
-pub struct MediaConfig {
+/// An address of ours for media.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MediaAddress {
     /// Address to bind to.
     pub bind: IpAddr,
+    /// What peers are told in SDP; of the same family.
+    pub advertised: IpAddr,
+}
+
+/// Where media sockets live.
+#[derive(Clone, Debug)]
+pub struct MediaConfig {
+    /// One for each family that we speak.
+    pub addresses: Vec<MediaAddress>,
     /// First port.
     pub port_min: u16,
     /// Last port.
@@ -190,15 +199,17 @@ impl Media {
         })
     }
 
-    /// Binds a media port, for the SDP. It is given back when dropped.
+    /// Binds a media port for a peer at `peer`, whose family it has, for the SDP. It is given back
+    /// when dropped.
     ///
     /// # Errors
-    /// Where no port of the range is free.
-    pub fn reserve(&self) -> Result<MediaPort, NoPort> {
-        let socket = self.ports.bind()?;
+    /// Where no port of the range is free, or media has no address of that family.
+    pub fn reserve(&self, peer: IpAddr) -> Result<MediaPort, NoPort> {
+        let (socket, advertised) = self.ports.bind(peer)?;
         Ok(MediaPort {
             link: Arc::clone(&self.link),
             socket,
+            advertised,
         })
     }
 
@@ -213,9 +224,15 @@ impl Media {
 pub struct MediaPort {
     link: Arc<Link>,
     socket: UdpSocket,
+    advertised: IpAddr,
 }
 
 impl MediaPort {
+    /// What the SDP says of its address.
+    pub fn address(&self) -> IpAddr {
+        self.advertised
+    }
+
     /// The port that peers send to.
     ///
     /// # Errors

@@ -1,8 +1,10 @@
 //! Free ports of the configured range.
 
 use std::io;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicU32, Ordering};
+
+use socket2::{Domain, Socket, Type};
 
 use super::MediaConfig;
 
@@ -28,8 +30,12 @@ impl Ports {
         }
     }
 
-    /// Binds the next free port.
-    pub(super) fn bind(&self) -> Result<UdpSocket, NoPort> {
+    /// Binds the next free port of the family of `peer`; with what peers are told of its address.
+    pub(super) fn bind(&self, peer: IpAddr) -> Result<(UdpSocket, IpAddr), NoPort> {
+        let mut addresses = self.config.addresses.iter();
+        let address = addresses
+            .find(|address| address.bind.is_ipv4() == peer.is_ipv4())
+            .ok_or_else(|| NoPort(io::ErrorKind::AddrNotAvailable.into()))?;
         let first = u32::from(self.config.port_min).next_multiple_of(2);
         let last = u32::from(self.config.port_max);
         let pairs = (last.saturating_sub(first) + 1).div_ceil(2).max(1);
@@ -39,8 +45,8 @@ impl Ports {
             let Ok(port) = u16::try_from(first + pair * 2) else {
                 continue;
             };
-            match UdpSocket::bind(SocketAddr::new(self.config.bind, port)) {
-                Ok(socket) => return Ok(socket),
+            match open(SocketAddr::new(address.bind, port)) {
+                Ok(socket) => return Ok((socket, address.advertised)),
                 Err(taken) => error = taken,
             }
         }
@@ -48,24 +54,42 @@ impl Ports {
     }
 }
 
+fn open(at: SocketAddr) -> io::Result<UdpSocket> {
+    let socket = Socket::new(Domain::for_address(at), Type::DGRAM, None)?;
+    if at.is_ipv6() {
+        // So that [::] leaves the same port of 0.0.0.0 free.
+        socket.set_only_v6(true)?;
+    }
+    socket.bind(&at.into())?;
+    Ok(socket.into())
+}
+
 #[cfg(test)]
 mod tests {
+    use super::super::MediaAddress;
     use super::*;
 
     #[test]
     fn the_range_is_used_up_and_a_dropped_port_is_free_again() {
+        let bind: IpAddr = "127.0.0.44".parse().expect("address");
         let ports = Ports::new(MediaConfig {
-            bind: "127.0.0.44".parse().expect("address"),
+            addresses: vec![MediaAddress {
+                bind,
+                advertised: bind,
+            }],
             port_min: 20_001,
             port_max: 20_005,
         });
-        let first = ports.bind().expect("20002");
-        let second = ports.bind().expect("20004");
-        ports.bind().expect_err("range of two");
+        let first = ports.bind(bind).expect("20002");
+        let second = ports.bind(bind).expect("20004");
+        ports.bind(bind).expect_err("range of two");
+        let six = "2001:db8::1".parse().expect("address");
+        ports.bind(six).expect_err("no address of that family");
         drop(first);
         let port = ports
-            .bind()
+            .bind(bind)
             .expect("free again")
+            .0
             .local_addr()
             .expect("address")
             .port();

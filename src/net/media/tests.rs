@@ -4,9 +4,16 @@ use super::*;
 use crate::audio::Codec;
 use crate::sdp::{Direction, LocalMedia};
 
+/// A peer of IPv4.
+const LOOPBACK: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
 fn media(bind: &str) -> Media {
+    let bind = bind.parse().expect("address");
     Media::start(MediaConfig {
-        bind: bind.parse().expect("address"),
+        addresses: vec![MediaAddress {
+            bind,
+            advertised: bind,
+        }],
         port_min: 30_000,
         port_max: 30_100,
     })
@@ -28,7 +35,10 @@ fn describe(bind: &str, port: &MediaPort) -> LocalMedia {
 
 /// Two streams on this machine that send to each other.
 fn joined(a: &Media, b: &Media) -> [(MediaStream, mpsc::Receiver<Tick>); 2] {
-    let (a, b) = (a.reserve().expect("port"), b.reserve().expect("port"));
+    let (a, b) = (
+        a.reserve(LOOPBACK).expect("port"),
+        b.reserve(LOOPBACK).expect("port"),
+    );
     let (of_a, of_b) = (describe("127.0.0.45", &a), describe("127.0.0.46", &b));
     let (answer, at_b) = crate::sdp::answer(&crate::sdp::offer(&of_a), &of_b).expect("answer");
     let at_a = crate::sdp::accept(&answer, &of_a).expect("accepted");
@@ -73,7 +83,7 @@ async fn what_one_side_plays_the_other_hears_and_keys_arrive_once() {
 #[tokio::test]
 async fn a_dropped_stream_frees_its_port_and_ends_its_ticks() {
     let media = media("127.0.0.47");
-    let port = media.reserve().expect("port");
+    let port = media.reserve(LOOPBACK).expect("port");
     let description = describe("127.0.0.47", &port);
     let answer = crate::sdp::answer(&crate::sdp::offer(&description), &description)
         .expect("answer")

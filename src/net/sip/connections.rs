@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::timeout;
 
-use super::stream::{self, Closed, ConnectionId, Opened, Stream, Told, Wiring};
+use super::stream::{self, Bounds, Closed, ConnectionId, Opened, Stream, Told, Wiring};
 use super::tls::{ClientTls, ServerTls};
 use crate::sip::endpoint::{Hop, TransportId};
 
@@ -201,6 +201,7 @@ impl Connections {
             told: self.told.clone(),
             queue,
             queued: Arc::clone(&queued),
+            bounds: Bounds::default(),
         };
         let task = self.tasks.spawn(stream::run(wiring, open));
         self.by_key.insert(key, id);

@@ -1,27 +1,33 @@
 //! The task that owns the endpoint.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
 
 use super::stream::{Closed, ConnectionId, Told};
 use super::tls::ClientTls;
-use super::transports::{Inputs, Made, TlsPeer, Transports};
+use super::transports::{Inputs, Made, TlsPeer, Transports, local_transport};
 use super::{
-    Command, Dropped, Incoming, LEG_EVENTS, LegCommand, OutgoingLeg, Registration, Snapshot,
+    Command, Dropped, Incoming, LEG_EVENTS, LegCommand, Listener, OutgoingLeg, Registration,
+    Snapshot,
 };
 use crate::sip::endpoint::{
     CommandError, Endpoint, Event, Hangup, Hop, IncomingCall, LegId, LocalTransport, Output,
     RegistrationId, RegistrationState, TransportId,
 };
 
+/// How often we look whether this machine's address is another.
+const ADDRESS_LOOK: Duration = Duration::from_secs(15);
+
 pub(super) struct Driver {
     pub(super) endpoint: Endpoint,
     pub(super) transports: Transports,
+    pub(super) listeners: Arc<[Listener]>,
+    pub(super) public_address: Option<IpAddr>,
     /// How the listeners look to peers.
     pub(super) locals: Vec<LocalTransport>,
     pub(super) legs: HashMap<LegId, mpsc::Sender<Event>>,
@@ -32,6 +38,7 @@ pub(super) struct Driver {
 
 impl Driver {
     pub(super) async fn run(mut self, mut inputs: Inputs, mut commands: mpsc::Receiver<Command>) {
+        let mut look_at_address = tokio::time::interval(ADDRESS_LOOK);
         loop {
             let deadline = self.endpoint.deadline().map(|(at, _)| at);
             tokio::select! {
@@ -47,9 +54,35 @@ impl Driver {
                     Some(command) => self.command(command),
                     None => return,
                 },
+                _ = look_at_address.tick() => self.look_at_address(),
                 () = sleep_until(deadline) => self.endpoint.handle_timeout(Instant::now()),
             }
             self.drain().await;
+        }
+    }
+
+    /// Where a listener takes what comes to any address of this machine, which one peers use may
+    /// change.
+    fn look_at_address(&mut self) {
+        for index in 0..self.locals.len() {
+            let Some(listener) = self.listeners.get(index) else {
+                continue;
+            };
+            let fresh = local_transport(listener, self.public_address);
+            // Without a way out there is only the loopback address, which nobody could use.
+            let no_way_out = fresh
+                .advertised_host
+                .ip()
+                .is_some_and(|ip| ip.is_loopback());
+            if fresh == self.locals[index] || no_way_out {
+                continue;
+            }
+            tracing::info!(host = %fresh.advertised_host, "our address changed");
+            for id in self.transports.family(fresh.id) {
+                let host = fresh.advertised_host.clone();
+                self.endpoint.move_transport(Instant::now(), id, host);
+            }
+            self.locals[index] = fresh;
         }
     }
 
@@ -187,6 +220,10 @@ impl Driver {
                     Registration { id, state }
                 });
                 let _ = reply.send(result);
+            }
+            Command::Retarget(id, targets, contact_user) => {
+                // An error means that it is over.
+                let _ = self.endpoint.retarget(id, &targets, &contact_user);
             }
             Command::Unregister(id) => {
                 let _ = self.endpoint.unregister(now, id);

@@ -1,16 +1,16 @@
 //! Listeners: what the operator asked for, bound, and the tasks that take connections.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use ipnet::IpNet;
 use socket2::{Domain, Socket, Type};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::mpsc;
 
+use super::gate::Gate;
 use super::{Dropped, StartError};
 use crate::sip::endpoint::{Protocol, TransportId};
 
@@ -105,7 +105,7 @@ pub(super) struct Accepted {
 pub(super) async fn accept(
     transport: TransportId,
     listener: TcpListener,
-    allow: Arc<[IpNet]>,
+    gate: Arc<Gate>,
     accepted: mpsc::Sender<Accepted>,
     dropped: Arc<Dropped>,
 ) {
@@ -114,7 +114,7 @@ pub(super) async fn accept(
             tokio::time::sleep(BREATH).await;
             continue;
         };
-        if !is_known(&allow, peer.ip()) {
+        if !gate.admits_connection(peer.ip()) {
             dropped.strangers.fetch_add(1, Ordering::Relaxed);
             continue;
         }
@@ -127,10 +127,4 @@ pub(super) async fn accept(
             return;
         }
     }
-}
-
-/// Whether a source may send us anything at all.
-pub(super) fn is_known(allow: &[IpNet], source: IpAddr) -> bool {
-    let source = source.to_canonical();
-    allow.is_empty() || allow.iter().any(|net| net.contains(&source))
 }

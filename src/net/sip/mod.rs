@@ -9,6 +9,7 @@
 
 mod connections;
 mod driver;
+mod gate;
 mod listener;
 mod stream;
 #[cfg(test)]
@@ -28,6 +29,7 @@ use ipnet::IpNet;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use driver::Driver;
+use gate::{Gate, Trust};
 pub use listener::Listener;
 use tls::{ClientTls, Identity};
 pub use tls::{TlsError, TlsSettings};
@@ -37,7 +39,8 @@ use super::resolve::{ResolveError, Resolver, SetupError, Target};
 use crate::sip::endpoint::{
     CommandError, Counters, Endpoint, EndpointConfig, Event, ExtraHeaders, Hangup,
     InboundAuthentication, IncomingCall, InviteRequest, LegId, Limits, LocalTransport, Protocol,
-    ReferRequest, RegisterRequest, RegistrationId, RegistrationState, Stats, TransportId,
+    ReferRequest, RegisterRequest, RegistrarTarget, RegistrationId, RegistrationState, Stats,
+    TransportId,
 };
 use crate::sip::timers::Timers;
 use crate::sip::uri::Uri;
@@ -61,7 +64,7 @@ pub struct SipConfig {
     pub name_server: Option<SocketAddr>,
     /// Our address as peers see it, where it differs.
     pub public_address: Option<IpAddr>,
-    /// Sources whose datagrams are looked at; empty for all.
+    /// Sources whose datagrams are looked at, beside those that we turn to; empty for all.
     pub allow: Vec<IpNet>,
     /// User-Agent and Server.
     pub user_agent: String,
@@ -143,6 +146,7 @@ enum Command {
         Box<RegisterRequest>,
         oneshot::Sender<Result<Registration, CommandError>>,
     ),
+    Retarget(RegistrationId, Vec<RegistrarTarget>, String),
     Unregister(RegistrationId),
     SetAccepting(bool),
     TlsPeer(TlsPeer, ClientTls, oneshot::Sender<Option<TransportId>>),
@@ -224,6 +228,7 @@ pub struct Way {
 pub struct Sip {
     commands: mpsc::Sender<Command>,
     listeners: Arc<[Listener]>,
+    gate: Arc<Gate>,
     resolver: Resolver,
     identity: Arc<Identity>,
     ca: Option<PathBuf>,
@@ -270,9 +275,10 @@ impl Sip {
             .map(|listener| transports::local_transport(listener, config.public_address))
             .collect();
         let dropped = Arc::<Dropped>::default();
+        let gate = Arc::new(Gate::new(config.allow));
         let settings = transports::Settings {
             tls: &config.tls,
-            allow: config.allow.into(),
+            gate: Arc::clone(&gate),
             dropped: Arc::clone(&dropped),
         };
         let (transports, inputs, identity) = Transports::start(bound, &settings)?;
@@ -289,6 +295,8 @@ impl Sip {
             endpoint: Endpoint::new(endpoint, seed),
             transports,
             locals,
+            listeners: Arc::clone(&listeners),
+            public_address: config.public_address,
             legs: HashMap::new(),
             registrations: HashMap::new(),
             incoming,
@@ -298,6 +306,7 @@ impl Sip {
         let sip = Self {
             commands,
             listeners,
+            gate,
             resolver,
             identity,
             ca: config.tls.ca,
@@ -405,6 +414,7 @@ impl Sip {
         &self,
         request: InviteRequest,
     ) -> Result<OutgoingLeg, Option<CommandError>> {
+        self.gate.reach(request.destination.ip(), Trust::Answers);
         let (reply, answer) = oneshot::channel();
         self.send(Command::Invite(Box::new(request), reply))
             .await
@@ -420,11 +430,27 @@ impl Sip {
         &self,
         request: RegisterRequest,
     ) -> Result<Registration, Option<CommandError>> {
+        self.reach_registrars(&request.targets);
         let (reply, answer) = oneshot::channel();
         self.send(Command::Register(Box::new(request), reply))
             .await
             .map_err(|SipGone| None)?;
         answer.await.map_err(|_| None)?.map_err(Some)
+    }
+
+    /// What is now known of a registration's registrars.
+    ///
+    /// # Errors
+    /// Where the driver is gone.
+    pub async fn retarget(
+        &self,
+        id: RegistrationId,
+        targets: Vec<RegistrarTarget>,
+        contact_user: String,
+    ) -> Result<(), SipGone> {
+        self.reach_registrars(&targets);
+        self.send(Command::Retarget(id, targets, contact_user))
+            .await
     }
 
     /// Takes a registration back; its state says when that is done.
@@ -456,6 +482,12 @@ impl Sip {
     /// What was thrown away so far.
     pub fn dropped(&self) -> &Dropped {
         &self.dropped
+    }
+
+    fn reach_registrars(&self, targets: &[RegistrarTarget]) {
+        for target in targets {
+            self.gate.reach(target.destination.ip(), Trust::All);
+        }
     }
 
     async fn send(&self, command: Command) -> Result<(), SipGone> {

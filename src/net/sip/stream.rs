@@ -11,7 +11,11 @@
 //! that nothing goes over tells the driver that it is idle, which knows whether a call lives on
 //! it.
 
+#[cfg(test)]
+mod tests;
+
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -24,21 +28,41 @@ use tokio::time::{Instant, timeout, timeout_at};
 use crate::sip::message::Message;
 use crate::sip::wire::{ParseError, StreamEvent, StreamFramer};
 
-/// For an accepted peer's first message or ping.
-const FIRST_MESSAGE: Duration = Duration::from_secs(10);
-/// From a message's first byte to its last.
-const WHOLE_MESSAGE: Duration = Duration::from_secs(20);
-/// Without a message (or, from a peer that connected to us, without a byte), a connection says
-/// that it is idle.
-const IDLE: Duration = Duration::from_secs(300);
-/// For the peer to take one message.
-const WRITE: Duration = Duration::from_secs(15);
-/// For what is queued when the connection closes.
-const LINGER: Duration = Duration::from_secs(5);
-/// Between our keep-alives (RFC 5626 4.4.1: 95 to 120 s on streams).
-const KEEP_ALIVE: std::ops::Range<u64> = 95_000..120_000;
-/// For the answer to one, from a peer that answered one before (RFC 5626 4.4.1).
-const PONG_WAIT: Duration = Duration::from_secs(10);
+/// How long a connection waits.
+#[derive(Clone, Debug)]
+pub(super) struct Bounds {
+    /// For an accepted peer's first message or ping.
+    pub(super) first_message: Duration,
+    /// From a message's first byte to its last.
+    pub(super) whole_message: Duration,
+    /// Without a message (or, from a peer that connected to us, without a byte), a connection
+    /// says that it is idle.
+    pub(super) idle: Duration,
+    /// For the peer to take one message.
+    pub(super) write: Duration,
+    /// For what is queued when the connection closes.
+    pub(super) linger: Duration,
+    /// Between our keep-alives.
+    pub(super) keep_alive: Range<Duration>,
+    /// For the answer to one, from a peer that answered one before.
+    pub(super) pong: Duration,
+}
+
+impl Default for Bounds {
+    /// Those for keep-alives are of RFC 5626 4.4.1.
+    fn default() -> Self {
+        Self {
+            first_message: Duration::from_secs(10),
+            whole_message: Duration::from_secs(20),
+            idle: Duration::from_secs(300),
+            write: Duration::from_secs(15),
+            linger: Duration::from_secs(5),
+            keep_alive: Duration::from_secs(95)..Duration::from_secs(120),
+            pong: Duration::from_secs(10),
+        }
+    }
+}
+
 /// Our keep-alive, and the peer's (RFC 5626 3.5.1).
 const PING: &[u8] = b"\r\n\r\n";
 /// The answer.
@@ -109,6 +133,7 @@ pub(super) struct Wiring {
     pub(super) queue: mpsc::Receiver<Arc<[u8]>>,
     /// Bytes in `queue`.
     pub(super) queued: Arc<AtomicUsize>,
+    pub(super) bounds: Bounds,
 }
 
 /// Runs a connection until it is gone. `open` connects and shakes hands, within its own bounds.
@@ -122,10 +147,11 @@ where
         told,
         queue,
         queued,
+        bounds,
     } = wiring;
     let why = match open.await {
         Ok(stream) => {
-            let activity = Activity::new(opened);
+            let activity = Activity::new(opened, &bounds);
             let (read_half, write_half) = tokio::io::split(stream);
             let (pong, pongs) = mpsc::channel(PONGS);
             let writer = Writer {
@@ -143,7 +169,7 @@ where
                     // The driver lets go of the queue now. What is in it may still be the
                     // refusal of what could not be read.
                     let _ = told.send((id, Told::Closed(why))).await;
-                    let _ = timeout(LINGER, writing).await;
+                    let _ = timeout(bounds.linger, writing).await;
                     return;
                 }
                 why = &mut writing => why,
@@ -156,8 +182,9 @@ where
 }
 
 /// When something last went over a connection.
-struct Activity {
+struct Activity<'a> {
     opened: Opened,
+    bounds: &'a Bounds,
     start: Instant,
     /// In milliseconds since `start`.
     read: AtomicU64,
@@ -166,10 +193,11 @@ struct Activity {
     answers_pings: AtomicBool,
 }
 
-impl Activity {
-    fn new(opened: Opened) -> Self {
+impl<'a> Activity<'a> {
+    fn new(opened: Opened, bounds: &'a Bounds) -> Self {
         Self {
             opened,
+            bounds,
             start: Instant::now(),
             read: AtomicU64::new(0),
             message: AtomicU64::new(0),
@@ -177,9 +205,13 @@ impl Activity {
         }
     }
 
+    /// Milliseconds since the start.
+    fn now(&self) -> u64 {
+        u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
     fn note(&self, what: &AtomicU64) {
-        let since = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
-        what.store(since, Ordering::Relaxed);
+        what.store(self.now(), Ordering::Relaxed);
     }
 
     fn last(&self, what: &AtomicU64) -> Instant {
@@ -193,7 +225,7 @@ impl Activity {
             Opened::ByPeer => message.max(self.last(&self.read)),
             Opened::ByUs => message,
         };
-        last + IDLE
+        last + self.bounds.idle
     }
 }
 
@@ -202,8 +234,9 @@ async fn read(
     mut stream: impl AsyncRead + Unpin,
     told: &mpsc::Sender<(ConnectionId, Told)>,
     pong: mpsc::Sender<()>,
-    activity: &Activity,
+    activity: &Activity<'_>,
 ) -> Closed {
+    let bounds = activity.bounds;
     let mut framer = StreamFramer::new();
     let mut buffer = vec![0; CHUNK];
     let mut silent = activity.opened == Opened::ByPeer;
@@ -211,9 +244,9 @@ async fn read(
     let mut begun: Option<Instant> = None;
     loop {
         let (deadline, late) = match begun {
-            Some(begun) => (begun + WHOLE_MESSAGE, Some("whole message")),
-            None if silent => (activity.start + FIRST_MESSAGE, Some("first message")),
-            None => (activity.idle_at().max(idle_told + IDLE), None),
+            Some(begun) => (begun + bounds.whole_message, Some("whole message")),
+            None if silent => (activity.start + bounds.first_message, Some("first message")),
+            None => (activity.idle_at().max(idle_told + bounds.idle), None),
         };
         let length = match timeout_at(deadline, stream.read(&mut buffer)).await {
             Ok(Ok(0)) => return Closed::ByPeer,
@@ -267,15 +300,16 @@ struct Writer<'a, W> {
     queue: mpsc::Receiver<Arc<[u8]>>,
     queued: Arc<AtomicUsize>,
     pongs: mpsc::Receiver<()>,
-    activity: &'a Activity,
+    activity: &'a Activity<'a>,
 }
 
 impl<W: AsyncWrite + Unpin> Writer<'_, W> {
     async fn run(mut self) -> Closed {
-        let mut ping_at = next_ping();
-        let mut pinged: Option<Instant> = None;
+        let bounds = self.activity.bounds;
+        let mut ping_at = next_ping(bounds);
+        let mut pinged: Option<(Instant, u64)> = None;
         loop {
-            let wake_at = pinged.map_or(ping_at, |pinged| pinged + PONG_WAIT);
+            let wake_at = pinged.map_or(ping_at, |(at, _)| at + bounds.pong);
             let written = tokio::select! {
                 message = self.queue.recv() => match message {
                     Some(message) => {
@@ -284,17 +318,17 @@ impl<W: AsyncWrite + Unpin> Writer<'_, W> {
                         self.write(&message).await
                     }
                     None => {
-                        let _ = timeout(WRITE, self.stream.shutdown()).await;
+                        let _ = timeout(bounds.write, self.stream.shutdown()).await;
                         return Closed::ByUs;
                     }
                 },
                 Some(()) = self.pongs.recv() => self.write(PONG).await,
                 () = tokio::time::sleep_until(wake_at), if self.activity.opened == Opened::ByUs => {
                     match pinged.take() {
-                        Some(at) => self.check_pong(at),
+                        Some((_, stamp)) => self.check_pong(stamp),
                         None => {
-                            pinged = Some(Instant::now());
-                            ping_at = next_ping();
+                            pinged = Some((Instant::now(), self.activity.now()));
+                            ping_at = next_ping(bounds);
                             self.write(PING).await
                         }
                     }
@@ -308,9 +342,9 @@ impl<W: AsyncWrite + Unpin> Writer<'_, W> {
 
     /// Whoever answered one ping is gone when another stays unanswered; others may not know
     /// them.
-    fn check_pong(&self, pinged: Instant) -> Result<(), Closed> {
+    fn check_pong(&self, pinged: u64) -> Result<(), Closed> {
         let answers = &self.activity.answers_pings;
-        if self.activity.last(&self.activity.read) >= pinged {
+        if self.activity.read.load(Ordering::Relaxed) >= pinged {
             answers.store(true, Ordering::Relaxed);
             return Ok(());
         }
@@ -325,7 +359,7 @@ impl<W: AsyncWrite + Unpin> Writer<'_, W> {
             self.stream.write_all(bytes).await?;
             self.stream.flush().await
         };
-        match timeout(WRITE, writing).await {
+        match timeout(self.activity.bounds.write, writing).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => Err(Closed::Broken(error)),
             Err(_) => Err(Closed::TooSlow("taking of a message")),
@@ -333,6 +367,6 @@ impl<W: AsyncWrite + Unpin> Writer<'_, W> {
     }
 }
 
-fn next_ping() -> Instant {
-    Instant::now() + Duration::from_millis(rand::rng().random_range(KEEP_ALIVE))
+fn next_ping(bounds: &Bounds) -> Instant {
+    Instant::now() + rand::rng().random_range(bounds.keep_alive.clone())
 }

@@ -1,9 +1,11 @@
 //! Calls over real sockets on loopback: what only a kernel can show.
 
+#[path = "../../../tests/calls/support/certificates.rs"]
+mod certificates;
+
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
@@ -11,6 +13,7 @@ use tokio::time::timeout;
 use super::*;
 use crate::sip::endpoint::EndCause;
 use crate::sip::headers::NameAddr;
+use certificates::Authority;
 
 const SDP: &str = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\n\
                    m=audio 9 RTP/AVP 0\r\n";
@@ -298,54 +301,37 @@ async fn one_source_cannot_take_every_connection() {
     within(again.read_exact(&mut pong)).await.expect("a pong");
 }
 
-/// A folder with a certification authority and certificates that it signed.
-struct Authority {
+/// A certification authority in a folder of its own.
+struct Office {
     folder: PathBuf,
-    issuer: CertifiedIssuer<'static, KeyPair>,
+    authority: Authority,
 }
 
-impl Authority {
+impl Office {
     fn new(name: &str) -> Self {
         let folder =
             std::env::temp_dir().join(format!("offhook-tls-{}-{name}", std::process::id()));
-        std::fs::create_dir_all(&folder).expect("a folder");
-        let mut params = CertificateParams::new(Vec::new()).expect("parameters");
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let key = KeyPair::generate().expect("a key");
-        let issuer = CertifiedIssuer::self_signed(params, key).expect("signed");
-        std::fs::write(folder.join("ca.pem"), issuer.pem()).expect("written");
-        Self { folder, issuer }
-    }
-
-    fn ca(&self) -> PathBuf {
-        self.folder.join("ca.pem")
-    }
-
-    /// (Over)writes the certificate and key of a host.
-    fn certify(&self, file: &str, host: &str) -> (PathBuf, PathBuf) {
-        let key = KeyPair::generate().expect("a key");
-        let params = CertificateParams::new(vec![host.to_owned()]).expect("parameters");
-        let certificate = params.signed_by(&key, &self.issuer).expect("signed");
-        let paths = (
-            self.folder.join(format!("{file}.pem")),
-            self.folder.join(format!("{file}.key")),
-        );
-        std::fs::write(&paths.0, certificate.pem()).expect("written");
-        std::fs::write(&paths.1, key.serialize_pem()).expect("written");
-        paths
+        Self {
+            authority: Authority::new(&folder),
+            folder,
+        }
     }
 
     async fn phone(&self, identity: Option<(PathBuf, PathBuf)>, verify_clients: bool) -> Phone {
         let tls = TlsSettings {
             identity,
-            ca: Some(self.ca()),
+            ca: Some(self.authority.ca()),
             verify_clients,
         };
         Phone::listening(Protocol::Tls, Ipv4Addr::LOCALHOST.into(), tls).await
     }
+
+    fn certify(&self, file: &str, host: &str) -> (PathBuf, PathBuf) {
+        self.authority.certify(file, &[host])
+    }
 }
 
-impl Drop for Authority {
+impl Drop for Office {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.folder);
     }
@@ -353,8 +339,8 @@ impl Drop for Authority {
 
 #[tokio::test]
 async fn over_tls_the_certificate_must_name_the_domain_and_lead_to_the_authority() {
-    let authority = Authority::new("names");
-    let stranger = Authority::new("stranger");
+    let authority = Office::new("names");
+    let stranger = Office::new("stranger");
     let identity = authority.certify("server", "pbx.example.com");
     let mut called = authority.phone(Some(identity), false).await;
     let caller = authority.phone(None, false).await;
@@ -363,7 +349,7 @@ async fn over_tls_the_certificate_must_name_the_domain_and_lead_to_the_authority
     for (name, ca) in [
         ("other.example.com", None),
         ("127.0.0.1", None),
-        ("pbx.example.com", Some(stranger.ca())),
+        ("pbx.example.com", Some(stranger.authority.ca())),
     ] {
         let mut leg = caller.call(called.address(), name, ca.as_deref()).await;
         let cause = end_of(&mut leg.events).await;
@@ -374,7 +360,7 @@ async fn over_tls_the_certificate_must_name_the_domain_and_lead_to_the_authority
 
 #[tokio::test]
 async fn a_server_that_verifies_clients_takes_only_those_with_a_certificate() {
-    let authority = Authority::new("clients");
+    let authority = Office::new("clients");
     let identity = authority.certify("server", "localhost");
     let mut called = authority.phone(Some(identity), true).await;
     let nobody = authority.phone(None, false).await;
@@ -387,7 +373,7 @@ async fn a_server_that_verifies_clients_takes_only_those_with_a_certificate() {
 
 #[tokio::test]
 async fn a_new_certificate_is_used_from_then_on_and_the_call_before_goes_on() {
-    let authority = Authority::new("renewal");
+    let authority = Office::new("renewal");
     let identity = authority.certify("server", "old.example.com");
     let mut called = authority.phone(Some(identity), false).await;
     let caller = authority.phone(None, false).await;

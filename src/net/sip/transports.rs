@@ -6,12 +6,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use ipnet::IpNet;
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::connections::{Connections, NotSent, StreamTransport};
+use super::gate::Gate;
 use super::listener::{self, Accepted, Bound, BoundSocket, Listener};
 use super::stream::{Closed, ConnectionId, Told};
 use super::tls::{ClientTls, Identity, ServerTls, TlsError, TlsSettings};
@@ -58,7 +58,7 @@ pub(super) struct Transports {
 /// What the operator says about the sockets.
 pub(super) struct Settings<'a> {
     pub(super) tls: &'a TlsSettings,
-    pub(super) allow: Arc<[IpNet]>,
+    pub(super) gate: Arc<Gate>,
     pub(super) dropped: Arc<Dropped>,
 }
 
@@ -80,14 +80,14 @@ impl Transports {
                 protocol,
                 address,
             } = listener;
-            let (allow, dropped) = (Arc::clone(&settings.allow), Arc::clone(&settings.dropped));
+            let (gate, dropped) = (Arc::clone(&settings.gate), Arc::clone(&settings.dropped));
             let made = match socket {
                 BoundSocket::Udp(socket) => {
                     let reader = Arc::clone(&socket);
                     tasks.spawn(udp::read(
                         transport,
                         reader,
-                        allow,
+                        gate,
                         received.clone(),
                         dropped,
                     ));
@@ -97,7 +97,7 @@ impl Transports {
                     tasks.spawn(listener::accept(
                         transport,
                         socket,
-                        allow,
+                        gate,
                         accepts.clone(),
                         dropped,
                     ));
@@ -128,6 +128,15 @@ impl Transports {
             told,
         };
         Ok((transports, inputs, identity))
+    }
+
+    /// A listener's transport, and those of the TLS peers that go by it.
+    pub(super) fn family(&self, base: TransportId) -> Vec<TransportId> {
+        let peers = self.peers.iter();
+        let peers = peers.filter(|((of, _, _), _)| *of == base);
+        std::iter::once(base)
+            .chain(peers.map(|(_, transport)| *transport))
+            .collect()
     }
 
     /// Connections that are open.

@@ -4,12 +4,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use ipnet::IpNet;
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
 
 use super::Dropped;
-use super::listener::is_known;
+use super::gate::Gate;
 use crate::sip::endpoint::TransportId;
 
 /// The largest UDP payload.
@@ -26,7 +25,7 @@ pub(super) struct Datagram {
 pub(super) async fn read(
     transport: TransportId,
     socket: Arc<UdpSocket>,
-    allow: Arc<[IpNet]>,
+    gate: Arc<Gate>,
     received: mpsc::Sender<Datagram>,
     dropped: Arc<Dropped>,
 ) {
@@ -37,7 +36,7 @@ pub(super) async fn read(
             tokio::task::yield_now().await;
             continue;
         };
-        if !is_known(&allow, source.ip()) {
+        if !gate.admits(source.ip(), &buffer[..length]) {
             dropped.strangers.fetch_add(1, Ordering::Relaxed);
             continue;
         }

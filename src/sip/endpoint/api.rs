@@ -187,17 +187,24 @@ pub enum ReferOutcome {
     Unknown,
 }
 
-/// A registration to keep alive.
+/// A registrar, already resolved.
 #[derive(Clone, Debug)]
-pub struct RegisterRequest {
+pub struct RegistrarTarget {
     /// The socket to use.
     pub transport: TransportId,
-    /// The registrar's address, already resolved.
+    /// The registrar's address.
     pub destination: SocketAddr,
     /// Request-URI: the registrar's domain, without user.
     pub registrar: Uri,
     /// Address of record, for From and To.
     pub address_of_record: Uri,
+}
+
+/// A registration to keep alive.
+#[derive(Clone, Debug)]
+pub struct RegisterRequest {
+    /// With the first of these that takes it; at least one.
+    pub targets: Vec<RegistrarTarget>,
     /// User part of our Contact, which incoming calls will have in their Request-URI.
     pub contact_user: String,
     /// For 401 and 407.
@@ -207,6 +214,8 @@ pub struct RegisterRequest {
     /// Replace the advertised Contact address by the one that the registrar saw (`received` and
     /// `rport` of our Via), for use behind NAT.
     pub learn_contact: bool,
+    /// Over UDP, keep the way back to us open.
+    pub keep_alive: bool,
 }
 
 /// Why a leg is over. `status` is a SIP status code everywhere.
@@ -297,6 +306,9 @@ pub enum CommandError {
     /// The configured limits are reached. Retry later; 503 where it matters.
     #[error("too many legs or transactions")]
     LimitReached,
+    /// There is no registrar to register with.
+    #[error("nowhere to register")]
+    NoTarget,
     /// No such transport is configured.
     #[error("unknown transport")]
     UnknownTransport,

@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::Endpoint;
 use super::api::{
     CommandError, EndCause, ExtraHeaders, Hangup, InviteRequest, LegId, ReferRequest,
-    RegisterRequest, RegistrationId,
+    RegisterRequest, RegistrarTarget, RegistrationId,
 };
 use super::leg::Phase;
 use crate::sip::headers::HeaderName;
@@ -172,6 +172,17 @@ impl Endpoint {
         registration: RegisterRequest,
     ) -> Result<RegistrationId, CommandError> {
         self.start_registration(now, registration)
+    }
+
+    /// What is now known of a registration's registrars, as when DNS was asked again. The one
+    /// that it is registered with stays its choice as long as it is among them.
+    pub fn retarget(
+        &mut self,
+        id: RegistrationId,
+        targets: &[RegistrarTarget],
+        contact_user: &str,
+    ) -> Result<(), CommandError> {
+        self.change_registrars(id, targets, contact_user)
     }
 
     /// Removes a registration's binding, at shutdown for one. Ends with

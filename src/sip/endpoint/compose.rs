@@ -127,15 +127,18 @@ impl Endpoint {
         now: Instant,
         mut request: Request,
         hop: Hop,
-        owner: Owner,
+        mut owner: Owner,
     ) -> ClientId {
-        let branch = token::branch(&mut self.rng);
-        self.push_via(&mut request, hop.transport, &branch);
         if !request.headers.has(&HeaderName::UserAgent) {
             request
                 .headers
                 .push(HeaderName::UserAgent, &self.config.user_agent);
         }
+        let asked = hop;
+        let hop = self.fitting(now, &request, asked);
+        owner.datagram = (hop != asked).then_some(asked);
+        let branch = token::branch(&mut self.rng);
+        self.push_via(&mut request, hop.transport, &branch);
         self.start_client(now, branch, request, hop, owner)
     }
 
@@ -151,15 +154,20 @@ impl Endpoint {
         let id = self
             .clients
             .start(now, branch, request, hop, reliability, owner);
-        if let Some(transaction) = self.clients.get(id) {
-            let bytes = transaction.bytes();
-            self.transmit(hop, bytes);
-        }
-        self.refresh_client(id);
+        self.launch(id);
         id
     }
 
-    fn push_via(&self, request: &mut Request, transport: TransportId, branch: &str) {
+    /// Sends a transaction's request for the first time.
+    pub(super) fn launch(&mut self, id: ClientId) {
+        if let Some(transaction) = self.clients.get(id) {
+            let (hop, bytes) = (transaction.hop, transaction.bytes());
+            self.transmit(hop, bytes);
+        }
+        self.refresh_client(id);
+    }
+
+    pub(super) fn push_via(&self, request: &mut Request, transport: TransportId, branch: &str) {
         if let Some(local) = self.local(transport) {
             let via = Via::new(
                 local.protocol.via_transport(),

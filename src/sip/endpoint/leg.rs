@@ -245,6 +245,8 @@ pub(super) struct Owner {
     pub(super) credentials: Option<Credentials>,
     /// How often the same request was challenged.
     pub(super) challenges: u8,
+    /// It goes by TCP for its size, and would else go here.
+    pub(super) datagram: Option<Hop>,
 }
 
 /// A server can call every nonce stale; after this many challenges a request is given up.
@@ -260,6 +262,7 @@ impl Owner {
             dialog: None,
             credentials: None,
             challenges: 0,
+            datagram: None,
         }
     }
 }

@@ -34,6 +34,7 @@ mod requests;
 mod session;
 #[cfg(test)]
 pub(crate) mod simulation;
+mod sizing;
 #[cfg(test)]
 mod tests;
 
@@ -49,8 +50,8 @@ use rand::{Rng, SeedableRng};
 pub use api::{
     CommandError, Counters, Credentials, EndCause, EndpointConfig, ExtraHeaders, Hangup, Hop,
     InboundAuthentication, InviteRequest, LegId, Limits, LocalTransport, Output, Protocol, Reason,
-    ReferOutcome, ReferRequest, ReferTarget, RegisterRequest, RegistrationId, RegistrationState,
-    Stats, TransportId,
+    ReferOutcome, ReferRequest, ReferTarget, RegisterRequest, RegistrarTarget, RegistrationId,
+    RegistrationState, Stats, TransportId,
 };
 pub use event::{Event, IncomingCall, ReferRequested};
 
@@ -58,9 +59,13 @@ use crate::sip::auth::Verifier;
 use crate::sip::message::{Message, Response};
 use crate::sip::registration::Registration;
 use crate::sip::transaction::{ClientId, Clients, ResponseAction, ServerId, Servers, Tick};
+use crate::sip::uri::Host;
 use crate::sip::wire::{self, ParseError, ParseErrorKind};
 use deadlines::Deadlines;
 use leg::{Leg, Owner, Phase, Purpose};
+
+/// Former hosts of our transports that are remembered.
+const MOST_FORMER: usize = 8;
 
 /// Whose timer it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -84,6 +89,10 @@ pub struct Endpoint {
     legs: HashMap<LegId, Leg>,
     /// Legs by Call-ID and local tag.
     dialogs: HashMap<(String, String), LegId>,
+    /// Peers that took no TCP, until when.
+    no_streams: HashMap<SocketAddr, Instant>,
+    /// Where our transports were before they moved, for the responses that still come.
+    former: VecDeque<(Host, u16)>,
     registrations: HashMap<RegistrationId, Registration>,
     deadlines: Deadlines<TimerKey>,
     outputs: VecDeque<Output>,
@@ -120,6 +129,8 @@ impl Endpoint {
             verifier: None,
             legs: HashMap::new(),
             dialogs: HashMap::new(),
+            no_streams: HashMap::new(),
+            former: VecDeque::new(),
             registrations: HashMap::new(),
             deadlines: Deadlines::new(),
             outputs: VecDeque::new(),
@@ -185,6 +196,22 @@ impl Endpoint {
                 self.client_failed(now, id, true);
             }
         }
+        self.renew_registrations(now, |registration| registration.hop().is_same_flow(&hop));
+    }
+
+    /// A transport of ours is reached by another host from now on, as when the machine's address
+    /// changed: what is registered there is registered anew.
+    pub fn move_transport(&mut self, now: Instant, id: TransportId, host: Host) {
+        let transports = &mut self.config.transports;
+        let Some(local) = transports.iter_mut().find(|local| local.id == id) else {
+            return;
+        };
+        let before = std::mem::replace(&mut local.advertised_host, host);
+        self.former.push_back((before, local.advertised_port));
+        if self.former.len() > MOST_FORMER {
+            self.former.pop_front();
+        }
+        self.renew_registrations(now, |registration| registration.hop().transport == id);
     }
 
     /// Takes the time. Cheap when nothing is due.
@@ -289,7 +316,10 @@ impl Endpoint {
         let via = response.headers.top_via().ok()?;
         let ours = self.config.transports.iter().any(|local| {
             local.advertised_host == via.host && local.advertised_port == via.port_or_default()
-        });
+        }) || self
+            .former
+            .iter()
+            .any(|(host, port)| *host == via.host && *port == via.port_or_default());
         if !ours {
             return None;
         }
@@ -337,6 +367,9 @@ impl Endpoint {
 
     /// A transaction of ours ended without a final response.
     fn client_failed(&mut self, now: Instant, id: ClientId, transport: bool) {
+        if transport && self.send_as_datagram(now, id) {
+            return;
+        }
         self.deadlines.set(TimerKey::Client(id), None);
         let Some(transaction) = self.clients.remove(id) else {
             return;

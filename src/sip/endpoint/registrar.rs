@@ -3,17 +3,20 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::api::{CommandError, RegisterRequest, RegistrationId};
+use super::api::{CommandError, RegisterRequest, RegistrarTarget, RegistrationId};
 use super::compose::is_secure;
 use super::event::Event;
 use super::leg::{Owner, Path, Purpose};
 use super::{Endpoint, TimerKey};
 use crate::sip::auth::DigestClient;
 use crate::sip::message::Response;
-use crate::sip::registration::{Registration, RegistrationSettings, Step};
+use crate::sip::registration::{Registrar, Registrars, Registration, RegistrationSettings, Step};
 use crate::sip::token;
 use crate::sip::transaction::ClientId;
 use crate::sip::transport::Hop;
+
+/// No message: routers on the way see it and keep the way open (RFC 5626 3.5.1).
+const KEEP_ALIVE: &[u8] = b"\r\n\r\n";
 
 impl Endpoint {
     pub(super) fn start_registration(
@@ -21,24 +24,16 @@ impl Endpoint {
         now: Instant,
         asked: RegisterRequest,
     ) -> Result<RegistrationId, CommandError> {
-        let contact = self
-            .contact(
-                asked.transport,
-                Some(&asked.contact_user),
-                is_secure(&asked.registrar),
-            )
-            .ok_or(CommandError::UnknownTransport)?;
+        let registrars = self.registrars(&asked.targets, &asked.contact_user)?;
         let digest = asked
             .credentials
             .map(|credentials| DigestClient::new(credentials.username, credentials.password));
         let (registration, first) = Registration::start(RegistrationSettings {
-            hop: Hop::new(asked.transport, asked.destination),
-            registrar: asked.registrar,
-            address_of_record: asked.address_of_record,
-            contact,
+            registrars,
             digest,
             expires: asked.expires,
             learn_contact: asked.learn_contact,
+            keep_alive: asked.keep_alive,
             call_id: token::call_id(&mut self.rng),
             local_tag: token::tag(&mut self.rng),
         });
@@ -47,10 +42,74 @@ impl Endpoint {
         self.registrations.insert(id, registration);
         let step = Step {
             send: Some(first),
-            report: None,
+            ..Step::default()
         };
         self.take_step(now, id, step);
         Ok(id)
+    }
+
+    fn registrars(
+        &self,
+        targets: &[RegistrarTarget],
+        contact_user: &str,
+    ) -> Result<Registrars, CommandError> {
+        let registrar = |target: &RegistrarTarget| {
+            let secure = is_secure(&target.registrar);
+            let contact = self.contact(target.transport, Some(contact_user), secure)?;
+            Some(Registrar {
+                hop: Hop::new(target.transport, target.destination),
+                reliability: self.protocol(target.transport).reliability(),
+                registrar: target.registrar.clone(),
+                address_of_record: target.address_of_record.clone(),
+                contact,
+            })
+        };
+        let list: Option<Vec<Registrar>> = targets.iter().map(registrar).collect();
+        Registrars::new(list.ok_or(CommandError::UnknownTransport)?).ok_or(CommandError::NoTarget)
+    }
+
+    pub(super) fn change_registrars(
+        &mut self,
+        id: RegistrationId,
+        targets: &[RegistrarTarget],
+        contact_user: &str,
+    ) -> Result<(), CommandError> {
+        let registrars = self.registrars(targets, contact_user)?;
+        let registration = self
+            .registrations
+            .get_mut(&id)
+            .ok_or(CommandError::UnknownRegistration)?;
+        registration.retarget(registrars);
+        Ok(())
+    }
+
+    /// Registers anew, soon, what `concerns` picks: its connection is gone or our address is
+    /// another.
+    pub(super) fn renew_registrations(
+        &mut self,
+        now: Instant,
+        concerns: impl Fn(&Registration) -> bool,
+    ) {
+        let concerned = self.registrations.iter();
+        let concerned = concerned.filter(|(_, registration)| concerns(registration));
+        let mut ids: Vec<RegistrationId> = concerned.map(|(id, _)| *id).collect();
+        ids.sort_unstable();
+        for id in ids {
+            let Some(registration) = self.registrations.get(&id) else {
+                continue;
+            };
+            let contact = |registrar: &Registrar| {
+                let user = registrar.contact.uri.user();
+                let secure = is_secure(&registrar.registrar);
+                self.contact(registrar.hop.transport, user.as_deref(), secure)
+            };
+            let contacts: Vec<_> = registration.registrars().iter().map(contact).collect();
+            if let Some(registration) = self.registrations.get_mut(&id) {
+                registration.renew(now, &mut self.rng, contacts);
+                self.deadlines
+                    .set(TimerKey::Registration(id), registration.deadline());
+            }
+        }
     }
 
     pub(super) fn stop_registration(
@@ -116,6 +175,9 @@ impl Endpoint {
                 accepted: false,
             };
             self.send_request(now, request, hop, Owner::new(Purpose::Register(id), path));
+        }
+        if step.keep_alive {
+            self.transmit(hop, KEEP_ALIVE.into());
         }
         if let Some(state) = step.report {
             self.emit(Event::Registration { id, state });

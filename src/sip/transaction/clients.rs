@@ -138,10 +138,7 @@ impl<O> Clients<O> {
     ) -> ClientId {
         let id = ClientId(self.next);
         self.next += 1;
-        let machine = match request.method {
-            Method::Invite => Machine::Invite(ClientInvite::new(now, self.timers, reliability)),
-            _ => Machine::Other(Client::new(now, self.timers, reliability)),
-        };
+        let machine = self.machine(now, &request, reliability);
         self.by_branch
             .insert((branch.clone(), request.method.clone()), id);
         let transaction = ClientTransaction {
@@ -154,6 +151,37 @@ impl<O> Clients<O> {
         };
         self.by_id.insert(id, transaction);
         id
+    }
+
+    fn machine(&self, now: Instant, request: &Request, reliability: Reliability) -> Machine {
+        match request.method {
+            Method::Invite => Machine::Invite(ClientInvite::new(now, self.timers, reliability)),
+            _ => Machine::Other(Client::new(now, self.timers, reliability)),
+        }
+    }
+
+    /// Starts one anew, by another way and so with another branch; the caller sends its bytes.
+    pub fn restart(
+        &mut self,
+        now: Instant,
+        id: ClientId,
+        branch: String,
+        request: Request,
+        hop: Hop,
+        reliability: Reliability,
+    ) {
+        let machine = self.machine(now, &request, reliability);
+        let Some(transaction) = self.by_id.get_mut(&id) else {
+            return;
+        };
+        let method = request.method.clone();
+        let before = std::mem::replace(&mut transaction.branch, branch.clone());
+        transaction.machine = machine;
+        transaction.bytes = request.to_bytes().into();
+        transaction.request = Arc::new(request);
+        transaction.hop = hop;
+        self.by_branch.remove(&(before, method.clone()));
+        self.by_branch.insert((branch, method), id);
     }
 
     /// The transaction of a response with this branch and CSeq method.

@@ -29,6 +29,8 @@ def arguments():
     parser.add_argument("--hang-up-after", type=float)
     parser.add_argument("--user")
     parser.add_argument("--password")
+    parser.add_argument("--transport", choices=["udp", "tcp", "tls"], default="udp")
+    parser.add_argument("--ca", help="verify the server's certificate by this file")
     return parser.parse_args()
 
 
@@ -97,7 +99,15 @@ def endpoint(args):
     transport = pj.TransportConfig()
     transport.port = args.port
     transport.boundAddress = "127.0.0.1"
-    end.transportCreate(pj.PJSIP_TRANSPORT_UDP, transport)
+    kinds = {
+        "udp": pj.PJSIP_TRANSPORT_UDP,
+        "tcp": pj.PJSIP_TRANSPORT_TCP,
+        "tls": pj.PJSIP_TRANSPORT_TLS,
+    }
+    if args.ca:
+        transport.tlsConfig.CaListFile = args.ca
+        transport.tlsConfig.verifyServer = True
+    end.transportCreate(kinds[args.transport], transport)
     end.libStart()
     end.audDevManager().setNullDev()
     for codec in end.codecEnum2():
@@ -108,7 +118,8 @@ def endpoint(args):
 
 def account(args):
     config = pj.AccountConfig()
-    config.idUri = f"sip:pjsip@127.0.0.1:{args.port}"
+    suffix = "" if args.transport == "udp" else f";transport={args.transport}"
+    config.idUri = f"sip:pjsip@127.0.0.1:{args.port}{suffix}"
     config.mediaConfig.transportConfig.port = args.rtp_port
     config.mediaConfig.transportConfig.boundAddress = "127.0.0.1"
     config.mediaConfig.transportConfig.publicAddress = "127.0.0.1"

@@ -1,7 +1,10 @@
 //! What every scenario stands on: a running server, other people's telephones, sound.
 
 pub(crate) mod baresip;
+pub(crate) mod certificates;
+#[allow(dead_code, reason = "the tests of the library use the rest")]
 pub(crate) mod dns;
+pub(crate) mod kamailio;
 pub(crate) mod operator;
 pub(crate) mod phone;
 pub(crate) mod pjsip;

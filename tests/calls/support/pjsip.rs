@@ -45,10 +45,16 @@ pub(crate) struct Seen {
 
 impl Caller<'_> {
     pub(crate) fn dial(&self, server: &Server, user: &str) -> Seen {
+        self.dial_uri(&server.uri(user), &[])
+    }
+
+    /// Calls a URI, with more of the script's options.
+    pub(crate) fn dial_uri(&self, uri: &str, options: &[&str]) -> Seen {
         let mut command = Command::new(python());
         command
             .arg(sources().join("peers/pjsip_caller.py"))
-            .arg(server.uri(user));
+            .arg(uri)
+            .args(options);
         command.args([
             "--port",
             &udp_port().to_string(),

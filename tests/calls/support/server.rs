@@ -110,6 +110,16 @@ impl Setup {
         self
     }
 
+    /// Listeners beside the UDP one: `tls:127.0.0.1:5061`.
+    pub(crate) fn listen(self, more: &[String]) -> Self {
+        let first = self.setting("sip__listen");
+        let first = first.trim_matches(['[', ']']).to_owned();
+        let all: Vec<String> = std::iter::once(first)
+            .chain(more.iter().map(|at| format!("\"{at}\"")))
+            .collect();
+        self.set("sip__listen", &format!("[{}]", all.join(", ")))
+    }
+
     fn setting(&self, key: &str) -> &str {
         self.settings.get(key).map_or("", String::as_str)
     }
@@ -153,6 +163,9 @@ impl Setup {
             name: self.name,
             sip: self
                 .setting("sip__listen")
+                .split(',')
+                .next()
+                .unwrap_or_default()
                 .trim_matches(['[', ']', '"'])
                 .to_owned(),
             http: self.setting("http__listen").to_owned(),

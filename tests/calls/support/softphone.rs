@@ -17,8 +17,18 @@ pub(crate) struct Softphone(Running);
 
 impl Softphone {
     pub(crate) fn dial(server: &Server, user: &str, lines: &[PathBuf], options: &[&str]) -> Self {
+        Self::dial_uri(server, &server.uri(user), lines, options)
+    }
+
+    /// Calls a URI at which the server can be reached.
+    pub(crate) fn dial_uri(
+        server: &Server,
+        uri: &str,
+        lines: &[PathBuf],
+        options: &[&str],
+    ) -> Self {
         let mut command = offhook();
-        command.arg("call").arg(server.uri(user)).arg("--json");
+        command.arg("call").arg(uri).arg("--json");
         command.arg("--phrases").arg(server.data.join("phrases"));
         for line in lines {
             command.arg("--play").arg(line);

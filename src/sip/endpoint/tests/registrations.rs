@@ -10,7 +10,7 @@ use super::peer::{Peer, header, respond, summaries};
 use crate::sip::auth::{Verifier, VerifierSettings};
 use crate::sip::endpoint::simulation::{Simulation, UDP, Weather, address};
 use crate::sip::endpoint::{
-    Credentials, Event, RegisterRequest, RegistrationId, RegistrationState,
+    Credentials, Event, RegisterRequest, RegistrarTarget, RegistrationId, RegistrationState,
 };
 use crate::sip::headers::HeaderName;
 use crate::sip::message::{Message, Response, StatusCode};
@@ -20,10 +20,12 @@ use crate::sip::wire::parse_datagram;
 fn registration() -> RegisterRequest {
     let domain = || Host::Name("example.com".to_owned());
     RegisterRequest {
-        transport: UDP,
-        destination: address(1),
-        registrar: Uri::sip(None, domain(), None),
-        address_of_record: Uri::sip(Some("100"), domain(), None),
+        targets: vec![RegistrarTarget {
+            transport: UDP,
+            destination: address(1),
+            registrar: Uri::sip(None, domain(), None),
+            address_of_record: Uri::sip(Some("100"), domain(), None),
+        }],
         contact_user: "100".to_owned(),
         credentials: Some(Credentials {
             username: "100".to_owned(),
@@ -31,11 +33,19 @@ fn registration() -> RegisterRequest {
         }),
         expires: Duration::from_secs(300),
         learn_contact: true,
+        keep_alive: false,
     }
 }
 
 fn seconds(count: u64) -> Duration {
     Duration::from_secs(count)
+}
+
+fn registered(expires: u64) -> RegistrationState {
+    RegistrationState::Registered {
+        expires: seconds(expires),
+        service_route: Vec::new(),
+    }
 }
 
 fn start(peer: &mut Peer) -> RegistrationId {
@@ -85,12 +95,7 @@ fn a_challenged_registration_succeeds_and_is_refreshed_before_it_expires() {
     assert_eq!(header(&second, "CSeq"), Some("2 REGISTER"));
     assert_eq!(header(&second, "Call-ID"), header(&first, "Call-ID"));
     peer.send(granted(&peer));
-    assert_eq!(
-        state(&peer),
-        RegistrationState::Registered {
-            expires: seconds(300)
-        }
-    );
+    assert_eq!(state(&peer), registered(300));
     assert_eq!(register_count(&peer.wait(seconds(224))), 0);
     let refreshes = peer.wait(seconds(47));
     assert!(
@@ -108,12 +113,7 @@ fn the_registrars_shorter_lifetime_is_kept() {
         "Contact: <sip:other@192.0.2.99>;expires=9999, <sip:100@192.0.2.1:5060>;expires=60\r\n";
     let first = peer.last().to_owned();
     peer.send(respond(&first, "200 OK", "r", contact, ""));
-    assert_eq!(
-        state(&peer),
-        RegistrationState::Registered {
-            expires: seconds(60)
-        }
-    );
+    assert_eq!(state(&peer), registered(60));
     assert!(register_count(&peer.wait(seconds(55))) > 0);
 }
 
@@ -126,12 +126,7 @@ fn too_brief_an_interval_is_raised_to_the_registrars_minimum() {
     peer.send(respond(&first, "423 Interval Too Brief", "r", minimum, ""));
     assert_eq!(header(peer.last(), "Expires"), Some("1800"));
     peer.send(granted(&peer));
-    assert_eq!(
-        state(&peer),
-        RegistrationState::Registered {
-            expires: seconds(1800)
-        }
-    );
+    assert_eq!(state(&peer), registered(1800));
 }
 
 #[test]
@@ -241,12 +236,7 @@ fn behind_nat_the_contact_becomes_the_address_that_the_registrar_saw() {
         "the binding that nobody reaches goes"
     );
     peer.send(seen(&granted(&peer)));
-    assert_eq!(
-        state(&peer),
-        RegistrationState::Registered {
-            expires: seconds(300)
-        }
-    );
+    assert_eq!(state(&peer), registered(300));
     let refresh = peer.wait(seconds(280)).remove(0);
     assert_eq!(refresh.matches("Contact: ").count(), 1);
 }
