@@ -2,6 +2,7 @@
 //! Times are milliseconds since the call's media started (its clock), unless named otherwise.
 
 use std::fmt;
+use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
@@ -217,4 +218,55 @@ pub struct CallRecord {
     pub turns: Vec<TurnLedger>,
     /// Digits received, in order.
     pub digits: String,
+}
+
+/// Which way a SIP message went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SipDirection {
+    /// To us.
+    Received,
+    /// From us.
+    Sent,
+}
+
+/// What carried a SIP message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SipTransport {
+    /// UDP.
+    Udp,
+    /// TCP.
+    Tcp,
+    /// TLS over TCP.
+    Tls,
+}
+
+/// One SIP message as it was on the wire, but for its secrets once it is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SipMessage {
+    /// When we saw or sent it.
+    pub at: OffsetDateTime,
+    /// Which way.
+    pub direction: SipDirection,
+    /// By what.
+    pub transport: SipTransport,
+    /// Our address, as peers see it.
+    pub local: SocketAddr,
+    /// The peer's.
+    pub peer: SocketAddr,
+    /// The message.
+    pub bytes: Vec<u8>,
+}
+
+/// A message of a call's ladder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeptSipMessage {
+    /// The Call-ID. A call has one for each of its legs.
+    pub sip_call_id: String,
+    /// Its place among the messages of this Call-ID; where numbers are missing, that many
+    /// messages were left out.
+    pub position: u32,
+    /// The message, secrets masked.
+    pub message: SipMessage,
 }

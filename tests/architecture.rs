@@ -100,13 +100,14 @@ const IMPORTS: &[(&str, &[&str])] = &[
             "ids", "audio", "record", "config", "observe", "store", "call",
         ],
     ),
-    // `offhook demo` speaks, hence engines.
+    // `offhook demo` speaks, hence engines; ladders read SIP messages.
     (
         "cli",
         &[
             "ids",
             "audio",
             "record",
+            "sip",
             "config",
             "store",
             "models",

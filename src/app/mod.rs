@@ -32,11 +32,11 @@ use crate::engines::EngineError;
 use crate::http::{self, Routes, Scraper};
 use crate::net::local::advertised_address;
 use crate::net::media::{Media, MediaAddress, MediaConfig};
-use crate::net::sip::{self, Sip, SipConfig, TlsSettings};
+use crate::net::sip::{self, Sip, SipConfig, TlsSettings, Witness};
 use crate::observe::{Component, Health, Metrics, State, TrunkBoard};
 use crate::record::{EndedBy, EndedReason};
 use crate::sip::endpoint::{Credentials, InboundAuthentication, Limits, Protocol};
-use crate::store::{Journal, Store, StoreError};
+use crate::store::{Journal, Ladders, Store, StoreError};
 
 use engines::Engines;
 
@@ -118,6 +118,7 @@ struct Server {
     sip: Sip,
     registry: Registry,
     journal: Journal,
+    ladders: Option<Ladders>,
     engines: Engines,
     registrations: registrations::Registrations,
     http_stop: watch::Sender<bool>,
@@ -146,7 +147,11 @@ impl Server {
         if closed > 0 {
             tracing::warn!(closed, "calls left open by a crash were closed");
         }
-        let journal = Journal::start(store.clone());
+        let ladders = config
+            .recording
+            .signalling
+            .then(|| Ladders::start(store.clone()));
+        let journal = Journal::start(store.clone(), ladders.clone());
         let media = Media::start(MediaConfig {
             addresses: media_addresses(&config),
             port_min: config.rtp.port_min,
@@ -157,14 +162,22 @@ impl Server {
             true => Some(Recorder::start().map_err(ServeError::System)?),
             false => None,
         };
-        let (sip, incoming) = Sip::start(sip_config(&config), rand::rng().random()).await?;
+        let (sip, incoming) =
+            Sip::start(sip_config(&config, ladders.as_ref()), rand::rng().random()).await?;
         let (listener, http_address) = http::bind(config.http.listen).await?;
         health.set(Component::Sip, State::Ready);
         announce(&sip, http_address);
         let engines = Engines::start(&config, &health)?;
         let registry =
             Registry::new(usize::try_from(config.limits.max_calls).unwrap_or(usize::MAX));
-        let scraper = scraper(&sip, &media, &journal, recorder.clone(), &engines);
+        let scraper = scraper(
+            &sip,
+            &media,
+            &journal,
+            ladders.clone(),
+            recorder.clone(),
+            &engines,
+        );
         let routes = Routes {
             health: health.clone(),
             metrics: metrics.clone(),
@@ -211,6 +224,7 @@ impl Server {
             sip,
             registry,
             journal,
+            ladders,
             engines,
             registrations,
             http_stop,
@@ -243,6 +257,9 @@ impl Server {
         self.registrations.stop().await;
         self.engines.stop().await;
         self.journal.flush().await;
+        if let Some(ladders) = &self.ladders {
+            ladders.flush().await;
+        }
         self.http_stop.send_replace(true);
         let _ = tokio::time::timeout(FAREWELL, self.http).await;
         for task in self.background {
@@ -259,7 +276,7 @@ fn announce(sip: &Sip, http: SocketAddr) {
     tracing::info!(address = %http, "HTTP: /healthz, /readyz, /metrics");
 }
 
-fn sip_config(config: &Config) -> SipConfig {
+fn sip_config(config: &Config, ladders: Option<&Ladders>) -> SipConfig {
     let mut known: Vec<IpNet> = config.sip.allow.iter().map(|network| network.0).collect();
     known.extend(
         config
@@ -311,6 +328,9 @@ fn sip_config(config: &Config) -> SipConfig {
         user_agent: config.sip.user_agent.clone(),
         authentication,
         limits: Limits::default(),
+        witness: ladders
+            .cloned()
+            .map(|ladders| Witness(Arc::new(move |message| ladders.message(message)))),
     }
 }
 
@@ -356,6 +376,7 @@ fn scraper(
     sip: &Sip,
     media: &Media,
     journal: &Journal,
+    ladders: Option<Ladders>,
     recorder: Option<Recorder>,
     engines: &Engines,
 ) -> Scraper {
@@ -368,10 +389,15 @@ fn scraper(
     Arc::new(move || {
         let (sip, media, journal) = (sip.clone(), media.clone(), journal.clone());
         let (recorder, engines) = (recorder.clone(), Arc::clone(&engines));
+        let ladders = ladders.clone();
         Box::pin(async move {
             let mut scrape = upkeep::sip_counters(&sip).await;
             scrape.extend(upkeep::media_counters(media.counters()));
             scrape.push(("journal_dropped", journal.dropped()));
+            scrape.push((
+                "ladder_messages_left_out",
+                ladders.map_or(0, |ladders| ladders.left_out()),
+            ));
             scrape.push((
                 "recording_frames_lost",
                 recorder.map_or(0, |recorder| recorder.lost()),

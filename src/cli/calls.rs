@@ -1,12 +1,12 @@
 //! `offhook calls`: what a server has kept; for live calls see `live`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::{Failure, live, print};
+use super::{Failure, ladder, live, print};
 use crate::ids::CallId;
 use crate::record::{CallRecord, Role, TurnLedger};
 use crate::store::{CallQuery, Store};
@@ -36,6 +36,8 @@ enum CallsCommand {
     Hangup(live::Which),
     /// Have a live call's assistant say something.
     Say(live::Say),
+    /// Save the SIP messages of one call as a packet capture, which Wireshark reads.
+    Pcap(Pcap),
 }
 
 #[derive(Debug, Args)]
@@ -71,9 +73,28 @@ struct Show {
         default_value = "./data"
     )]
     data: PathBuf,
+    /// Show its SIP messages instead, as a ladder; with --json in full.
+    #[arg(long)]
+    sip: bool,
     /// Print JSON.
     #[arg(long)]
     json: bool,
+}
+
+#[derive(Debug, Args)]
+struct Pcap {
+    /// The call's id, or the beginning of it.
+    id: String,
+    /// The file to write.
+    file: PathBuf,
+    /// Data folder of the server.
+    #[arg(
+        long,
+        value_name = "DIR",
+        env = "OFFHOOK_DATA",
+        default_value = "./data"
+    )]
+    data: PathBuf,
 }
 
 pub(super) async fn calls(command: Calls) -> Result<(), Failure> {
@@ -86,6 +107,7 @@ pub(super) async fn calls(command: Calls) -> Result<(), Failure> {
         Some(CallsCommand::Resume(command)) => live::resume(command).await,
         Some(CallsCommand::Hangup(command)) => live::hangup(command).await,
         Some(CallsCommand::Say(command)) => live::say(command).await,
+        Some(CallsCommand::Pcap(command)) => pcap(command).await,
     }
 }
 
@@ -142,25 +164,40 @@ fn row(call: &CallRecord) -> Vec<String> {
 }
 
 async fn show(command: Show) -> Result<(), Failure> {
-    let none = || {
-        Failure::Failed(format!(
-            "there is no call {} in {}",
-            command.id,
-            command.data.display()
-        ))
-    };
-    let store = Store::open_existing(&command.data)
+    let (store, call) = open(&command.data, &command.id).await?;
+    match (command.sip, command.json) {
+        (false, true) => print::json(&call),
+        (false, false) => describe(&call),
+        (true, json) => {
+            let messages = store.sip_messages(call.id).await.map_err(failed)?;
+            match json {
+                true => ladder::print_json(&messages),
+                false => ladder::print_ladder(&messages),
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn pcap(command: Pcap) -> Result<(), Failure> {
+    let (store, call) = open(&command.data, &command.id).await?;
+    let messages = store.sip_messages(call.id).await.map_err(failed)?;
+    ladder::save(&messages, &command.file)
+        .map_err(|error| failed(format!("{}: {error}", command.file.display())))?;
+    let count = messages.len();
+    print::line(&format!("{count} messages in {}", command.file.display()));
+    Ok(())
+}
+
+async fn open(data: &Path, id: &str) -> Result<(Store, CallRecord), Failure> {
+    let none = || Failure::Failed(format!("there is no call {id} in {}", data.display()));
+    let store = Store::open_existing(data)
         .await
         .map_err(failed)?
         .ok_or_else(none)?;
-    let id = find(&store, &command.id).await?.ok_or_else(none)?;
+    let id = find(&store, id).await?.ok_or_else(none)?;
     let call = store.call(id).await.map_err(failed)?.ok_or_else(none)?;
-    if command.json {
-        print::json(&call);
-    } else {
-        describe(&call);
-    }
-    Ok(())
+    Ok((store, call))
 }
 
 async fn find(store: &Store, id: &str) -> Result<Option<CallId>, Failure> {

@@ -2,8 +2,10 @@
 
 mod calls;
 mod dial;
+mod ladder;
 mod live;
 mod models;
+mod pcap;
 pub mod print;
 mod trunks;
 

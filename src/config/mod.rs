@@ -234,6 +234,8 @@ pub struct Hold {
 pub struct Recording {
     /// Keep a stereo WAV of every call.
     pub enabled: bool,
+    /// Keep the SIP messages of every call, secrets masked.
+    pub signalling: bool,
     /// Delete recordings and calls older than this.
     pub retention_days: Option<u32>,
     /// Delete the oldest recordings when all of them together are larger than this.
@@ -246,6 +248,7 @@ impl Default for Recording {
     fn default() -> Self {
         Self {
             enabled: true,
+            signalling: true,
             retention_days: None,
             quota_megabytes: Some(10_000),
             minimum_free_megabytes: 100,

@@ -17,6 +17,7 @@ pub mod dialog;
 pub mod endpoint;
 pub mod fragment;
 pub mod headers;
+pub mod ladder;
 pub mod message;
 pub mod params;
 pub mod registration;

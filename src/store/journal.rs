@@ -1,7 +1,7 @@
 //! The one task that writes what calls report, in order, so that no call waits for the disk.
 //!
 //! ```text
-//! call ──try_send──▶ bounded queue ──▶ writer task ──▶ database
+//! call ──try_send──▶ bounded queue ──▶ writer task ──▶ database, and word to the ladders
 //!                        │ full: dropped and counted      │ fails: kept as the health's reason
 //! ```
 
@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::ids::CallId;
 use crate::record::{CallRecord, Message, TurnLedger};
 
-use super::{Store, StoreError, save_call, save_message, save_turn};
+use super::{Ladders, Store, StoreError, save_call, save_message, save_turn};
 
 /// Entries that may wait; a call makes about two a turn.
 const QUEUE: usize = 4096;
@@ -53,11 +53,12 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// Starts the writer on the current tokio runtime.
-    pub fn start(store: Store) -> Self {
+    /// Starts the writer on the current tokio runtime. `ladders`, where SIP messages are kept,
+    /// hear of each call's row.
+    pub fn start(store: Store, ladders: Option<Ladders>) -> Self {
         let (queue, commands) = mpsc::channel(QUEUE);
         let (health_sender, health) = watch::channel(JournalHealth::Writable);
-        tokio::spawn(write_all(store, commands, health_sender));
+        tokio::spawn(write_all(store, ladders, commands, health_sender));
         Self {
             queue,
             health,
@@ -108,6 +109,7 @@ impl Journal {
 
 async fn write_all(
     store: Store,
+    ladders: Option<Ladders>,
     mut commands: mpsc::Receiver<Command>,
     health: watch::Sender<JournalHealth>,
 ) {
@@ -116,12 +118,19 @@ async fn write_all(
             Command::Write(entry) => {
                 let result = write(&store, &entry).await;
                 note(&health, &result);
+                if let (Ok(()), Entry::Call(call), Some(ladders)) = (&result, &entry, &ladders) {
+                    ladders.row(call).await;
+                }
             }
             Command::WriteNow(call, done) => {
                 let result = store.save_call(&call).await;
                 note(&health, &result);
+                let written = result.is_ok();
                 // The asker may have given up.
                 let _ = done.send(result);
+                if let (true, Some(ladders)) = (written, &ladders) {
+                    ladders.row(&call).await;
+                }
             }
             Command::Flush(done) => {
                 let _ = done.send(());

@@ -5,6 +5,7 @@
 
 mod files;
 mod journal;
+mod ladder;
 mod rows;
 mod schema;
 
@@ -22,6 +23,7 @@ use crate::record::{CallRecord, CallStatus, EndedBy, EndedReason, Message, TurnL
 
 pub use files::{FreeSpace, Sweep, free_space};
 pub use journal::{Entry, Journal, JournalHealth};
+pub use ladder::Ladders;
 use rows::{Timestamp, name_of};
 
 /// File name of the database inside the data folder.

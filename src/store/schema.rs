@@ -5,8 +5,14 @@ use std::borrow::Cow;
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::{SqlSafeStr, SqlStr};
 
-const MIGRATIONS: &[(i64, &str, &str)] =
-    &[(1, "calls", include_str!("../../migrations/0001_calls.sql"))];
+const MIGRATIONS: &[(i64, &str, &str)] = &[
+    (1, "calls", include_str!("../../migrations/0001_calls.sql")),
+    (
+        2,
+        "sip messages",
+        include_str!("../../migrations/0002_sip_messages.sql"),
+    ),
+];
 
 /// Brings an empty or older database to this version's schema.
 pub(super) fn migrator() -> Migrator {

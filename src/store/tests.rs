@@ -4,7 +4,7 @@ use time::Duration as Span;
 
 use super::*;
 use crate::ids::{AssistantId, TurnNumber};
-use crate::record::{CallType, Role};
+use crate::record::{CallType, Role, SipDirection, SipMessage, SipTransport};
 
 struct Folder(PathBuf);
 
@@ -57,7 +57,7 @@ fn moment() -> OffsetDateTime {
 async fn a_call_is_read_back_as_it_was_written() {
     let folder = Folder::new();
     let store = Store::open(&folder.0).await.expect("open");
-    let journal = Journal::start(store.clone());
+    let journal = Journal::start(store.clone(), None);
     let mut written = call(1, moment());
     written.messages = vec![Message {
         role: Role::User,
@@ -154,7 +154,7 @@ async fn a_read_only_database_fails_the_probe_and_shows_in_the_health() {
         .expect("open")
         .expect("there");
     store.probe().await.expect_err("read-only");
-    let journal = Journal::start(store);
+    let journal = Journal::start(store, None);
     journal
         .write_now(call(1, moment()))
         .await
@@ -189,4 +189,50 @@ async fn the_quota_deletes_the_oldest_recordings_and_retention_whole_calls() {
     let names: Vec<Option<&str>> = left.iter().map(|c| c.recording.as_deref()).collect();
     assert_eq!(names, [Some("4.wav"), Some("3.wav"), None]);
     assert!(!folder.0.join("1.wav").exists() && !folder.0.join("2.wav").exists());
+}
+
+fn sip_message(first_line: &str, at: OffsetDateTime) -> SipMessage {
+    SipMessage {
+        at,
+        direction: SipDirection::Received,
+        transport: SipTransport::Udp,
+        local: "127.0.0.1:5060".parse().expect("address"),
+        peer: "[2001:db8::1]:5070".parse().expect("address"),
+        bytes: format!("{first_line}\r\nCall-ID: abc\r\nCSeq: 1 INVITE\r\n\r\n\u{7f}\0")
+            .into_bytes(),
+    }
+}
+
+#[tokio::test]
+async fn the_messages_of_a_call_are_kept_when_it_ends_and_go_with_it() {
+    let folder = Folder::new();
+    let store = Store::open(&folder.0).await.expect("open");
+    let ladders = Ladders::start(store.clone());
+    let journal = Journal::start(store.clone(), Some(ladders.clone()));
+    let mut ended = call(1, moment());
+    let invite = sip_message("INVITE sip:a SIP/2.0", moment());
+    let busy = sip_message("SIP/2.0 486 Busy Here", moment() + Span::microseconds(7));
+    ladders.message(invite.clone());
+    ladders.message(sip_message(
+        "INVITE sip:b SIP/2.0\r\nX: y\r\nCall-ID: other",
+        moment(),
+    ));
+    journal.write_now(ended.clone()).await.expect("row");
+    ladders.message(busy.clone());
+    journal.flush().await;
+    ladders.flush().await;
+    assert_eq!(store.sip_messages(ended.id).await.expect("read"), []);
+    ended.status = CallStatus::Ended;
+    journal.write(Entry::Call(Box::new(ended.clone())));
+    journal.flush().await;
+    ladders.flush().await;
+    let kept = store.sip_messages(ended.id).await.expect("read");
+    let messages: Vec<&SipMessage> = kept.iter().map(|kept| &kept.message).collect();
+    assert_eq!(messages, [&invite, &busy]);
+    let sweep = Sweep {
+        calls_before: Some(moment() + Span::days(1)),
+        recordings_bytes: None,
+    };
+    store.sweep(&folder.0, sweep).await.expect("swept");
+    assert_eq!(store.sip_messages(ended.id).await.expect("read"), []);
 }

@@ -49,8 +49,17 @@ fn callers_without_the_right_password_hear_401_and_with_it_are_answered() {
     let (seen, record) = server.record_of(|| call("alice", "correct-horse"));
     assert!(seen.answered);
     assert_eq!(record.reason(), ("customer-ended-call", "customer"));
-    // Neither the log nor what is kept tells the password.
+    // Neither the log nor what is kept tells the password, or what it could be guessed from.
     assert!(!server.log().contains("correct-horse"));
+    let messages = until("its messages", Duration::from_secs(15), || {
+        let messages =
+            crate::ladders::calls(&server, &["show", record.text("id"), "--sip", "--json"]);
+        messages.contains("BYE sip:").then_some(messages)
+    });
+    assert!(
+        messages.contains("username=\\\"alice\\\"") && messages.contains("response=\\\"***"),
+        "{messages}"
+    );
 }
 
 #[test]

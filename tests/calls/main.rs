@@ -22,6 +22,7 @@ mod conversations;
 mod credentials;
 mod failures;
 mod hold;
+mod ladders;
 mod signalling;
 mod support;
 mod telephones;

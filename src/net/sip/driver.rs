@@ -11,10 +11,13 @@ use tokio::sync::{mpsc, watch};
 use super::stream::{Closed, ConnectionId, Told};
 use super::tls::ClientTls;
 use super::transports::{Inputs, Made, TlsPeer, Transports, local_transport};
+use super::udp::Datagram;
+use super::witness::Shown;
 use super::{
     Command, Dropped, Incoming, LEG_EVENTS, LegCommand, Listener, OutgoingLeg, Registration,
     Snapshot,
 };
+use crate::record::SipDirection;
 use crate::sip::endpoint::{
     CommandError, Endpoint, Event, Hangup, Hop, IncomingCall, LegId, LocalTransport, Output,
     RegistrationId, RegistrationState, TransportId,
@@ -34,6 +37,7 @@ pub(super) struct Driver {
     pub(super) registrations: HashMap<RegistrationId, watch::Sender<Option<RegistrationState>>>,
     pub(super) incoming: mpsc::Sender<Incoming>,
     pub(super) dropped: Arc<Dropped>,
+    pub(super) shown: Shown,
 }
 
 impl Driver {
@@ -42,12 +46,7 @@ impl Driver {
         loop {
             let deadline = self.endpoint.deadline().map(|(at, _)| at);
             tokio::select! {
-                Some(datagram) = inputs.datagrams.recv() => self.endpoint.handle_datagram(
-                    Instant::now(),
-                    datagram.transport,
-                    datagram.source,
-                    &datagram.bytes,
-                ),
+                Some(datagram) = inputs.datagrams.recv() => self.receive(datagram),
                 Some(accepted) = inputs.accepted.recv() => self.transports.accept(accepted),
                 Some((id, told)) = inputs.told.recv() => self.told(id, told),
                 command = commands.recv() => match command {
@@ -80,10 +79,23 @@ impl Driver {
             tracing::info!(host = %fresh.advertised_host, "our address changed");
             for id in self.transports.family(fresh.id) {
                 let host = fresh.advertised_host.clone();
+                self.shown.moved(id, &host);
                 self.endpoint.move_transport(Instant::now(), id, host);
             }
             self.locals[index] = fresh;
         }
+    }
+
+    fn receive(&mut self, datagram: Datagram) {
+        let Datagram {
+            transport,
+            source,
+            bytes,
+        } = datagram;
+        self.endpoint
+            .handle_datagram(Instant::now(), transport, source, &bytes);
+        self.shown
+            .show(SipDirection::Received, transport, source, || bytes);
     }
 
     fn told(&mut self, id: ConnectionId, told: Told) {
@@ -92,6 +104,11 @@ impl Driver {
         };
         match told {
             Told::Message(message) => {
+                if let Ok(message) = &message {
+                    let bytes = || message.to_bytes();
+                    self.shown
+                        .show(SipDirection::Received, transport, peer, bytes);
+                }
                 self.endpoint
                     .handle_message(Instant::now(), transport, peer, message);
             }
@@ -128,6 +145,10 @@ impl Driver {
                         address: destination,
                         reconnect,
                     };
+                    self.shown
+                        .show(SipDirection::Sent, transport, destination, || {
+                            bytes.to_vec()
+                        });
                     let failed = self.transports.send(hop, bytes).await;
                     self.unreachable(transport, failed);
                 }
@@ -142,7 +163,9 @@ impl Driver {
         let local = self.locals.iter().find(|local| local.id == peer.0)?.clone();
         let (id, made) = self.transports.tls_peer(peer, client)?;
         if made == Made::Now {
-            self.endpoint.add_transport(LocalTransport { id, ..local });
+            let local = LocalTransport { id, ..local };
+            self.shown.add(&local);
+            self.endpoint.add_transport(local);
         }
         Some(id)
     }

@@ -17,6 +17,7 @@ mod tests;
 mod tls;
 mod transports;
 mod udp;
+mod witness;
 
 use std::collections::HashMap;
 use std::io;
@@ -34,6 +35,8 @@ pub use listener::Listener;
 use tls::{ClientTls, Identity};
 pub use tls::{TlsError, TlsSettings};
 use transports::{TlsPeer, Transports};
+use witness::Shown;
+pub use witness::Witness;
 
 use super::resolve::{ResolveError, Resolver, SetupError, Target};
 use crate::sip::endpoint::{
@@ -72,6 +75,8 @@ pub struct SipConfig {
     pub authentication: Option<InboundAuthentication>,
     /// Caps.
     pub limits: Limits,
+    /// Is shown every message.
+    pub witness: Option<Witness>,
 }
 
 /// SIP cannot start: the operator's fault, not to be retried.
@@ -294,6 +299,7 @@ impl Sip {
         let driver = Driver {
             endpoint: Endpoint::new(endpoint, seed),
             transports,
+            shown: Shown::new(config.witness, &locals),
             locals,
             listeners: Arc::clone(&listeners),
             public_address: config.public_address,

@@ -1,0 +1,219 @@
+//! The SIP messages of every call, gathered beside the calls and written when they end.
+//!
+//! ```text
+//! SIP driver ──try_send──▶ bounded queue ──▶ task: table of live calls ──▶ database
+//! journal ─────row made, row ended───────────┘        │ full: left out and counted
+//! ```
+
+mod table;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use sqlx::sqlite::SqliteRow;
+use sqlx::{Row, SqliteConnection};
+use time::OffsetDateTime;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::ids::CallId;
+use crate::record::{CallRecord, CallStatus, KeptSipMessage, SipMessage};
+
+use super::rows::{name_of, named, parsed};
+use super::{Store, StoreError};
+use table::{Due, Milestone, Table};
+
+/// Messages that may wait for the task.
+const QUEUE: usize = 8192;
+/// How long finished calls are gathered before they are written together.
+const WRITE_EVERY: Duration = Duration::from_millis(200);
+
+enum Command {
+    Message(SipMessage),
+    Row {
+        sip_call_id: String,
+        call: CallId,
+        milestone: Milestone,
+    },
+    Flush(oneshot::Sender<()>),
+}
+
+/// A handle to the task that keeps ladders. Cheap to clone; the task ends when the last one is
+/// dropped.
+#[derive(Clone, Debug)]
+pub struct Ladders {
+    queue: mpsc::Sender<Command>,
+    left_out: Arc<AtomicU64>,
+}
+
+impl Ladders {
+    /// Starts the task on the current tokio runtime.
+    pub fn start(store: Store) -> Self {
+        let (queue, commands) = mpsc::channel(QUEUE);
+        let left_out = Arc::<AtomicU64>::default();
+        tokio::spawn(keep(store, commands, Arc::clone(&left_out)));
+        Self { queue, left_out }
+    }
+
+    /// Takes a message without waiting. A full queue drops it, and counts.
+    pub fn message(&self, message: SipMessage) {
+        if self.queue.try_send(Command::Message(message)).is_err() {
+            self.left_out.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Messages of calls that were not kept for want of room.
+    pub fn left_out(&self) -> u64 {
+        self.left_out.load(Ordering::Relaxed)
+    }
+
+    /// A call's row was written.
+    pub(super) async fn row(&self, call: &CallRecord) {
+        let milestone = match call.status {
+            CallStatus::Ringing | CallStatus::InProgress => Milestone::Made,
+            CallStatus::Ended => Milestone::Ended {
+                answered: call.started_at.is_some(),
+            },
+        };
+        let command = Command::Row {
+            sip_call_id: call.sip_call_id.clone(),
+            call: call.id,
+            milestone,
+        };
+        // An error means that the task is gone, and with it all that it kept.
+        let _ = self.queue.send(command).await;
+    }
+
+    /// Waits until the ladders of all calls that ended so far were tried.
+    pub async fn flush(&self) {
+        let (done, flushed) = oneshot::channel();
+        if self.queue.send(Command::Flush(done)).await.is_ok() {
+            let _ = flushed.await;
+        }
+    }
+}
+
+async fn keep(store: Store, mut commands: mpsc::Receiver<Command>, left_out: Arc<AtomicU64>) {
+    let mut table = Table::new();
+    let mut counted = 0;
+    let mut pause = tokio::time::interval(WRITE_EVERY);
+    pause.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            command = commands.recv() => match command {
+                Some(Command::Message(message)) => table.message(Instant::now(), message),
+                Some(Command::Row { sip_call_id, call, milestone }) => {
+                    table.row(Instant::now(), &sip_call_id, call, milestone);
+                }
+                Some(Command::Flush(done)) => {
+                    write_due(&store, &mut table).await;
+                    let _ = done.send(());
+                }
+                None => break,
+            },
+            _ = pause.tick() => {
+                table.forget_old(Instant::now());
+                write_due(&store, &mut table).await;
+            }
+        }
+        left_out.fetch_add(table.left_out() - counted, Ordering::Relaxed);
+        counted = table.left_out();
+    }
+    write_due(&store, &mut table).await;
+}
+
+async fn write_due(store: &Store, table: &mut Table) {
+    let due = table.take_due();
+    if due.is_empty() {
+        return;
+    }
+    if let Err(error) = store.save_sip_messages(&due).await {
+        tracing::error!(%error, calls = due.len(), "SIP messages cannot be written down");
+    }
+}
+
+impl Store {
+    async fn save_sip_messages(&self, due: &[Due]) -> Result<(), StoreError> {
+        let mut transaction = self.pool.begin().await?;
+        for Due { call, messages } in due {
+            for kept in messages {
+                save_sip_message(&mut transaction, *call, kept).await?;
+            }
+        }
+        transaction.commit().await?;
+        Ok(())
+    }
+
+    /// The SIP messages of a call in the order of their time, all its legs together.
+    ///
+    /// # Errors
+    /// Where the statement fails or a row is unreadable.
+    pub async fn sip_messages(&self, call: CallId) -> Result<Vec<KeptSipMessage>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT * FROM sip_messages WHERE call_id = $1 ORDER BY at_us, sip_call_id, position",
+        )
+        .bind(call.to_string())
+        .fetch_all(&self.pool)
+        .await?;
+        rows.iter().map(kept).collect()
+    }
+}
+
+/// Nothing where the call was deleted meanwhile.
+async fn save_sip_message(
+    connection: &mut SqliteConnection,
+    call: CallId,
+    kept: &KeptSipMessage,
+) -> Result<(), StoreError> {
+    let message = &kept.message;
+    sqlx::query(
+        "INSERT INTO sip_messages (call_id, sip_call_id, position, at_us, direction, transport,
+             local_address, peer_address, message)
+         SELECT id, $2, $3, $4, $5, $6, $7, $8, $9 FROM calls WHERE id = $1
+         ON CONFLICT (call_id, sip_call_id, position) DO NOTHING",
+    )
+    .bind(call.to_string())
+    .bind(&kept.sip_call_id)
+    .bind(i64::from(kept.position))
+    .bind(microseconds(message.at))
+    .bind(name_of(&message.direction))
+    .bind(name_of(&message.transport))
+    .bind(message.local.to_string())
+    .bind(message.peer.to_string())
+    .bind(message.bytes.as_slice())
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+fn kept(row: &SqliteRow) -> Result<KeptSipMessage, StoreError> {
+    let position: i64 = row.try_get("position")?;
+    Ok(KeptSipMessage {
+        sip_call_id: row.try_get("sip_call_id")?,
+        position: u32::try_from(position).map_err(|_| StoreError::Unreadable {
+            column: "position",
+            value: position.to_string(),
+        })?,
+        message: SipMessage {
+            at: moment(row.try_get("at_us")?)?,
+            direction: parsed(row, "direction", named)?,
+            transport: parsed(row, "transport", named)?,
+            local: parsed(row, "local_address", |text| text.parse().ok())?,
+            peer: parsed(row, "peer_address", |text| text.parse().ok())?,
+            bytes: row.try_get("message")?,
+        },
+    })
+}
+
+fn microseconds(at: OffsetDateTime) -> i64 {
+    i64::try_from(at.unix_timestamp_nanos() / 1000).unwrap_or(i64::MAX)
+}
+
+fn moment(microseconds: i64) -> Result<OffsetDateTime, StoreError> {
+    OffsetDateTime::from_unix_timestamp_nanos(i128::from(microseconds) * 1000).map_err(|_| {
+        StoreError::Unreadable {
+            column: "at_us",
+            value: microseconds.to_string(),
+        }
+    })
+}
