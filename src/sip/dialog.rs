@@ -35,7 +35,7 @@ impl Dialog {
         let remote = headers.from()?;
         let remote_target = match headers.contact() {
             Ok(contact) => contact.uri,
-            Err(HeaderError::Missing(_)) => remote.uri.clone(),
+            Err(HeaderError::Missing(_)) if matches!(remote.uri, Uri::Sip(_)) => remote.uri.clone(),
             Err(problem) => return Err(problem),
         };
         Ok(Self {

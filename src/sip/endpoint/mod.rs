@@ -32,7 +32,7 @@ mod registrar;
 mod replacing;
 mod requests;
 mod session;
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 pub(crate) mod simulation;
 mod sizing;
 #[cfg(test)]

@@ -23,6 +23,7 @@ pub use via::{Rport, Transport, Via};
 
 use super::message::Method;
 use super::syntax::{SyntaxError, number, split_list, trim};
+use super::uri::Uri;
 
 /// Why a header cannot be used. Always the peer's doing; a request with one is answered 400,
 /// a response with one is dropped. Sending the same again would not help.
@@ -200,17 +201,21 @@ impl Headers {
     }
 
     /// The one Contact that an INVITE, its answers and other target refreshes carry; the first
-    /// where there are several.
+    /// where there are several. It is where requests go, so it has to be a SIP URI (RFC 3261
+    /// 8.1.1.8).
     pub fn contact(&self) -> Result<NameAddr, HeaderError> {
-        match self.contacts()? {
-            Contacts::List(list) => list
-                .into_iter()
-                .next()
-                .ok_or(HeaderError::Missing(HeaderName::Contact)),
-            Contacts::Wildcard => Err(HeaderError::Malformed {
-                name: HeaderName::Contact,
-                problem: SyntaxError("* outside REGISTER"),
-            }),
+        let malformed = |problem| HeaderError::Malformed {
+            name: HeaderName::Contact,
+            problem: SyntaxError(problem),
+        };
+        let Contacts::List(list) = self.contacts()? else {
+            return Err(malformed("* outside REGISTER"));
+        };
+        let first = list.into_iter().next();
+        let contact = first.ok_or(HeaderError::Missing(HeaderName::Contact))?;
+        match contact.uri {
+            Uri::Sip(_) => Ok(contact),
+            Uri::Tel(_) | Uri::Other(_) => Err(malformed("not a SIP URI")),
         }
     }
 

@@ -60,6 +60,18 @@ fn a_branch_used_twice_does_not_mix_up_two_calls() {
 }
 
 #[test]
+fn a_call_whose_contact_nothing_could_be_sent_to_is_refused() {
+    for scheme in ["qip:", "tel:"] {
+        let mut peer = Peer::new();
+        let invite = Request::invite().text();
+        let invite = invite.replace("Contact: <sip:", &format!("Contact: <{scheme}"));
+        assert!(invite.contains(scheme));
+        assert_eq!(summaries(&peer.send(invite)), ["400 INVITE"]);
+        assert!(!peer.saw_call());
+    }
+}
+
+#[test]
 fn an_unknown_extension_is_refused_by_name() {
     let mut peer = Peer::new();
     let invite = Request::invite().field("Require: 100rel, nothingSupportsThis");
