@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
-use crate::ids::{AssistantId, CallId, TurnNumber};
+use crate::ids::{AssistantId, CallId, TrunkName, TurnNumber};
 
 /// Which way a call was set up. Vapi's names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -172,6 +172,16 @@ impl TurnLedger {
     }
 }
 
+/// The person on the phone. Vapi's name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Customer {
+    /// E.164 with a plus; as it came where it is no such number.
+    pub number: String,
+    /// The name that came with it.
+    pub name: Option<String>,
+}
+
 /// Everything that is kept of one call.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -189,6 +199,15 @@ pub struct CallRecord {
     pub from: String,
     /// The called URI or number.
     pub to: String,
+    /// The person on the phone; `None` where the number is withheld.
+    #[serde(default)]
+    pub customer: Option<Customer>,
+    /// The trunk; `None` where the peer belongs to none.
+    #[serde(default)]
+    pub trunk: Option<TrunkName>,
+    /// Whom the call was for before it was diverted to us.
+    #[serde(default)]
+    pub diverted_from: Option<String>,
     /// The peer's signalling address.
     pub peer: String,
     /// SIP Call-ID.

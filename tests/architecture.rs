@@ -74,8 +74,11 @@ const IMPORTS: &[(&str, &[&str])] = &[
             "observe",
         ],
     ),
-    // engines for the settings that it owns.
-    ("config", &["ids", "conversation", "engines"]),
+    // audio, sip and engines for the settings that they own.
+    (
+        "config",
+        &["ids", "audio", "sip", "conversation", "engines"],
+    ),
     (
         "call",
         &[

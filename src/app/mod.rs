@@ -7,7 +7,9 @@
 
 mod engines;
 mod hold;
+mod pings;
 mod registrations;
+mod trunks;
 mod upkeep;
 
 use std::fs::File;
@@ -36,6 +38,7 @@ use crate::net::sip::{self, Sip, SipConfig, TlsSettings, Witness};
 use crate::observe::{Component, Health, Metrics, State, TrunkBoard};
 use crate::record::{EndedBy, EndedReason};
 use crate::sip::endpoint::{Credentials, InboundAuthentication, Limits, Protocol};
+use crate::sip::flood::FloodLimits;
 use crate::store::{Journal, Ladders, Store, StoreError};
 
 use engines::Engines;
@@ -170,7 +173,9 @@ impl Server {
         let engines = Engines::start(&config, &health)?;
         let registry =
             Registry::new(usize::try_from(config.limits.max_calls).unwrap_or(usize::MAX));
+        let trunks = TrunkBoard::default();
         let scraper = scraper(
+            (&metrics, &trunks),
             &sip,
             &media,
             &journal,
@@ -200,15 +205,16 @@ impl Server {
             health: health.clone(),
             metrics,
             numbers: number_plan(&config),
+            trunks: trunks::inbound(&config),
+            admission: trunks::admission(&config),
             registry: registry.clone(),
             limits: call_limits(&config, hold_music),
         };
-        let trunks = TrunkBoard::default();
         let desk = Desk {
             registry: registry.clone(),
             trunks: trunks.clone(),
         };
-        let background = vec![
+        let mut background = vec![
             tokio::spawn(control.serve(desk)),
             tokio::spawn(call::take_calls(services, incoming)),
             tokio::spawn(upkeep::watch_store(
@@ -219,6 +225,7 @@ impl Server {
             tokio::spawn(upkeep::sweep(store, Arc::clone(&config))),
         ];
         let registrations = registrations::start(&config, &sip, &trunks);
+        background.extend(pings::start(&config, &sip, &trunks));
         Ok(Self {
             config,
             sip,
@@ -323,11 +330,21 @@ fn sip_config(config: &Config, ladders: Option<&Ladders>) -> SipConfig {
         allow: if authentication.is_some() {
             Vec::new()
         } else {
-            known
+            known.clone()
         },
         user_agent: config.sip.user_agent.clone(),
         authentication,
-        limits: Limits::default(),
+        limits: Limits {
+            legs: Limits::default()
+                .legs
+                .max(usize::try_from(config.limits.max_calls).unwrap_or(usize::MAX) * 2),
+            ..Limits::default()
+        },
+        flood: Some(FloodLimits {
+            per_source: config.limits.requests_per_second_per_source,
+            strangers: config.limits.requests_per_second_of_strangers,
+            known,
+        }),
         witness: ladders
             .cloned()
             .map(|ladders| Witness(Arc::new(move |message| ladders.message(message)))),
@@ -366,13 +383,14 @@ fn call_limits(config: &Config, hold_music: Arc<[i16]>) -> CallLimits {
 
 fn number_plan(config: &Arc<Config>) -> call::NumberPlan {
     let config = Arc::clone(config);
-    Arc::new(move |user| {
-        let (id, settings) = config.assistant_for(user)?;
+    Arc::new(move |called| {
+        let (id, settings) = config.assistant_for(called)?;
         Some((id, settings.clone()))
     })
 }
 
 fn scraper(
+    (metrics, trunks): (&Metrics, &TrunkBoard),
     sip: &Sip,
     media: &Media,
     journal: &Journal,
@@ -386,7 +404,9 @@ fn scraper(
         journal.clone(),
         engines.counters(),
     );
+    let (metrics, trunks) = (metrics.clone(), trunks.clone());
     Arc::new(move || {
+        metrics.trunks(&trunks.snapshot());
         let (sip, media, journal) = (sip.clone(), media.clone(), journal.clone());
         let (recorder, engines) = (recorder.clone(), Arc::clone(&engines));
         let ladders = ladders.clone();

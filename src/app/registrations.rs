@@ -147,7 +147,7 @@ impl Account {
 }
 
 /// `host`, `host:port`, or a URI with a transport.
-fn registrar(text: &str) -> Result<SipUri, String> {
+pub(super) fn registrar(text: &str) -> Result<SipUri, String> {
     let whole = match text.starts_with("sip:") || text.starts_with("sips:") {
         true => text.to_owned(),
         false => format!("sip:{text}"),

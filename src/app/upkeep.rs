@@ -72,6 +72,7 @@ pub(super) async fn sip_counters(sip: &Sip) -> Scrape {
             "sip_dropped_strangers",
             dropped.strangers.load(Ordering::Relaxed),
         ),
+        ("sip_flooded", dropped.flooded.load(Ordering::Relaxed)),
         (
             "sip_dropped_datagrams",
             dropped.datagrams.load(Ordering::Relaxed),

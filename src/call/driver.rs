@@ -29,6 +29,7 @@ use crate::net::media::{TICK_MS, Tick};
 use crate::net::sip::LegCommand;
 use crate::record::{CallRecord, CallStatus, EndedBy, EndedReason};
 use crate::sip::endpoint::Event;
+use crate::sip::keypad;
 use crate::store::Entry;
 
 /// Engine events that a call may lag behind.
@@ -271,6 +272,16 @@ impl Driver {
         }
     }
 
+    /// Keys in INFO count only where none come in RTP, or peers that send both would press twice.
+    fn info(&mut self, content_type: &str, body: &[u8]) {
+        if !self.call.session.has_key_events()
+            && let Some(key) = keypad::key(content_type, body)
+        {
+            self.call.record.digits.push(key);
+            self.handle(Input::Digit(key));
+        }
+    }
+
     fn sip_event(&mut self, event: Event) {
         match event {
             Event::Offer { sdp, .. } => {
@@ -290,15 +301,18 @@ impl Driver {
             }
             // Whom we call is never the caller's to say.
             Event::ReferRequested(_) => self.call.session.send(LegCommand::RejectRefer(603)),
-            Event::Info { .. }
-            | Event::ReferProgress { .. }
+            Event::Info {
+                content_type, body, ..
+            } => self.info(&content_type, &body),
+            Event::ReferProgress { .. }
             | Event::ReferFinished { .. }
             | Event::Confirmed { .. }
             | Event::OfferWithdrawn { .. }
             | Event::Progress { .. }
             | Event::Answered { .. }
             | Event::IncomingCall(_)
-            | Event::Registration { .. } => {}
+            | Event::Registration { .. }
+            | Event::Ping { .. } => {}
         }
     }
 

@@ -2,17 +2,19 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rand::RngExt;
 use time::OffsetDateTime;
 use tokio::sync::mpsc;
 
+use super::admission::Full;
 use super::command::CallSnapshot;
 use super::driver::{Answered, Driver};
 use super::ending::ended;
 use super::registry::Line;
 use super::session::Session;
+use super::trunk::{self, Keys};
 use super::{Recorder, Services};
 use crate::conversation::PhraseKind;
 use crate::conversation::settings::AssistantSettings;
@@ -166,6 +168,9 @@ fn new_record(call: &IncomingCall) -> CallRecord {
         assistant: AssistantId::new(""),
         from: call.from.uri.to_string(),
         to: call.request_uri.to_string(),
+        customer: None,
+        trunk: None,
+        diverted_from: None,
         peer: call.source.to_string(),
         sip_call_id: call.call_id.clone(),
         created_at: OffsetDateTime::now_utc(),
@@ -193,24 +198,42 @@ async fn prepare(
     if call.replaces.is_some() {
         return Err(Refusal::new(603, EndedReason::CallRejected));
     }
-    let user = call.request_uri.user().unwrap_or_default();
+    let trunk = services.trunks.of(call);
+    trunk::describe(trunk, call, record);
+    let called = trunk::called(trunk, call);
+    let called: Vec<&str> = called.iter().map(String::as_str).collect();
     let (assistant, settings) =
-        (services.numbers)(&user).ok_or_else(|| Refusal::new(404, EndedReason::CallRejected))?;
+        (services.numbers)(&called).ok_or_else(|| Refusal::new(404, EndedReason::CallRejected))?;
     record.assistant = assistant;
     if let Some((component, state)) = services.health.refusal() {
         tracing::error!(%component, ?state, "a call is refused with 503");
         return Err(unavailable());
     }
     check_disk(services).map_err(|()| unavailable())?;
-    let line = services
+    let limited = trunk.map(|trunk| (&trunk.name, trunk.limits));
+    let place = services
+        .admission
+        .admit(Instant::now(), limited, &record.assistant)
+        .map_err(|full| match full {
+            Full::Trunk => Refusal::retry_later(503, EndedReason::AdmissionRefused),
+            Full::Assistant => Refusal::retry_later(486, EndedReason::AdmissionRefused),
+        })?;
+    let mut line = services
         .registry
         .admit(CallSnapshot::of(record))
         .ok_or_else(|| Refusal::retry_later(486, EndedReason::AdmissionRefused))?;
+    line.occupies(place);
     let port = services.media.reserve(call.source.ip()).map_err(|error| {
         tracing::error!(%error, "a call is refused with 503");
         unavailable()
     })?;
-    let local = local_media(services, &port).map_err(|_| unavailable())?;
+    let mut local = local_media(services, &port).map_err(|_| unavailable())?;
+    if let Some(trunk) = trunk {
+        local.codecs.clone_from(&trunk.codecs);
+        if trunk.keys == Keys::Info {
+            local.telephone_event = None;
+        }
+    }
     let (sdp, negotiated) = match &call.offer {
         Some(offer) => {
             let (answer, negotiated) =

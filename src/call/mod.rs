@@ -11,6 +11,7 @@
 //! commands, time     └────────┘ ──▶ BYE, record closed, everything released
 //! ```
 
+mod admission;
 mod command;
 mod driver;
 mod ending;
@@ -20,6 +21,7 @@ mod recording;
 mod registry;
 mod session;
 mod timeline;
+mod trunk;
 mod work;
 
 use std::path::PathBuf;
@@ -39,14 +41,17 @@ use crate::net::sip::Sip;
 use crate::observe::{Health, Metrics};
 use crate::store::Journal;
 
+pub use admission::{Admission, CallRates};
 pub use command::{CallCommand, CallSnapshot, CommandRefusal, Reply};
 pub use inbound::take_calls;
 pub use recording::Recorder;
 pub use registry::{Lookup, Registry};
+pub use trunk::{InboundTrunk, Keys, Trunks};
 pub use work::chat_messages;
 
-/// Finds who answers a called user part.
-pub type NumberPlan = Arc<dyn Fn(&str) -> Option<(AssistantId, AssistantSettings)> + Send + Sync>;
+/// Finds who answers what was called, which comes in each of its spellings.
+pub type NumberPlan =
+    Arc<dyn Fn(&[&str]) -> Option<(AssistantId, AssistantSettings)> + Send + Sync>;
 
 /// What calls need of the rest of the server. Handles only; cheap to clone.
 #[derive(Clone)]
@@ -75,6 +80,10 @@ pub struct Services {
     pub metrics: Metrics,
     /// Who answers what.
     pub numbers: NumberPlan,
+    /// Where calls come from.
+    pub trunks: Trunks,
+    /// How many calls trunks and assistants may have.
+    pub admission: Admission,
     /// Live calls.
     pub registry: Registry,
     /// Numbers and limits.

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::admission::Place;
 use super::command::{CallCommand, CallSnapshot, CommandRefusal, Reply};
 use crate::ids::CallId;
 
@@ -71,6 +72,7 @@ impl Registry {
             registry: self.clone(),
             id,
             commands: queue,
+            _place: None,
         })
     }
 
@@ -142,9 +144,16 @@ pub(super) struct Line {
     registry: Registry,
     id: CallId,
     commands: mpsc::Receiver<CallCommand>,
+    /// With its trunk and its assistant.
+    _place: Option<Place>,
 }
 
 impl Line {
+    /// The call's place with its trunk and assistant is free again when the line is.
+    pub(super) fn occupies(&mut self, place: Place) {
+        self._place = Some(place);
+    }
+
     /// Changes what others see of the call.
     pub(super) fn show(&self, change: impl FnOnce(&mut CallSnapshot)) {
         if let Some(entry) = self.registry.lock().calls.get(&self.id) {

@@ -74,6 +74,11 @@ impl Session {
         self.negotiated.remote_hold
     }
 
+    /// Keys come in RTP (RFC 4733).
+    pub(super) fn has_key_events(&self) -> bool {
+        self.negotiated.telephone_event.is_some()
+    }
+
     /// Asks something of the leg.
     pub(super) fn send(&self, command: LegCommand) {
         self.sip.leg(self.leg, command);

@@ -215,6 +215,16 @@ fn describe(call: &CallRecord) {
     print::line(&format!("call       {}", call.id));
     print::line(&format!("from       {} ({})", call.from, call.peer));
     print::line(&format!("to         {} -> {}", call.to, call.assistant));
+    if let Some(customer) = &call.customer {
+        let name = customer.name.as_deref().unwrap_or_default();
+        print::line(format!("customer   {} {name}", customer.number).trim_end());
+    }
+    if let Some(trunk) = &call.trunk {
+        print::line(&format!("trunk      {trunk}"));
+    }
+    if let Some(first) = &call.diverted_from {
+        print::line(&format!("diverted   from {first}"));
+    }
     print::line(&format!(
         "time       {}",
         call.created_at.format(&Rfc3339).unwrap_or_default()

@@ -16,7 +16,17 @@ pub(super) async fn trunks(at: At) -> Result<(), Failure> {
         print::line("No trunks are configured.");
     } else {
         let rows: Vec<Vec<String>> = trunks.iter().map(row).collect();
-        print::table(&["TRUNK", "STATE", "SINCE", "EXPIRES", "LAST ERROR"], &rows);
+        print::table(
+            &[
+                "TRUNK",
+                "STATE",
+                "SINCE",
+                "EXPIRES",
+                "OPTIONS",
+                "LAST ERROR",
+            ],
+            &rows,
+        );
     }
     Ok(())
 }
@@ -29,6 +39,19 @@ fn row(trunk: &TrunkStatus) -> Vec<String> {
         TrunkState::Failed => "failed",
         TrunkState::Unregistered => "unregistered",
     };
+    let reachable = match trunk.reachability {
+        None => "-".to_owned(),
+        Some(reachability) => {
+            let word = if reachability.up { "up" } else { "down" };
+            let status = reachability.status.map(|status| format!(" {status}"));
+            let took = reachability.round_trip_ms.map(|ms| format!(" {ms} ms"));
+            format!(
+                "{word}{}{}",
+                status.unwrap_or_default(),
+                took.unwrap_or_default()
+            )
+        }
+    };
     let expires = trunk.expires.and_then(|at| at.format(&Rfc3339).ok());
     let error = trunk.last_error.as_deref();
     vec![
@@ -36,6 +59,7 @@ fn row(trunk: &TrunkStatus) -> Vec<String> {
         state.to_owned(),
         trunk.since.format(&Rfc3339).unwrap_or_default(),
         expires.unwrap_or_else(|| "-".to_owned()),
+        reachable,
         error.unwrap_or("-").to_owned(),
     ]
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_path_to_error::Segment;
 use toml::{Table, Value};
 
-use super::{Config, DEMO, DEMO_ASSISTANT, validate};
+use super::{Config, DEMO, DEMO_ASSISTANT, trunk, validate};
 
 /// Prefix of overrides in the environment: `OFFHOOK__limits__max_calls=2`.
 const PREFIX: &str = "OFFHOOK__";
@@ -82,6 +82,7 @@ pub fn load(
         }
     };
     let overridden = apply_environment(&mut table, environment, &mut mistakes);
+    trunk::fill_in(&mut table);
     let origin = |key: &str| match overridden.iter().any(|name| key.starts_with(name.as_str())) {
         true => Source::Environment,
         false => source.clone(),

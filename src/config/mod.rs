@@ -20,7 +20,7 @@ use serde::Deserialize;
 
 pub use listen::{Listen, Tls, Transport};
 pub use load::{Mistake, Mistakes, Source, load};
-pub use trunk::{Profile, Trunk};
+pub use trunk::{CodecName, Dtmf, Profile, Srtp, Trunk};
 
 use listen::one_or_more;
 
@@ -304,6 +304,22 @@ pub struct Limits {
     pub max_calls: u32,
     /// How long a stop waits for calls to end by themselves.
     pub drain_seconds: u32,
+    /// Requests a second that could begin something, from one address. Others are dropped.
+    pub requests_per_second_per_source: u32,
+    /// The same from all addresses together that are in no trunk's and no `sip.allow` list.
+    pub requests_per_second_of_strangers: u32,
+    /// Calls at once and a second for each assistant.
+    pub assistants: BTreeMap<String, Rates>,
+}
+
+/// Limits of one trunk or assistant. No limit where not set.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Rates {
+    /// Calls at once.
+    pub max_calls: Option<u32>,
+    /// New calls a second, with bursts of two seconds' worth.
+    pub calls_per_second: Option<u32>,
 }
 
 impl Default for Limits {
@@ -311,6 +327,9 @@ impl Default for Limits {
         Self {
             max_calls: 8,
             drain_seconds: 30,
+            requests_per_second_per_source: 100,
+            requests_per_second_of_strangers: 200,
+            assistants: BTreeMap::new(),
         }
     }
 }
@@ -337,17 +356,20 @@ impl Number {
 }
 
 impl Config {
-    /// The assistant that answers a called user part: the best fitting rule, else an assistant
-    /// of that name, else the only one or the demo assistant. `None` where the plan has no
-    /// answer.
-    pub fn assistant_for(&self, user: &str) -> Option<(AssistantId, &AssistantSettings)> {
+    /// The assistant that answers what was called, given in each of its spellings: the best
+    /// fitting rule, else an assistant of that name, else the only one or the demo assistant.
+    /// `None` where the plan has no answer.
+    pub fn assistant_for(&self, called: &[&str]) -> Option<(AssistantId, &AssistantSettings)> {
+        let fit = |rule: &Number| called.iter().filter_map(|user| rule.fit(user)).max();
         let ruled = self
             .numbers
             .iter()
-            .filter_map(|rule| Some((rule.fit(user)?, &rule.assistant)))
+            .filter_map(|rule| Some((fit(rule)?, &rule.assistant)))
             .max_by_key(|(fit, _)| *fit)
             .map(|(_, name)| name.as_str());
-        let named = self.assistants.get_key_value(user).map(|(name, _)| name);
+        let mut names = called.iter();
+        let named = names.find_map(|user| self.assistants.get_key_value(*user));
+        let named = named.map(|(name, _)| name);
         let name = match (ruled, named) {
             (Some(name), _) => name,
             (None, Some(name)) => name,

@@ -1,6 +1,8 @@
 use std::path::Path;
 
 use super::*;
+use crate::audio::Codec;
+use crate::sip::numbering::NumberFormat;
 
 fn load_text(text: &str, environment: &[(&str, &str)]) -> Result<Config, Mistakes> {
     let file = std::env::temp_dir().join(format!(
@@ -37,7 +39,7 @@ fn no_file_is_a_valid_configuration_with_the_demo_assistant_on_loopback() {
         }]
     );
     assert!(!config.reachable_from_outside());
-    let (name, _) = config.assistant_for("anything").expect("an assistant");
+    let (name, _) = config.assistant_for(&["anything"]).expect("an assistant");
     assert_eq!(name.as_str(), DEMO_ASSISTANT);
 }
 
@@ -129,7 +131,109 @@ fn the_best_fitting_number_rule_wins() {
     )
     .expect("valid");
     for (user, name) in [("+15551234", "exact"), ("+15559", "prefix"), ("bob", "any")] {
-        assert_eq!(config.assistant_for(user).expect("match").0.as_str(), name);
+        assert_eq!(
+            config.assistant_for(&[user]).expect("match").0.as_str(),
+            name
+        );
+    }
+}
+
+#[test]
+fn a_number_is_found_in_whichever_spelling_the_plan_has_it() {
+    let config = load_text(
+        r#"
+        numbers = [
+          { number = "*", assistant = "any" },
+          { number = "030123", assistant = "local" },
+          { number = "+4940*", assistant = "north" },
+        ]
+        [assistants.any]
+        [assistants.local]
+        [assistants.north]
+        "#,
+        &[],
+    )
+    .expect("valid");
+    let found = |called: &[&str]| config.assistant_for(called).expect("match").0.to_string();
+    assert_eq!(found(&["+4930123", "030123"]), "local");
+    assert_eq!(found(&["+4940123", "040123"]), "north");
+    assert_eq!(found(&["+4989123", "089123"]), "any");
+}
+
+#[test]
+fn a_trunk_has_what_its_profile_says_unless_it_says_otherwise() {
+    let config = load_text(
+        r#"
+        [trunks.a]
+        profile = "bandwidth"
+        allow = ["192.0.2.1"]
+        [trunks.b]
+        profile = "bandwidth"
+        allow = ["192.0.2.2"]
+        codecs = ["pcma"]
+        dtmf = "info"
+        [trunks.b.numbers]
+        tech_prefix = "77"
+        [trunks.b.limits]
+        calls_per_second = 5
+        "#,
+        &[],
+    )
+    .expect("valid");
+    let (a, b) = (&config.trunks["a"], &config.trunks["b"]);
+    assert_eq!(a.codecs, [CodecName(Codec::Pcmu)]);
+    assert_eq!(b.codecs, [CodecName(Codec::Pcma)]);
+    assert_eq!((a.dtmf, b.dtmf), (Dtmf::Rfc4733, Dtmf::Info));
+    assert_eq!(b.numbers.format, NumberFormat::E164);
+    assert_eq!(b.numbers.tech_prefix, "77");
+    assert_eq!(b.limits.calls_per_second, Some(5));
+}
+
+#[test]
+fn every_profile_is_a_trunk() {
+    for name in Profile::NAMES {
+        let text = format!(
+            "[trunks.t]\nprofile = \"{name}\"\nregistrar = \"r\"\nusername = \"u\"\npassword = \"p\"\nallow = [\"192.0.2.1\"]\n"
+        );
+        load_text(&text, &[]).unwrap_or_else(|mistakes| panic!("{name}: {mistakes}"));
+        assert!(
+            !Profile::named(name)
+                .expect("it parses")
+                .description
+                .is_empty()
+        );
+    }
+}
+
+#[test]
+fn mistakes_in_a_trunk_are_named_and_srtp_is_refused_in_words() {
+    let text = r#"
+        [trunks.t]
+        allow = ["192.0.2.1"]
+        codecs = ["opus"]
+        caller_headers = ["x-caller"]
+        srtp = "required"
+        [trunks.t.numbers]
+        format = "national"
+        [trunks.t.limits]
+        max_calls = 0
+        [limits]
+        requests_per_second_per_source = 0
+        [limits.assistants.nobody]
+        max_calls = 1
+        "#;
+    let mistakes = load_text(text, &[]).expect_err("mistakes");
+    let told = mistakes.to_string();
+    for part in [
+        "trunks.t.codecs.[0]",
+        "trunks.t.caller_headers.[0]",
+        "trunks.t.srtp: \"required\" is not supported yet",
+        "trunks.t.numbers.country_code",
+        "trunks.t.limits.max_calls",
+        "limits.requests_per_second_per_source",
+        "limits.assistants.nobody",
+    ] {
+        assert!(told.contains(part), "{part} in\n{told}");
     }
 }
 

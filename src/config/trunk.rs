@@ -1,20 +1,26 @@
 //! Trunks: a profile from `sip-profiles/`, which says what kind of peer it is, plus what only the
 //! operator knows.
+//!
+//! A profile is the same table as a trunk's, read first: whatever the operator does not set is
+//! taken from there.
 
 use std::path::PathBuf;
 
 use ipnet::IpNet;
 use serde::Deserialize;
+use toml::{Table, Value};
 
 use super::listen::one_or_more;
-use super::{Network, Secret};
+use super::{Network, Rates, Secret};
+use crate::audio::Codec;
+use crate::sip::identity::CallerHeader;
+use crate::sip::numbering::NumberRules;
 
 /// A carrier or PBX that sends us calls, and that we may register with.
 #[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub struct Trunk {
     /// Name of a profile: one of [`Profile::NAMES`].
-    #[serde(default = "default_profile")]
     pub profile: String,
     /// Whom we register with and send to, the first that answers: `host`, `host:port`, or a URI
     /// with a transport (`sip:host;transport=tcp`, `sips:host`).
@@ -29,17 +35,96 @@ pub struct Trunk {
     /// Register at start and keep the registration fresh. The profile decides where not set.
     pub register: Option<bool>,
     /// Sources that calls of this trunk come from, beside those the profile knows.
-    #[serde(default)]
     pub allow: Vec<Network>,
+    /// How it writes numbers.
+    pub numbers: NumberRules,
+    /// The header fields that say who calls, the first that does.
+    pub caller_headers: Vec<CallerHeader>,
+    /// Codecs, best first.
+    pub codecs: Vec<CodecName>,
+    /// How keys come.
+    pub dtmf: Dtmf,
+    /// Encryption of media.
+    pub srtp: Srtp,
+    /// Ask `registrar` this often whether it is there, with OPTIONS; 0 for never.
+    pub ping_seconds: u32,
+    /// Calls at once and a second.
+    pub limits: Rates,
 }
 
-fn default_profile() -> String {
-    "generic".to_owned()
+impl Default for Trunk {
+    fn default() -> Self {
+        Self {
+            profile: "generic".to_owned(),
+            registrar: Vec::new(),
+            ca: None,
+            username: None,
+            password: None,
+            register: None,
+            allow: Vec::new(),
+            numbers: NumberRules::default(),
+            caller_headers: vec![CallerHeader::PAssertedIdentity, CallerHeader::From],
+            codecs: vec![CodecName(Codec::Pcmu), CodecName(Codec::Pcma)],
+            dtmf: Dtmf::default(),
+            srtp: Srtp::default(),
+            ping_seconds: 0,
+            limits: Rates::default(),
+        }
+    }
 }
 
-/// What differs between kinds of peers.
+/// A codec by SDP's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct CodecName(pub Codec);
+
+impl TryFrom<String> for CodecName {
+    type Error = String;
+
+    fn try_from(name: String) -> Result<Self, String> {
+        let codec = Codec::from_name(&name);
+        codec
+            .map(Self)
+            .ok_or_else(|| format!("{name:?} is no codec of ours: PCMU, PCMA"))
+    }
+}
+
+/// How keys come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Dtmf {
+    /// In RTP, where the peer does so; else in INFO.
+    #[default]
+    Rfc4733,
+    /// In INFO.
+    Info,
+}
+
+/// Encryption of media. There is none yet; who wants it is told so.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub enum Srtp {
+    /// Media is in the clear.
+    #[default]
+    Off,
+}
+
+impl TryFrom<String> for Srtp {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        match text.as_str() {
+            "off" => Ok(Self::Off),
+            "optional" | "required" => Err(format!(
+                "{text:?} is not supported yet: media is not encrypted; only \"off\" is"
+            )),
+            _ => Err(format!("{text:?} is not \"off\"")),
+        }
+    }
+}
+
+/// What of a profile no trunk can change.
 #[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Profile {
     /// One line for people.
     pub description: String,
@@ -68,13 +153,69 @@ macro_rules! profiles {
     };
 }
 
-profiles!("generic", "softphone", "freepbx", "twilio", "telnyx");
+profiles!(
+    "generic",
+    "softphone",
+    "freepbx",
+    "freeswitch",
+    "3cx",
+    "twilio",
+    "telnyx",
+    "bandwidth"
+);
 
 impl Profile {
     /// The profile of that name, if one ships.
     pub fn named(name: &str) -> Option<Self> {
         // A test parses every profile, so a parse error cannot ship.
         toml::from_str(Self::text(name)?).ok()
+    }
+
+    /// What trunks of this profile have where they do not say otherwise.
+    fn defaults(name: &str) -> Option<Table> {
+        let mut table: Table = Self::text(name)?.parse().ok()?;
+        for own in [
+            "description",
+            "register",
+            "register_expires_seconds",
+            "sources",
+        ] {
+            table.remove(own);
+        }
+        Some(table)
+    }
+}
+
+/// Puts the profiles' defaults into the trunks of a configuration that is not typed yet.
+pub(super) fn fill_in(configuration: &mut Table) {
+    let Some(Value::Table(trunks)) = configuration.get_mut("trunks") else {
+        return;
+    };
+    for trunk in trunks
+        .iter_mut()
+        .filter_map(|(_, trunk)| trunk.as_table_mut())
+    {
+        let profile = match trunk.get("profile") {
+            Some(Value::String(name)) => name.clone(),
+            Some(_) => continue,
+            None => Trunk::default().profile,
+        };
+        if let Some(defaults) = Profile::defaults(&profile) {
+            merge(trunk, defaults);
+        }
+    }
+}
+
+/// What `table` lacks is taken from `defaults`, table by table.
+fn merge(table: &mut Table, defaults: Table) {
+    for (key, default) in defaults {
+        match (table.get_mut(&key), default) {
+            (None, default) => {
+                table.insert(key, default);
+            }
+            (Some(Value::Table(inner)), Value::Table(default)) => merge(inner, default),
+            (Some(_), _) => {}
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::{Config, Profile, Trunk, listen};
+use super::{Config, Profile, Rates, Trunk, listen};
 
 /// Every broken rule, as its dotted key and what is allowed.
 pub(super) fn validate(config: &Config) -> Vec<(String, String)> {
@@ -25,6 +25,7 @@ pub(super) fn validate(config: &Config) -> Vec<(String, String)> {
             format!("{} is not from 1 to 64", config.engines.threads),
         );
     }
+    validate_limits(config, &mut report);
     if config.limits.max_calls == 0 {
         report(
             "limits.max_calls".to_owned(),
@@ -56,6 +57,44 @@ fn validate_sip(config: &Config, report: &mut dyn FnMut(String, String)) {
              sip.digest.users (passwords) or a trunk with addresses"
                 .to_owned(),
         );
+    }
+}
+
+fn validate_limits(config: &Config, report: &mut dyn FnMut(String, String)) {
+    let limits = &config.limits;
+    let rates = [
+        (
+            "requests_per_second_per_source",
+            limits.requests_per_second_per_source,
+        ),
+        (
+            "requests_per_second_of_strangers",
+            limits.requests_per_second_of_strangers,
+        ),
+    ];
+    for (key, rate) in rates {
+        if rate == 0 {
+            report(format!("limits.{key}"), "must be at least 1".to_owned());
+        }
+    }
+    for (name, rates) in &limits.assistants {
+        let key = format!("limits.assistants.{name}");
+        if !config.assistants.contains_key(name) {
+            report(key.clone(), "there is no such assistant".to_owned());
+        }
+        validate_rates(&key, *rates, report);
+    }
+}
+
+fn validate_rates(key: &str, rates: Rates, report: &mut dyn FnMut(String, String)) {
+    let given = [
+        ("max_calls", rates.max_calls),
+        ("calls_per_second", rates.calls_per_second),
+    ];
+    for (field, value) in given {
+        if value == Some(0) {
+            report(format!("{key}.{field}"), "must be at least 1".to_owned());
+        }
     }
 }
 
@@ -146,6 +185,22 @@ fn validate_trunk(key: &str, trunk: &Trunk, report: &mut dyn FnMut(String, Strin
         );
         return;
     }
+    for (field, message) in trunk.numbers.mistakes() {
+        report(format!("{key}.numbers.{field}"), message);
+    }
+    if trunk.codecs.is_empty() {
+        report(
+            format!("{key}.codecs"),
+            "needs at least one: PCMU, PCMA".to_owned(),
+        );
+    }
+    if trunk.caller_headers.is_empty() {
+        report(
+            format!("{key}.caller_headers"),
+            "needs at least one: p-asserted-identity, remote-party-id, from".to_owned(),
+        );
+    }
+    validate_rates(&format!("{key}.limits"), trunk.limits, report);
     if trunk.registers() {
         let needed = [
             ("registrar", !trunk.registrar.is_empty()),

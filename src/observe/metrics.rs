@@ -10,6 +10,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+use super::trunks::{TrunkState, TrunkStatus};
 use crate::record::{EndedReason, TurnLedger};
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -31,6 +32,11 @@ struct Part {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Name {
     name: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfTrunk {
+    trunk: String,
 }
 
 /// A stretch of a turn's latency.
@@ -102,6 +108,9 @@ pub struct Metrics {
     turns: Family<Part, Histogram, fn() -> Histogram>,
     interruptions: Counter,
     scraped: Family<Name, Gauge>,
+    trunks_registered: Family<OfTrunk, Gauge>,
+    trunks_up: Family<OfTrunk, Gauge>,
+    trunks_round_trip: Family<OfTrunk, Gauge>,
 }
 
 impl fmt::Debug for Metrics {
@@ -147,6 +156,24 @@ impl Default for Metrics {
             "Totals and levels kept by other parts",
             scraped.clone(),
         );
+        let trunks_registered = Family::default();
+        registry.register(
+            "trunk_registered",
+            "1 where we are registered, of trunks that register",
+            trunks_registered.clone(),
+        );
+        let trunks_up = Family::default();
+        registry.register(
+            "trunk_up",
+            "1 where the trunk answers OPTIONS, of trunks that are asked",
+            trunks_up.clone(),
+        );
+        let trunks_round_trip = Family::default();
+        registry.register(
+            "trunk_round_trip_ms",
+            "How long the last answer to OPTIONS took",
+            trunks_round_trip.clone(),
+        );
         Self {
             registry: Arc::new(registry),
             started,
@@ -156,6 +183,9 @@ impl Default for Metrics {
             turns,
             interruptions,
             scraped,
+            trunks_registered,
+            trunks_up,
+            trunks_round_trip,
         }
     }
 }
@@ -197,6 +227,27 @@ impl Metrics {
         }
         if turn.interrupted_ms.is_some() {
             self.interruptions.inc();
+        }
+    }
+
+    /// Where trunks stand.
+    pub fn trunks(&self, trunks: &[TrunkStatus]) {
+        for status in trunks {
+            let label = OfTrunk {
+                trunk: status.trunk.to_string(),
+            };
+            if status.state != TrunkState::NotRegistering {
+                let registered = status.state == TrunkState::Registered;
+                let gauge = self.trunks_registered.get_or_create(&label);
+                gauge.set(i64::from(registered));
+            }
+            if let Some(reachability) = status.reachability {
+                let gauge = self.trunks_up.get_or_create(&label);
+                gauge.set(i64::from(reachability.up));
+                let ms = reachability.round_trip_ms.unwrap_or_default();
+                let gauge = self.trunks_round_trip.get_or_create(&label);
+                gauge.set(i64::try_from(ms).unwrap_or(i64::MAX));
+            }
         }
     }
 

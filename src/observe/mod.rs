@@ -6,4 +6,4 @@ mod trunks;
 
 pub use health::{Component, Health, State};
 pub use metrics::{Metrics, Scrape, TurnPart};
-pub use trunks::{TrunkBoard, TrunkState, TrunkStatus};
+pub use trunks::{Reachability, TrunkBoard, TrunkState, TrunkStatus};

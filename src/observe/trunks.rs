@@ -24,6 +24,21 @@ pub enum TrunkState {
     Unregistered,
 }
 
+/// Whether a trunk answers OPTIONS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Reachability {
+    /// It answered the last one, with anything but 5xx and 6xx.
+    pub up: bool,
+    /// Since when.
+    #[serde(with = "time::serde::rfc3339")]
+    pub since: OffsetDateTime,
+    /// The last status; `None` where no answer came.
+    pub status: Option<u16>,
+    /// How long the last answer took, in ms.
+    pub round_trip_ms: Option<u64>,
+}
+
 /// One trunk.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -40,6 +55,9 @@ pub struct TrunkStatus {
     pub expires: Option<OffsetDateTime>,
     /// The last thing that went wrong, in words without secrets.
     pub last_error: Option<String>,
+    /// Whether it answers OPTIONS; `None` where it is not asked, or not yet.
+    #[serde(default)]
+    pub reachability: Option<Reachability>,
 }
 
 /// What is known of every trunk. Cheap to clone.
@@ -73,14 +91,40 @@ impl TrunkBoard {
             .filter(|before| before.state == state)
             .map_or(now, |before| before.since);
         let last_error = error.or_else(|| before?.last_error.clone());
+        let reachability = before.and_then(|before| before.reachability);
         let status = TrunkStatus {
             trunk: trunk.clone(),
             state,
             since,
             expires,
             last_error,
+            reachability,
         };
         trunks.insert(trunk.clone(), status);
+    }
+
+    /// What a trunk answered to OPTIONS, and how long that took. True where it came up or went
+    /// down by that.
+    pub fn pinged(
+        &self,
+        trunk: &TrunkName,
+        status: Option<u16>,
+        round_trip_ms: u64,
+        now: OffsetDateTime,
+    ) -> bool {
+        let mut trunks = self.lock();
+        let Some(entry) = trunks.get_mut(trunk) else {
+            return false;
+        };
+        let up = status.is_some_and(|status| status < 500);
+        let before = entry.reachability.filter(|before| before.up == up);
+        entry.reachability = Some(Reachability {
+            up,
+            since: before.map_or(now, |before| before.since),
+            status,
+            round_trip_ms: status.map(|_| round_trip_ms),
+        });
+        before.is_none()
     }
 }
 
@@ -106,7 +150,12 @@ mod tests {
             let now = start + minute * minutes;
             board.set(&name, TrunkState::Registered, Some(now + minute), None, now);
         }
+        assert!(board.pinged(&name, Some(200), 7, start));
+        assert!(!board.pinged(&name, Some(404), 8, start + minute));
+        assert!(board.pinged(&name, None, 0, start + minute * 2));
         let status = board.snapshot().remove(0);
+        let reachability = status.reachability.expect("pinged");
+        assert!(!reachability.up && reachability.since == start + minute * 2);
         assert_eq!(status.since, start + minute);
         assert_eq!(status.expires, Some(start + minute * 4));
         assert_eq!(status.last_error.as_deref(), Some("403"));

@@ -15,10 +15,14 @@
 pub mod auth;
 pub mod dialog;
 pub mod endpoint;
+pub mod flood;
 pub mod fragment;
 pub mod headers;
+pub mod identity;
+pub mod keypad;
 pub mod ladder;
 pub mod message;
+pub mod numbering;
 pub mod params;
 pub mod registration;
 pub mod syntax;

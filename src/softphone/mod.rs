@@ -237,6 +237,7 @@ fn sip_config(local: IpAddr, protocol: Protocol) -> SipConfig {
         user_agent: concat!("Offhook-call/", env!("CARGO_PKG_VERSION")).to_owned(),
         authentication: None,
         limits: Limits::default(),
+        flood: None,
         witness: None,
     }
 }

@@ -18,7 +18,7 @@ use sqlx::sqlite::{
 use sqlx::{Row, SqliteConnection};
 use time::OffsetDateTime;
 
-use crate::ids::CallId;
+use crate::ids::{CallId, TrunkName};
 use crate::record::{CallRecord, CallStatus, EndedBy, EndedReason, Message, TurnLedger};
 
 pub use files::{FreeSpace, Sweep, free_space};
@@ -294,8 +294,9 @@ impl Store {
 async fn save_call(connection: &mut SqliteConnection, call: &CallRecord) -> Result<(), StoreError> {
     sqlx::query(
         "INSERT INTO calls (id, call_type, status, assistant, caller, called, peer, sip_call_id, created_at,
-             started_at, ended_at, ended_reason, ended_by, greeting_ms, codec, recording, digits)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)
+             started_at, ended_at, ended_reason, ended_by, greeting_ms, codec, recording, digits,
+             customer_number, customer_name, trunk, diverted_from)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21)
          ON CONFLICT (id) DO UPDATE SET status = excluded.status, started_at = excluded.started_at,
              ended_at = excluded.ended_at, ended_reason = excluded.ended_reason, ended_by = excluded.ended_by,
              greeting_ms = excluded.greeting_ms, codec = excluded.codec, recording = excluded.recording,
@@ -318,6 +319,10 @@ async fn save_call(connection: &mut SqliteConnection, call: &CallRecord) -> Resu
     .bind(call.codec.as_deref())
     .bind(call.recording.as_deref())
     .bind(&call.digits)
+    .bind(call.customer.as_ref().map(|customer| customer.number.as_str()))
+    .bind(call.customer.as_ref().and_then(|customer| customer.name.as_deref()))
+    .bind(call.trunk.as_ref().map(TrunkName::as_str))
+    .bind(call.diverted_from.as_deref())
     .execute(connection)
     .await?;
     Ok(())

@@ -10,8 +10,8 @@ use time::format_description::well_known::Rfc3339;
 use time::macros::format_description;
 use time::{OffsetDateTime, UtcOffset};
 
-use crate::ids::{AssistantId, TurnNumber};
-use crate::record::{CallRecord, Message, TurnLedger};
+use crate::ids::{AssistantId, TrunkName, TurnNumber};
+use crate::record::{CallRecord, Customer, Message, TurnLedger};
 
 use super::StoreError;
 
@@ -83,6 +83,12 @@ fn unsigned(row: &SqliteRow, column: &'static str) -> Result<u64, StoreError> {
     })
 }
 
+fn customer(row: &SqliteRow) -> Result<Option<Customer>, StoreError> {
+    let number: Option<String> = row.try_get("customer_number")?;
+    let name = row.try_get("customer_name")?;
+    Ok(number.map(|number| Customer { number, name }))
+}
+
 /// A call's row, without its messages and turns.
 pub(super) fn call(row: &SqliteRow) -> Result<CallRecord, StoreError> {
     Ok(CallRecord {
@@ -92,6 +98,11 @@ pub(super) fn call(row: &SqliteRow) -> Result<CallRecord, StoreError> {
         assistant: AssistantId::new(row.try_get::<String, _>("assistant")?),
         from: row.try_get("caller")?,
         to: row.try_get("called")?,
+        customer: customer(row)?,
+        trunk: row
+            .try_get::<Option<String>, _>("trunk")?
+            .map(TrunkName::new),
+        diverted_from: row.try_get("diverted_from")?,
         peer: row.try_get("peer")?,
         sip_call_id: row.try_get("sip_call_id")?,
         created_at: parsed(row, "created_at", time_of)?,

@@ -12,6 +12,11 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         "sip messages",
         include_str!("../../migrations/0002_sip_messages.sql"),
     ),
+    (
+        3,
+        "call origins",
+        include_str!("../../migrations/0003_call_origins.sql"),
+    ),
 ];
 
 /// Brings an empty or older database to this version's schema.

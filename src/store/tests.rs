@@ -3,8 +3,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use time::Duration as Span;
 
 use super::*;
-use crate::ids::{AssistantId, TurnNumber};
-use crate::record::{CallType, Role, SipDirection, SipMessage, SipTransport};
+use crate::ids::{AssistantId, TrunkName, TurnNumber};
+use crate::record::{CallType, Customer, Role, SipDirection, SipMessage, SipTransport};
 
 struct Folder(PathBuf);
 
@@ -33,6 +33,12 @@ fn call(seed: u8, created_at: OffsetDateTime) -> CallRecord {
         assistant: AssistantId::new("demo"),
         from: "sip:ann@127.0.0.1".to_owned(),
         to: "sip:demo@127.0.0.1".to_owned(),
+        customer: Some(Customer {
+            number: "+15551234567".to_owned(),
+            name: Some("Ann".to_owned()),
+        }),
+        trunk: Some(TrunkName::new("carrier")),
+        diverted_from: Some("+15550000".to_owned()),
         peer: "127.0.0.1:5070".to_owned(),
         sip_call_id: "abc".to_owned(),
         created_at,

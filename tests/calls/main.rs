@@ -27,6 +27,7 @@ mod signalling;
 mod support;
 mod telephones;
 mod transports;
+mod trunks;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

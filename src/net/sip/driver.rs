@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::stream::{Closed, ConnectionId, Told};
 use super::tls::ClientTls;
@@ -20,8 +20,9 @@ use super::{
 use crate::record::SipDirection;
 use crate::sip::endpoint::{
     CommandError, Endpoint, Event, Hangup, Hop, IncomingCall, LegId, LocalTransport, Output,
-    RegistrationId, RegistrationState, TransportId,
+    PingId, RegistrationId, RegistrationState, TransportId,
 };
+use crate::sip::flood::Flood;
 
 /// How often we look whether this machine's address is another.
 const ADDRESS_LOOK: Duration = Duration::from_secs(15);
@@ -35,8 +36,10 @@ pub(super) struct Driver {
     pub(super) locals: Vec<LocalTransport>,
     pub(super) legs: HashMap<LegId, mpsc::Sender<Event>>,
     pub(super) registrations: HashMap<RegistrationId, watch::Sender<Option<RegistrationState>>>,
+    pub(super) pings: HashMap<PingId, oneshot::Sender<Option<u16>>>,
     pub(super) incoming: mpsc::Sender<Incoming>,
     pub(super) dropped: Arc<Dropped>,
+    pub(super) flood: Option<Flood>,
     pub(super) shown: Shown,
 }
 
@@ -92,6 +95,12 @@ impl Driver {
             source,
             bytes,
         } = datagram;
+        if let Some(flood) = &mut self.flood
+            && !flood.admits(Instant::now(), source.ip(), &bytes)
+        {
+            self.dropped.flooded.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
         self.endpoint
             .handle_datagram(Instant::now(), transport, source, &bytes);
         self.shown
@@ -105,9 +114,15 @@ impl Driver {
         match told {
             Told::Message(message) => {
                 if let Ok(message) = &message {
-                    let bytes = || message.to_bytes();
+                    let bytes = message.to_bytes();
+                    if let Some(flood) = &mut self.flood
+                        && !flood.admits(Instant::now(), peer.ip(), &bytes)
+                    {
+                        self.dropped.flooded.fetch_add(1, Ordering::Relaxed);
+                        return;
+                    }
                     self.shown
-                        .show(SipDirection::Received, transport, peer, bytes);
+                        .show(SipDirection::Received, transport, peer, || bytes);
                 }
                 self.endpoint
                     .handle_message(Instant::now(), transport, peer, message);
@@ -182,6 +197,12 @@ impl Driver {
                     }
                 }
             }
+            Event::Ping { id, status } => {
+                if let Some(asked) = self.pings.remove(&id) {
+                    // Whoever asked may have gone.
+                    let _ = asked.send(status);
+                }
+            }
             Event::Ended { leg, .. } => {
                 self.forward(leg, event);
                 self.legs.remove(&leg);
@@ -248,6 +269,15 @@ impl Driver {
                 // An error means that it is over.
                 let _ = self.endpoint.retarget(id, &targets, &contact_user);
             }
+            Command::Ping(request, answer) => match self.endpoint.ping(now, *request) {
+                Ok(id) => {
+                    self.pings.insert(id, answer);
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "OPTIONS not sent");
+                    let _ = answer.send(None);
+                }
+            },
             Command::Unregister(id) => {
                 let _ = self.endpoint.unregister(now, id);
             }

@@ -25,6 +25,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 use ipnet::IpNet;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -41,10 +42,11 @@ pub use witness::Witness;
 use super::resolve::{ResolveError, Resolver, SetupError, Target};
 use crate::sip::endpoint::{
     CommandError, Counters, Endpoint, EndpointConfig, Event, ExtraHeaders, Hangup,
-    InboundAuthentication, IncomingCall, InviteRequest, LegId, Limits, LocalTransport, Protocol,
-    ReferRequest, RegisterRequest, RegistrarTarget, RegistrationId, RegistrationState, Stats,
-    TransportId,
+    InboundAuthentication, IncomingCall, InviteRequest, LegId, Limits, LocalTransport, PingRequest,
+    Protocol, ReferRequest, RegisterRequest, RegistrarTarget, RegistrationId, RegistrationState,
+    Stats, TransportId,
 };
+use crate::sip::flood::{Flood, FloodLimits};
 use crate::sip::timers::Timers;
 use crate::sip::uri::Uri;
 
@@ -75,6 +77,8 @@ pub struct SipConfig {
     pub authentication: Option<InboundAuthentication>,
     /// Caps.
     pub limits: Limits,
+    /// How many requests that could begin something are taken; `None` for all.
+    pub flood: Option<FloodLimits>,
     /// Is shown every message.
     pub witness: Option<Witness>,
 }
@@ -152,6 +156,7 @@ enum Command {
         oneshot::Sender<Result<Registration, CommandError>>,
     ),
     Retarget(RegistrationId, Vec<RegistrarTarget>, String),
+    Ping(Box<PingRequest>, oneshot::Sender<Option<u16>>),
     Unregister(RegistrationId),
     SetAccepting(bool),
     TlsPeer(TlsPeer, ClientTls, oneshot::Sender<Option<TransportId>>),
@@ -245,6 +250,8 @@ pub struct Sip {
 pub struct Dropped {
     /// Datagrams from sources outside the allow-list.
     pub strangers: AtomicU64,
+    /// Requests beyond the flood limits.
+    pub flooded: AtomicU64,
     /// Datagrams because the driver was behind.
     pub datagrams: AtomicU64,
     /// Events because a call was behind.
@@ -299,12 +306,16 @@ impl Sip {
         let driver = Driver {
             endpoint: Endpoint::new(endpoint, seed),
             transports,
+            flood: config
+                .flood
+                .map(|limits| Flood::new(limits, Instant::now())),
             shown: Shown::new(config.witness, &locals),
             locals,
             listeners: Arc::clone(&listeners),
             public_address: config.public_address,
             legs: HashMap::new(),
             registrations: HashMap::new(),
+            pings: HashMap::new(),
             incoming,
             dropped: Arc::clone(&dropped),
         };
@@ -457,6 +468,16 @@ impl Sip {
         self.reach_registrars(&targets);
         self.send(Command::Retarget(id, targets, contact_user))
             .await
+    }
+
+    /// Asks a peer whether it is there, with OPTIONS: its final status, `None` where none came.
+    ///
+    /// # Errors
+    /// Where the driver is gone, or could not send.
+    pub async fn ping(&self, request: PingRequest) -> Result<Option<u16>, SipGone> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Command::Ping(Box::new(request), reply)).await?;
+        answer.await.map_err(|_| SipGone)
     }
 
     /// Takes a registration back; its state says when that is done.

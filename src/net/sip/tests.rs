@@ -37,6 +37,8 @@ impl Phone {
             user_agent: "test".to_owned(),
             authentication: None,
             limits: Limits::default(),
+            flood: None,
+            witness: None,
         };
         let (sip, incoming) = Sip::start(config, [7; 32]).await.expect("starts");
         Self { sip, incoming }

@@ -22,6 +22,21 @@ pub struct LegId(pub u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RegistrationId(pub u64);
 
+/// Names one OPTIONS of ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PingId(pub u64);
+
+/// An OPTIONS to see whether a peer is there.
+#[derive(Clone, Debug)]
+pub struct PingRequest {
+    /// The socket to use.
+    pub transport: TransportId,
+    /// The peer's address, already resolved.
+    pub destination: SocketAddr,
+    /// Request-URI and To.
+    pub peer: Uri,
+}
+
 /// Caps against hostile or runaway peers. Beyond them new requests get 503 with Retry-After.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {

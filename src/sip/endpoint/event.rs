@@ -2,7 +2,9 @@
 
 use std::net::SocketAddr;
 
-use super::api::{EndCause, LegId, ReferOutcome, RegistrationId, RegistrationState, TransportId};
+use super::api::{
+    EndCause, LegId, PingId, ReferOutcome, RegistrationId, RegistrationState, TransportId,
+};
 use crate::sip::headers::{Headers, NameAddr, Replaces};
 use crate::sip::uri::Uri;
 
@@ -147,6 +149,13 @@ pub enum Event {
         /// Where it stands.
         state: RegistrationState,
     },
+    /// A peer answered our OPTIONS, or did not.
+    Ping {
+        /// The OPTIONS.
+        id: PingId,
+        /// The final status, `None` where none came.
+        status: Option<u16>,
+    },
 }
 
 impl Event {
@@ -166,7 +175,7 @@ impl Event {
             | Self::ReferProgress { leg, .. }
             | Self::ReferFinished { leg, .. }
             | Self::Ended { leg, .. } => Some(*leg),
-            Self::Registration { .. } => None,
+            Self::Registration { .. } | Self::Ping { .. } => None,
         }
     }
 }

@@ -25,7 +25,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::api::{Credentials, LegId, Reason, RegistrationId};
+use super::api::{Credentials, LegId, PingId, Reason, RegistrationId};
 use super::referred::Referred;
 use super::referring::Referral;
 use crate::sip::auth::DigestClient;
@@ -228,6 +228,7 @@ pub(super) enum Purpose {
     SurplusBye,
     Cancel,
     Register(RegistrationId),
+    Ping(PingId),
 }
 
 /// What goes with a client transaction.

@@ -26,6 +26,7 @@ mod deadlines;
 mod event;
 mod indialog;
 mod leg;
+mod pinging;
 mod referred;
 mod referring;
 mod registrar;
@@ -33,6 +34,8 @@ mod replacing;
 mod requests;
 mod session;
 #[cfg(any(test, fuzzing))]
+// Clippy takes only `cfg(test)` for a test.
+#[allow(clippy::unwrap_used)]
 pub(crate) mod simulation;
 mod sizing;
 #[cfg(test)]
@@ -49,9 +52,9 @@ use rand::{Rng, SeedableRng};
 
 pub use api::{
     CommandError, Counters, Credentials, EndCause, EndpointConfig, ExtraHeaders, Hangup, Hop,
-    InboundAuthentication, InviteRequest, LegId, Limits, LocalTransport, Output, Protocol, Reason,
-    ReferOutcome, ReferRequest, ReferTarget, RegisterRequest, RegistrarTarget, RegistrationId,
-    RegistrationState, Stats, TransportId,
+    InboundAuthentication, InviteRequest, LegId, Limits, LocalTransport, Output, PingId,
+    PingRequest, Protocol, Reason, ReferOutcome, ReferRequest, ReferTarget, RegisterRequest,
+    RegistrarTarget, RegistrationId, RegistrationState, Stats, TransportId,
 };
 pub use event::{Event, IncomingCall, ReferRequested};
 
@@ -99,6 +102,7 @@ pub struct Endpoint {
     counters: Counters,
     next_leg: u64,
     next_registration: u64,
+    next_ping: u64,
 }
 
 /// Without its contents, which hold secrets and callers' numbers.
@@ -137,6 +141,7 @@ impl Endpoint {
             counters: Counters::default(),
             next_leg: 0,
             next_registration: 0,
+            next_ping: 0,
         }
     }
 
@@ -343,6 +348,7 @@ impl Endpoint {
             Purpose::Notify(leg) => self.notify_answered(now, id, leg, response),
             Purpose::SurplusBye => self.surplus_bye_answered(now, id, response),
             Purpose::Cancel => {}
+            Purpose::Ping(ping) => self.ping_answered(ping, response),
             Purpose::Register(registration) => {
                 self.register_answered(now, id, registration, response);
             }
@@ -386,6 +392,7 @@ impl Endpoint {
                 self.forget_leg(leg);
             }
             Purpose::SurplusBye | Purpose::Cancel => {}
+            Purpose::Ping(ping) => self.ping_failed(ping),
             Purpose::Register(registration) => self.register_failed(now, registration),
         }
     }

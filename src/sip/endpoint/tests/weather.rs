@@ -83,7 +83,8 @@ impl Side {
             | Event::ReferProgress { .. }
             | Event::ReferFinished { .. }
             | Event::ReferRequested(_)
-            | Event::Registration { .. } => {}
+            | Event::Registration { .. }
+            | Event::Ping { .. } => {}
         }
     }
 }
