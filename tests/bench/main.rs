@@ -3,7 +3,7 @@
 //! reads what the callers saw and what the server kept.
 //!
 //! ```text
-//! main ─▶ options ─▶ conversation | stt | answers | pacing ─▶ report (table, JSON)
+//! main ─▶ options ─▶ conversation | stt | answers | pacing | signalling ─▶ report (table, JSON)
 //!                        │ server: one `offhook serve`, `offhook call`, `offhook calls`
 //!                        │ speech: recordings with their transcripts    words: word error rate
 //!                        │ statistics: percentiles                      load: who used the CPUs
@@ -24,6 +24,7 @@ mod options;
 mod pacing;
 mod report;
 mod server;
+mod signalling;
 mod speech;
 mod statistics;
 mod stt;
@@ -59,6 +60,12 @@ answers        facts asked for by voice: the share that is answered right
 pacing         spacing of outgoing packets during inference, by packet capture (needs root, tcpdump)
     --calls N            at once (4)
     --seconds N          (60)
+signalling     short calls at a rising rate: set-up rate, INVITE to 200, failures, memory
+    --rate N             calls a second; repeat for more (25 50 100 150 200 250)
+    --seconds N          at each rate (10)
+    --hold MS            length of a call (100)
+    --calls N            then so many more, with memory before and after; 0 for none (10000)
+    --soak-rate N        at this rate (100)
 all
     --audio DIR          folder of WAV files, with transcripts.tsv; repeat for more
                          (tests/bench/audio where it exists, else tests/calls/audio)
@@ -125,6 +132,10 @@ fn run(arguments: &[String]) -> Result<()> {
         "pacing" => {
             let options = parse(&["calls", "seconds"], &[])?;
             (pacing::run(&options)?, options)
+        }
+        "signalling" => {
+            let options = parse(&["rate", "seconds", "hold", "calls", "soak-rate"], &[])?;
+            (signalling::run(&options)?, options)
         }
         // What `pacing` starts of itself, at another priority.
         pacing::IDLE_TIMER => return pacing::idle_timer(),

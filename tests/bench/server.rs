@@ -243,6 +243,7 @@ fn free_port(is_free: impl Fn(u16) -> bool) -> Result<u16> {
 pub(crate) struct Setup {
     config: Table,
     settings: BTreeMap<String, String>,
+    media_ports: u16,
 }
 
 impl Setup {
@@ -257,7 +258,14 @@ impl Setup {
         Ok(Self {
             config,
             settings: BTreeMap::new(),
+            media_ports: MEDIA_PORTS,
         })
+    }
+
+    /// So many media ports: two for each call at once.
+    pub(crate) fn media_ports(mut self, count: u16) -> Self {
+        self.media_ports = count;
+        self
     }
 
     /// A setting, as in the environment: `engines__stt`.
@@ -294,11 +302,12 @@ impl Setup {
         let media = 26_000 + (std::process::id() % 60) as u16 * MEDIA_PORTS;
         let own = Folder::new(&format!("{}-{sip}", std::process::id()))?;
         let folder = own.0.clone();
+        let last = media + self.media_ports - 1;
         self = self
             .set("sip__listen", &format!("[\"127.0.0.1:{sip}\"]"))
             .set("http__listen", &format!("127.0.0.1:{http}"))
             .set("rtp__port_min", &media)
-            .set("rtp__port_max", &(media + MEDIA_PORTS - 1));
+            .set("rtp__port_max", &last);
         let file = folder.join("offhook.toml");
         fs::write(&file, toml::to_string(&self.config)?)?;
         let log = folder.join("server.log");
@@ -325,7 +334,7 @@ impl Setup {
             child,
             sip,
             http,
-            media: media..=media + MEDIA_PORTS - 1,
+            media: media..=last,
             folder: own,
         };
         server.wait_until_ready(&log)
@@ -410,6 +419,11 @@ impl Server {
 
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// `127.0.0.1:port`.
+    pub(crate) fn sip(&self) -> String {
+        format!("127.0.0.1:{}", self.sip)
     }
 
     fn data(&self) -> PathBuf {
