@@ -24,7 +24,10 @@ struct Asked {
 
 /// One task for each trunk that is asked.
 pub(super) fn start(config: &Config, sip: &Sip, board: &TrunkBoard) -> Vec<JoinHandle<()>> {
-    let asked = config.trunks.iter().filter_map(|(name, trunk)| asked(name, trunk));
+    let asked = config
+        .trunks
+        .iter()
+        .filter_map(|(name, trunk)| asked(name, trunk));
     asked
         .map(|asked| tokio::spawn(asked.run(sip.clone(), board.clone())))
         .collect()

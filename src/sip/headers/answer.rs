@@ -55,19 +55,16 @@ impl Headers {
     }
 
     /// Gives To the tag `tag`, unless it has one or cannot be read. The rest of the value
-    /// stays byte for byte, since old peers compare it so.
+    /// stays byte for byte, since old peers compare it so. Where To was said twice, alike, it is
+    /// said once.
     pub fn set_to_tag(&mut self, tag: &str) {
         if let Ok(to) = self.to()
             && to.tag().is_none()
-            && let Some(header) = self
-                .0
-                .iter_mut()
-                .find(|header| header.name == HeaderName::To)
+            && let Some(value) = self.get(&HeaderName::To)
         {
-            let kept = header.value.trim_end_matches([';', ' ', '\t']).len();
-            header.value.truncate(kept);
-            header.value.push_str(";tag=");
-            header.value.push_str(tag);
+            let kept = value.trim_end_matches([';', ' ', '\t']);
+            let tagged = format!("{kept};tag={tag}");
+            self.set(HeaderName::To, tagged);
         }
     }
 

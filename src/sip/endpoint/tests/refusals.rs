@@ -7,6 +7,7 @@ use crate::sip::endpoint::simulation::{UDP, address, config, invitation};
 use crate::sip::endpoint::{
     CommandError, Credentials, Event, Hangup, InboundAuthentication, TransportId,
 };
+use crate::sip::wire::parse_datagram;
 
 fn seconds(count: u64) -> Duration {
     Duration::from_secs(count)
@@ -57,6 +58,24 @@ fn a_branch_used_twice_does_not_mix_up_two_calls() {
     let cancel = Request::of("CANCEL").call_id("other").theirs("other");
     peer.send(cancel.text());
     assert_eq!(peer.endpoint.stats().legs, 1);
+}
+
+#[test]
+fn a_to_that_is_said_twice_alike_is_answered_once() {
+    let mut peer = Peer::new();
+    let invite = Request::invite().text();
+    let to = invite
+        .lines()
+        .find(|line| line.starts_with("To: "))
+        .unwrap();
+    let answers = peer.send(invite.replacen(to, &format!("{to}\r\n{to}"), 1));
+    assert!(peer.saw_call());
+    let leg = peer.leg();
+    peer.act(|endpoint, now| endpoint.ring(now, leg).unwrap());
+    for answer in answers.iter().chain([&peer.last().to_owned()]) {
+        parse_datagram(answer.as_bytes()).expect(answer);
+    }
+    assert_eq!(peer.last().matches("\r\nTo: ").count(), 1);
 }
 
 #[test]
