@@ -17,6 +17,7 @@ pub(super) fn ended(cause: &EndCause) -> (EndedReason, EndedBy) {
         EndCause::Unanswered => (EndedReason::InternalError, EndedBy::System),
         EndCause::NoResponse
         | EndCause::NoAck
+        | EndCause::SessionExpired
         | EndCause::DialogLost { .. }
         | EndCause::TransportFailed => (EndedReason::SignallingTimedOut, EndedBy::System),
     }

@@ -282,6 +282,7 @@ async fn invite(
         route: Vec::new(),
         credentials: None,
         headers: Vec::new(),
+        extensions: None,
         replaces: None,
         sdp: sdp::offer(description),
         ring_timeout: RING,
@@ -338,7 +339,8 @@ fn describe_end(cause: &EndCause) -> String {
         EndCause::Local
         | EndCause::RemoteCancel { .. }
         | EndCause::Unanswered
-        | EndCause::NoAck => "the call is over".to_owned(),
+        | EndCause::NoAck
+        | EndCause::SessionExpired => "the call is over".to_owned(),
     }
 }
 

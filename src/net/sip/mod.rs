@@ -41,10 +41,7 @@ pub use witness::Witness;
 
 use super::resolve::{ResolveError, Resolver, SetupError, Target};
 use crate::sip::endpoint::{
-    CommandError, Counters, Endpoint, EndpointConfig, Event, ExtraHeaders, Hangup,
-    InboundAuthentication, IncomingCall, InviteRequest, LegId, Limits, LocalTransport, PingRequest,
-    Protocol, ReferRequest, RegisterRequest, RegistrarTarget, RegistrationId, RegistrationState,
-    Stats, TransportId,
+    CommandError, Counters, Endpoint, EndpointConfig, Event, Extensions, ExtraHeaders, Hangup, InboundAuthentication, IncomingCall, InviteRequest, LegId, Limits, LocalTransport, PingRequest, Protocol, ReferRequest, RegisterRequest, RegistrarTarget, RegistrationId, RegistrationState, Stats, TransportId,
 };
 use crate::sip::flood::{Flood, FloodLimits};
 use crate::sip::timers::Timers;
@@ -299,6 +296,8 @@ impl Sip {
             transports: locals.clone(),
             limits: config.limits,
             timers: Timers::default(),
+            extensions: Extensions::default(),
+            extensions_by_source: Vec::new(),
             authentication: config.authentication,
         };
         let (commands, command_queue) = mpsc::channel(COMMANDS);

@@ -68,6 +68,7 @@ impl Phone {
             route: Vec::new(),
             credentials: None,
             headers: Vec::new(),
+            extensions: None,
             sdp: SDP.into(),
             ring_timeout: Duration::from_secs(60),
         };

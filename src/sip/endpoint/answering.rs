@@ -35,6 +35,7 @@ impl Endpoint {
             request.uri.user().as_deref(),
             is_secure(&request.uri),
         );
+        let extensions = self.extensions_for(received.source);
         let parts = (
             Dialog::as_server(&request, &tag),
             request.headers.from(),
@@ -60,16 +61,20 @@ impl Endpoint {
             accepted: protocol != Protocol::Udp,
         };
         let call_id = dialog.call_id().to_owned();
+        let mut session = Session::new(dialog, false);
+        session.learn_peer(&request.headers);
+        session.remote_description = offer.clone().unwrap_or_default();
         let leg = Leg {
             path,
             call_id: call_id.clone(),
             local_tag: tag,
             contact,
+            extensions,
             digest: None,
             phase: Phase::Ringing(Box::new(Ringing {
                 transaction: received.transaction,
                 request: Arc::clone(&request),
-                dialog,
+                session,
                 offerless: offer.is_none(),
                 provisional: None,
                 give_up_at: now + self.config.limits.unanswered,
@@ -98,7 +103,7 @@ impl Endpoint {
     }
 
     /// The ringing part of a leg, or why there is none.
-    fn ringing(&mut self, id: LegId) -> Result<(&Leg, &Ringing), CommandError> {
+    fn ringing(&self, id: LegId) -> Result<(&Leg, &Ringing), CommandError> {
         let leg = self.legs.get(&id).ok_or(CommandError::UnknownLeg)?;
         match &leg.phase {
             Phase::Ringing(ringing) => Ok((leg, ringing)),
@@ -119,8 +124,7 @@ impl Endpoint {
         }
         let (leg, ringing) = self.ringing(id)?;
         let (request, transaction) = (Arc::clone(&ringing.request), ringing.transaction);
-        let (tag, contact) = (leg.local_tag.clone(), leg.contact.clone());
-        let mut response = self.dialog_response(&request, status, &tag, &contact);
+        let mut response = self.dialog_response(&request, status, leg);
         if let Some(sdp) = sdp {
             set_description(&mut response.headers, &mut response.body, sdp);
         }
@@ -142,26 +146,46 @@ impl Endpoint {
     ) -> Result<(), CommandError> {
         let (leg, ringing) = self.ringing(id)?;
         let (request, transaction) = (Arc::clone(&ringing.request), ringing.transaction);
-        let (tag, contact) = (leg.local_tag.clone(), leg.contact.clone());
         let offerless = ringing.offerless;
-        let mut session = Session::new(ringing.dialog.clone(), false);
-        let mut response = self.dialog_response(&request, 200, &tag, &contact);
-        set_description(&mut response.headers, &mut response.body, sdp);
+        let mut response = self.dialog_response(&request, 200, leg);
+        // Too small an interval was refused when the call came.
+        let agreement = ringing.session.agree(&leg.extensions, &request.headers);
+        let agreement = agreement.unwrap_or(None);
+        if let Some(agreement) = agreement {
+            agreement.write(&mut response.headers);
+        }
+        set_description(&mut response.headers, &mut response.body, sdp.clone());
         let Some(sent) = self.send_response(now, transaction, &response) else {
             return Err(CommandError::WrongState);
         };
         let sequence = request.headers.cseq().map_or(0, |cseq| cseq.number);
-        session
-            .handshakes
-            .push(self.handshake(now, sent, sequence, true, offerless));
-        if offerless {
-            session.offer = OfferState::InResponse;
-        }
-        if let Some(leg) = self.legs.get_mut(&id) {
-            leg.phase = Phase::Established(Box::new(session));
-        }
+        let handshake = self.handshake(now, sent, sequence, true, offerless);
+        self.establish(id, |session| {
+            session.handshakes.push(handshake);
+            session.local_description = sdp;
+            session.keep_agreement(now, agreement);
+            if offerless {
+                session.offer = OfferState::InResponse;
+            }
+        });
         self.refresh_leg(id);
         Ok(())
+    }
+
+    /// Turns a ringing leg into an established one.
+    fn establish(&mut self, id: LegId, change: impl FnOnce(&mut Session)) {
+        let Some(mut leg) = self.legs.remove(&id) else {
+            return;
+        };
+        leg.phase = match leg.phase {
+            Phase::Ringing(ringing) => {
+                let mut session = ringing.session;
+                change(&mut session);
+                Phase::Established(Box::new(session))
+            }
+            other => other,
+        };
+        self.legs.insert(id, leg);
     }
 
     pub(super) fn handshake(

@@ -10,8 +10,10 @@ use crate::sip::timers::Timers;
 use crate::sip::uri::Uri;
 
 /// A Reason header (RFC 3326).
+pub use crate::sip::extensions::{Extensions, Support};
 pub use crate::sip::headers::ReasonValue as Reason;
 pub use crate::sip::registration::RegistrationState;
+pub use crate::sip::session_timer::{RefreshedBy, SessionTimerSettings};
 pub use crate::sip::transport::{Hop, LocalTransport, Protocol, TransportId};
 
 /// Names one call leg for as long as the endpoint lives; ids are never used again.
@@ -110,6 +112,10 @@ pub struct EndpointConfig {
     pub limits: Limits,
     /// T1, T2, T4.
     pub timers: Timers,
+    /// The extensions of SIP that are used with peers.
+    pub extensions: Extensions,
+    /// The same for peers that differ, by the address they call from; the first that fits.
+    pub extensions_by_source: Vec<(ipnet::IpNet, Extensions)>,
     /// Challenge INVITEs; `None` takes every caller that the driver's allow-list let through.
     pub authentication: Option<InboundAuthentication>,
 }
@@ -154,6 +160,8 @@ pub struct InviteRequest {
     pub credentials: Option<Credentials>,
     /// P-Asserted-Identity and the like.
     pub headers: ExtraHeaders,
+    /// The extensions of SIP that are used with the callee; the endpoint's where `None`.
+    pub extensions: Option<Extensions>,
     /// The callee's dialog whose place this call takes (RFC 3891).
     pub replaces: Option<Replaces>,
     /// The offer.
@@ -268,6 +276,8 @@ pub enum EndCause {
     RingTimeout,
     /// An incoming call was neither answered nor refused in [`Limits::unanswered`]: our fault.
     Unanswered,
+    /// Nobody refreshed the session in time (RFC 4028), or refreshing it failed; a BYE was sent.
+    SessionExpired,
     /// Our 2xx was never acknowledged (64·T1); a BYE was sent.
     NoAck,
     /// The peer no longer knows the dialog or no longer answers (481 or 408 to a request of ours).

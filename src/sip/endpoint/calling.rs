@@ -8,15 +8,16 @@ use super::Endpoint;
 use super::answering::reason_of;
 use super::api::{CommandError, EndCause, Hangup, InviteRequest, LegId};
 use super::compose::{
-    ALLOW, SUPPORTED, is_behind_nat, is_challenge, is_secure, set_description, set_sequence,
-    with_credentials,
+    ALLOW, is_behind_nat, is_challenge, is_secure, set_description, set_sequence, with_credentials,
 };
 use super::event::Event;
 use super::leg::{Calling, Leg, MAX_CHALLENGES, Owner, Path, Phase, Purpose, SentAck, Session};
 use crate::sip::auth::DigestClient;
 use crate::sip::dialog::Dialog;
-use crate::sip::headers::{CSeq, Contacts, HeaderName, NameAddr};
+use crate::sip::extensions::Extensions;
+use crate::sip::headers::{CSeq, Contacts, HeaderName, Headers, NameAddr};
 use crate::sip::message::{Method, Request, Response};
+use crate::sip::session_timer::Proposal;
 use crate::sip::token;
 use crate::sip::transaction::ClientId;
 use crate::sip::transport::Hop;
@@ -59,13 +60,17 @@ impl Endpoint {
         let id = self.new_leg_id();
         let mut owner = Owner::new(Purpose::Invite(id), path);
         owner.credentials.clone_from(&call.credentials);
-        let request = initial_invite(call, &call_id, &local_tag, &contact);
+        let extensions = call.extensions.unwrap_or(self.config.extensions);
+        owner.proposal = Proposal::first(&extensions.session_timer);
+        let mut request = initial_invite(call, &call_id, &local_tag, &contact);
+        announce(&mut request.headers, &extensions, owner.proposal);
         let transaction = self.send_request(now, request, hop, owner);
         let leg = Leg {
             path,
             call_id,
             local_tag,
             contact,
+            extensions,
             digest,
             phase: Phase::Calling(Calling {
                 transaction,
@@ -87,6 +92,7 @@ impl Endpoint {
             status @ 100..=199 => self.invite_progressed(now, client, id, status, response),
             200..=299 => self.invite_accepted(now, client, id, response),
             401 | 407 if self.invite_again(now, client, id, response) => {}
+            422 if self.invite_for_longer(now, client, id, response) => {}
             _ => self.invite_refused(id, response),
         }
     }
@@ -126,6 +132,7 @@ impl Endpoint {
             return;
         };
         let invite = Arc::clone(&transaction.request);
+        let proposal = transaction.owner.proposal;
         let Ok(mut dialog) = Dialog::as_client(&invite, response) else {
             return;
         };
@@ -166,16 +173,18 @@ impl Endpoint {
             self.send_request(now, dialog.request(Method::Bye), hop, owner);
             return;
         }
+        let sdp = super::body::session_description(&response.headers, &response.body);
+        let sdp = sdp.ok().flatten().unwrap_or_default();
+        let mut session = Session::new(dialog, true);
+        session.local_description.clone_from(&invite.body);
+        session.remote_description.clone_from(&sdp);
+        session.take_acceptance(now, proposal, &response.headers);
         if let Some(leg) = self.legs.get_mut(&id) {
             leg.path = path;
-            leg.phase = Phase::Established(Box::new(Session::new(dialog, true)));
+            leg.phase = Phase::Established(Box::new(session));
         }
         self.refresh_leg(id);
-        let sdp = super::body::session_description(&response.headers, &response.body);
-        self.emit(Event::Answered {
-            leg: id,
-            sdp: sdp.ok().flatten().unwrap_or_default(),
-        });
+        self.emit(Event::Answered { leg: id, sdp });
     }
 
     /// Sends a challenged INVITE again with credentials; whether it did.
@@ -198,18 +207,66 @@ impl Endpoint {
             return false;
         }
         let request = &transaction.request;
-        let Some(mut again) = with_credentials(digest, &mut self.rng, request, response) else {
+        let Some(again) = with_credentials(digest, &mut self.rng, request, response) else {
             return false;
         };
-        let Ok(cseq) = request.headers.cseq() else {
+        let proposal = transaction.owner.proposal;
+        self.repeat_invite(now, client, id, again, challenges, proposal)
+    }
+
+    /// Sends an INVITE that met 422 again with the interval that the callee, or a proxy, asks
+    /// for (RFC 4028 section 7.3); whether it did.
+    fn invite_for_longer(
+        &mut self,
+        now: Instant,
+        client: ClientId,
+        id: LegId,
+        response: &Response,
+    ) -> bool {
+        let (Some(transaction), true) = (self.clients.get(client), self.is_calling(id)) else {
             return false;
         };
-        set_sequence(&mut again, cseq.number.saturating_add(1));
+        let minimum = response.headers.min_se().ok().flatten();
+        let proposal = transaction.owner.proposal;
+        let Some(proposal) = minimum.and_then(|minimum| proposal?.grown(minimum)) else {
+            return false;
+        };
+        let challenges = transaction.owner.challenges + 1;
+        if challenges > MAX_CHALLENGES {
+            return false;
+        }
+        let mut again = Request::clone(&transaction.request);
+        again.headers.pop_via();
+        proposal.write(&mut again.headers);
+        if let Some(leg) = self.legs.get_mut(&id)
+            && let Some(digest) = &mut leg.digest
+        {
+            digest.authorize(&mut again, &mut self.rng);
+        }
+        self.repeat_invite(now, client, id, again, challenges, Some(proposal))
+    }
+
+    /// Sends an INVITE in the place of one that was refused; whether it did.
+    fn repeat_invite(
+        &mut self,
+        now: Instant,
+        before: ClientId,
+        id: LegId,
+        mut invite: Request,
+        challenges: u8,
+        proposal: Option<Proposal>,
+    ) -> bool {
+        let (Some(transaction), Ok(cseq)) = (self.clients.get(before), invite.headers.cseq())
+        else {
+            return false;
+        };
+        set_sequence(&mut invite, cseq.number.saturating_add(1));
         let hop = transaction.hop;
         let mut owner = Owner::new(Purpose::Invite(id), transaction.owner.path);
         owner.credentials.clone_from(&transaction.owner.credentials);
         owner.challenges = challenges;
-        let transaction = self.send_request(now, again, hop, owner);
+        owner.proposal = proposal;
+        let transaction = self.send_request(now, invite, hop, owner);
         if let Some(leg) = self.legs.get_mut(&id)
             && let Phase::Calling(calling) = &mut leg.phase
         {
@@ -308,6 +365,17 @@ impl Endpoint {
     }
 }
 
+/// What an INVITE says of extensions.
+fn announce(headers: &mut Headers, extensions: &Extensions, proposal: Option<Proposal>) {
+    headers.push(HeaderName::Supported, extensions.supported());
+    for option in extensions.required() {
+        headers.push(HeaderName::Require, option);
+    }
+    if let Some(proposal) = proposal {
+        proposal.write(headers);
+    }
+}
+
 fn initial_invite(
     call: InviteRequest,
     call_id: &str,
@@ -331,9 +399,6 @@ fn initial_invite(
     request.headers.push(HeaderName::CSeq, cseq);
     request.headers.push(HeaderName::Contact, contact);
     request.headers.push(HeaderName::Allow, ALLOW);
-    request
-        .headers
-        .push(HeaderName::Supported, SUPPORTED.join(", "));
     if let Some(replaces) = call.replaces {
         request.headers.push(HeaderName::Require, "replaces");
         request.headers.push(HeaderName::Replaces, replaces);

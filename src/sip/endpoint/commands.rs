@@ -7,7 +7,7 @@ use super::api::{
     CommandError, EndCause, ExtraHeaders, Hangup, InviteRequest, LegId, ReferRequest,
     RegisterRequest, RegistrarTarget, RegistrationId,
 };
-use super::leg::Phase;
+use super::leg::{Asked, Phase};
 use crate::sip::headers::HeaderName;
 
 impl Endpoint {
@@ -105,7 +105,7 @@ impl Endpoint {
     /// [`Event::Answer`](super::Event::Answer) or
     /// [`Event::OfferRefused`](super::Event::OfferRefused).
     pub fn reinvite(&mut self, now: Instant, leg: LegId, sdp: Vec<u8>) -> Result<(), CommandError> {
-        self.send_offer(now, leg, sdp, 0)
+        self.send_offer(now, leg, sdp, 0, Asked::ByOwner)
     }
 
     /// Sends INFO in the dialog, such as `application/dtmf-relay`. A refusal is ignored, unless

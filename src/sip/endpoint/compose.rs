@@ -8,7 +8,7 @@ use rand::rngs::StdRng;
 
 use super::Endpoint;
 use super::body::SDP;
-use super::leg::{Owner, Path, Purpose};
+use super::leg::{Leg, Owner, Path, Purpose};
 use crate::sip::auth::DigestClient;
 use crate::sip::dialog::Dialog;
 use crate::sip::headers::{CSeq, HeaderName, Headers, NameAddr, Via};
@@ -21,8 +21,6 @@ use crate::sip::uri::{SipUri, Uri};
 
 /// The methods that we answer.
 pub(super) const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, UPDATE, REFER, NOTIFY";
-/// The extensions that a Require may name.
-pub(super) const SUPPORTED: &[&str] = &["replaces", "norefersub"];
 
 impl Endpoint {
     /// One of our transports.
@@ -68,23 +66,17 @@ impl Endpoint {
     }
 
     /// A response inside, or establishing, a dialog: with Contact, Allow and Supported.
-    pub(super) fn dialog_response(
-        &self,
-        request: &Request,
-        status: u16,
-        to_tag: &str,
-        contact: &NameAddr,
-    ) -> Response {
-        let mut response = self.response(request, status, to_tag);
+    pub(super) fn dialog_response(&self, request: &Request, status: u16, leg: &Leg) -> Response {
+        let mut response = self.response(request, status, &leg.local_tag);
         // RFC 3261 12.1.1: the route set goes back unchanged.
         response
             .headers
             .copy_all(&request.headers, &HeaderName::RecordRoute);
-        response.headers.push(HeaderName::Contact, contact);
+        response.headers.push(HeaderName::Contact, &leg.contact);
         response.headers.push(HeaderName::Allow, ALLOW);
         response
             .headers
-            .push(HeaderName::Supported, SUPPORTED.join(", "));
+            .push(HeaderName::Supported, leg.extensions.supported());
         response
     }
 

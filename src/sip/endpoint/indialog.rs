@@ -9,7 +9,7 @@ use super::Endpoint;
 use super::answering::reason_of;
 use super::api::{EndCause, LegId};
 use super::event::Event;
-use super::leg::{ByeState, OfferState, Phase};
+use super::leg::{Asked, ByeState, OfferState, Phase};
 use super::requests::Received;
 use crate::sip::dialog::{Dialog, Sequence};
 use crate::sip::headers::HeaderName;
@@ -61,7 +61,7 @@ impl Endpoint {
         let number = request.headers.cseq().ok()?.number;
         let leg = self.legs.get_mut(&id)?;
         let dialog: &mut Dialog = match &mut leg.phase {
-            Phase::Ringing(ringing) => &mut ringing.dialog,
+            Phase::Ringing(ringing) => &mut ringing.session.dialog,
             Phase::Established(session) | Phase::Closing(session) => &mut session.dialog,
             Phase::Calling(_) => return None,
         };
@@ -128,9 +128,16 @@ impl Endpoint {
             return;
         }
         let is_invite = received.request.method == Method::Invite;
-        let Some(session) = self.legs.get_mut(&id).and_then(|leg| leg.session_mut()) else {
+        let Some(leg) = self.legs.get_mut(&id) else {
             return;
         };
+        let extensions = leg.extensions;
+        let Some(session) = leg.session_mut() else {
+            return;
+        };
+        if let Err(too_small) = session.agree(&extensions, &received.request.headers) {
+            return self.answer_too_small(now, &received, too_small);
+        }
         match session.offer {
             // An UPDATE without SDP only refreshes.
             _ if !is_invite && description.is_none() => {
@@ -174,7 +181,11 @@ impl Endpoint {
         };
         let before = std::mem::replace(&mut session.offer, open);
         // What we were about to offer again rests on a session that is changing now.
-        if let OfferState::Glare { .. } = before {
+        if let OfferState::Glare {
+            asked: Asked::ByOwner,
+            ..
+        } = before
+        {
             self.emit(Event::OfferRefused {
                 leg: id,
                 status: 491,
@@ -191,13 +202,27 @@ impl Endpoint {
         let Some(leg) = self.legs.get_mut(&id) else {
             return;
         };
-        let (tag, contact) = (leg.local_tag.clone(), leg.contact.clone());
-        if let (Some(session), Ok(target)) = (leg.session_mut(), received.request.headers.contact())
-        {
+        let extensions = leg.extensions;
+        let Some(session) = leg.session_mut() else {
+            return;
+        };
+        let headers = &received.request.headers;
+        if let Ok(target) = headers.contact() {
             session.dialog.refresh_target(target.uri);
         }
-        let response = self.dialog_response(&received.request, 200, &tag, &contact);
+        session.learn_peer(headers);
+        // Too small an interval was refused before.
+        let agreement = session.agree(&extensions, headers).unwrap_or(None);
+        session.keep_agreement(now, agreement);
+        let Some(leg) = self.legs.get(&id) else {
+            return;
+        };
+        let mut response = self.dialog_response(&received.request, 200, leg);
+        if let Some(agreement) = agreement {
+            agreement.write(&mut response.headers);
+        }
         self.send_response(now, received.transaction, &response);
+        self.refresh_leg(id);
     }
 
     /// An ACK for a 2xx of ours.
@@ -234,6 +259,9 @@ impl Endpoint {
             .ok()
             .flatten()
             .filter(|_| handshake.answer_due);
+        if let (Some(answer), Ok(session)) = (&answer, self.session(id)) {
+            session.remote_description.clone_from(answer);
+        }
         if handshake.initial {
             self.emit(Event::Confirmed { leg: id, answer });
         } else if let Some(sdp) = answer {

@@ -30,8 +30,10 @@ use super::referred::Referred;
 use super::referring::Referral;
 use crate::sip::auth::DigestClient;
 use crate::sip::dialog::Dialog;
+use crate::sip::extensions::Extensions;
 use crate::sip::headers::NameAddr;
 use crate::sip::message::Request;
+use crate::sip::session_timer::{Proposal, SessionTimer};
 use crate::sip::transaction::{ClientId, ServerId};
 use crate::sip::transport::{Hop, TransportId};
 
@@ -42,6 +44,7 @@ pub(super) struct Leg {
     pub(super) call_id: String,
     pub(super) local_tag: String,
     pub(super) contact: NameAddr,
+    pub(super) extensions: Extensions,
     pub(super) digest: Option<Box<DigestClient>>,
     pub(super) phase: Phase,
 }
@@ -71,7 +74,7 @@ pub(super) enum Phase {
 pub(super) struct Ringing {
     pub(super) transaction: ServerId,
     pub(super) request: Arc<Request>,
-    pub(super) dialog: Dialog,
+    pub(super) session: Session,
     pub(super) offerless: bool,
     /// The last provisional response, and when it is due again (RFC 3261 13.3.1.1).
     pub(super) provisional: Option<(Arc<[u8]>, u16, Instant)>,
@@ -92,6 +95,13 @@ pub(super) struct Session {
     /// Whether we sent the INVITE that made the dialog, and so own its Call-ID (RFC 3261 14.1).
     pub(super) caller: bool,
     pub(super) offer: OfferState,
+    /// What both sides agreed on last, for a refresh that must repeat ours, and to see whether
+    /// its answer changed theirs.
+    pub(super) local_description: Vec<u8>,
+    pub(super) remote_description: Vec<u8>,
+    pub(super) timer: Option<SessionTimer>,
+    /// The peer takes UPDATE.
+    pub(super) peer_updates: bool,
     pub(super) handshakes: Vec<Handshake>,
     pub(super) bye: ByeState,
     /// The transfer that we asked for.
@@ -112,12 +122,14 @@ pub(super) enum OfferState {
         transaction: ClientId,
         sdp: Vec<u8>,
         attempt: u32,
+        asked: Asked,
         give_up_at: Instant,
     },
     /// Ours met 491 and waits to be sent again.
     Glare {
         sdp: Vec<u8>,
         attempt: u32,
+        asked: Asked,
         at: Instant,
     },
     /// Theirs: the owner of the leg has not replied yet.
@@ -129,6 +141,15 @@ pub(super) enum OfferState {
     },
     /// Ours, in a 2xx: the answer comes in the ACK.
     InResponse,
+}
+
+/// Why we make an offer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asked {
+    /// The owner of the leg wants to change the session, and is told the outcome.
+    ByOwner,
+    /// The session's timer wants it refreshed as it is.
+    ToRefresh,
 }
 
 /// A 2xx to INVITE that waits for its ACK (RFC 3261 13.3.1.4).
@@ -184,6 +205,10 @@ impl Session {
             dialog,
             caller,
             offer: OfferState::Idle,
+            local_description: Vec::new(),
+            remote_description: Vec::new(),
+            timer: None,
+            peer_updates: false,
             handshakes: Vec::new(),
             bye: ByeState::None,
             referral: Referral::None,
@@ -208,6 +233,7 @@ impl Session {
         let times = [
             handshake,
             offer,
+            self.timer.as_ref().map(SessionTimer::deadline),
             self.referral.deadline(),
             self.referred.deadline(),
         ];
@@ -220,6 +246,8 @@ impl Session {
 pub(super) enum Purpose {
     Invite(LegId),
     Reinvite(LegId),
+    /// UPDATE without an offer.
+    Refresh(LegId),
     Bye(LegId),
     Info(LegId),
     Refer(LegId),
@@ -246,6 +274,8 @@ pub(super) struct Owner {
     pub(super) credentials: Option<Credentials>,
     /// How often the same request was challenged.
     pub(super) challenges: u8,
+    /// INVITE and UPDATE: what it asks of the session's timer.
+    pub(super) proposal: Option<Proposal>,
     /// It goes by TCP for its size, and would else go here.
     pub(super) datagram: Option<Hop>,
 }
@@ -263,6 +293,7 @@ impl Owner {
             dialog: None,
             credentials: None,
             challenges: 0,
+            proposal: None,
             datagram: None,
         }
     }

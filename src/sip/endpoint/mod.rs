@@ -27,8 +27,10 @@ mod event;
 mod indialog;
 mod leg;
 mod pinging;
+mod offering;
 mod referred;
 mod referring;
+mod refreshing;
 mod registrar;
 mod replacing;
 mod requests;
@@ -51,10 +53,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 pub use api::{
-    CommandError, Counters, Credentials, EndCause, EndpointConfig, ExtraHeaders, Hangup, Hop,
-    InboundAuthentication, InviteRequest, LegId, Limits, LocalTransport, Output, PingId,
-    PingRequest, Protocol, Reason, ReferOutcome, ReferRequest, ReferTarget, RegisterRequest,
-    RegistrarTarget, RegistrationId, RegistrationState, Stats, TransportId,
+    CommandError, Counters, Credentials, EndCause, EndpointConfig, Extensions, ExtraHeaders, Hangup, Hop, InboundAuthentication, InviteRequest, LegId, Limits, LocalTransport, Output, PingId, PingRequest, Protocol, Reason, ReferOutcome, ReferRequest, ReferTarget, RefreshedBy, RegisterRequest, RegistrarTarget, RegistrationId, RegistrationState, SessionTimerSettings, Stats, Support, TransportId,
 };
 pub use event::{Event, IncomingCall, ReferRequested};
 
@@ -342,6 +341,7 @@ impl Endpoint {
         match purpose {
             Purpose::Invite(leg) => self.invite_answered(now, id, leg, response),
             Purpose::Reinvite(leg) => self.reinvite_answered(now, id, leg, response),
+            Purpose::Refresh(leg) => self.refresh_answered(now, id, leg, response),
             Purpose::Bye(leg) => self.bye_answered(now, id, leg, response),
             Purpose::Info(leg) => self.info_answered(now, id, leg, response),
             Purpose::Refer(leg) => self.refer_answered(now, id, leg, response),
@@ -382,7 +382,7 @@ impl Endpoint {
         };
         match transaction.owner.purpose {
             Purpose::Invite(leg) => self.invite_failed(now, leg, transport),
-            Purpose::Reinvite(leg) | Purpose::Info(leg) => {
+            Purpose::Reinvite(leg) | Purpose::Refresh(leg) | Purpose::Info(leg) => {
                 self.dialog_lost(now, leg, None);
             }
             Purpose::Refer(leg) => self.refer_failed(now, leg),

@@ -121,8 +121,7 @@ impl Endpoint {
         let Some(leg) = self.legs.get(&id) else {
             return Err(CommandError::UnknownLeg);
         };
-        let (tag, contact) = (leg.local_tag.clone(), leg.contact.clone());
-        let mut response = self.dialog_response(&request, 202, &tag, &contact);
+        let mut response = self.dialog_response(&request, 202, leg);
         if silent {
             response.headers.push(HeaderName::ReferSub, "false");
         }

@@ -7,10 +7,12 @@ use std::time::{Duration, Instant};
 use super::Endpoint;
 use super::api::LegId;
 use super::body::{BodyError, SDP};
-use super::compose::{ALLOW, SUPPORTED};
+use super::compose::ALLOW;
 use crate::sip::auth::{Verifier, VerifierSettings};
+use crate::sip::extensions::Extensions;
 use crate::sip::headers::{HeaderName, Headers, Rport, Via};
 use crate::sip::message::{Method, Request};
+use crate::sip::session_timer::{Agreement, TooSmall};
 use crate::sip::timers::Reliability;
 use crate::sip::transaction::{AckAction, RequestKeys, ServerId};
 use crate::sip::transport::Hop;
@@ -70,7 +72,9 @@ impl Endpoint {
             self.answer_received(now, &received, 482, &[]);
         } else if received.request.method == Method::Cancel {
             self.receive_cancel(now, &keys, &received);
-        } else if let Some((status, fields)) = unacceptable(&received.request) {
+        } else if let Some((status, fields)) =
+            unacceptable(&received.request, &self.extensions_for(source))
+        {
             self.answer_received(now, &received, status, &fields);
         } else if in_dialog {
             self.receive_in_dialog(now, received);
@@ -231,7 +235,10 @@ impl Endpoint {
             (HeaderName::Allow, ALLOW.to_owned()),
             (HeaderName::Accept, SDP.to_owned()),
             (HeaderName::AcceptEncoding, "identity".to_owned()),
-            (HeaderName::Supported, SUPPORTED.join(", ")),
+            (
+                HeaderName::Supported,
+                self.extensions_for(received.source).supported(),
+            ),
         ];
         self.answer_received(now, received, 200, &fields);
     }
@@ -251,6 +258,10 @@ impl Endpoint {
             self.answer_received(now, &received, 503, &fields);
             return;
         }
+        let timer = self.extensions_for(received.source).session_timer;
+        if let Err(too_small) = Agreement::with(&timer, &received.request.headers, None) {
+            return self.answer_too_small(now, &received, too_small);
+        }
         let replaces = match self.replaced_leg(&received.request.headers) {
             Ok(replaces) => replaces,
             Err(status) => return self.answer_received(now, &received, status, &[]),
@@ -258,6 +269,27 @@ impl Endpoint {
         if let Ok(offer) = self.offered_description(now, &received) {
             self.start_call(now, received, authenticated, replaces, offer);
         }
+    }
+
+    /// The extensions that a peer's requests may use.
+    pub(super) fn extensions_for(&self, source: Hop) -> Extensions {
+        let address = source.address.ip().to_canonical();
+        let by_source = &self.config.extensions_by_source;
+        by_source
+            .iter()
+            .find(|(net, _)| net.contains(&address))
+            .map_or(self.config.extensions, |(_, extensions)| *extensions)
+    }
+
+    /// Refuses a session interval (RFC 4028 section 6).
+    pub(super) fn answer_too_small(
+        &mut self,
+        now: Instant,
+        received: &Received,
+        TooSmall(minimum): TooSmall,
+    ) {
+        let fields = [(HeaderName::MinSe, minimum.to_string())];
+        self.answer_received(now, received, 422, &fields);
     }
 
     /// The user who sent an INVITE, `None` where none is asked for. `Err` when the request was
@@ -326,7 +358,10 @@ impl Endpoint {
 
 /// Method and extensions (RFC 3261 8.2.1, 8.2.2): the refusal that a request earns whatever it
 /// asks for.
-fn unacceptable(request: &Request) -> Option<(u16, Vec<(HeaderName, String)>)> {
+fn unacceptable(
+    request: &Request,
+    extensions: &Extensions,
+) -> Option<(u16, Vec<(HeaderName, String)>)> {
     match request.method {
         Method::Invite
         | Method::Ack
@@ -354,18 +389,21 @@ fn unacceptable(request: &Request) -> Option<(u16, Vec<(HeaderName, String)>)> {
         .headers
         .require()
         .into_iter()
-        .filter(|option| {
-            !SUPPORTED
-                .iter()
-                .any(|known| known.eq_ignore_ascii_case(option))
-        })
+        .filter(|option| !extensions.knows(option))
         .collect();
-    if unsupported.is_empty() {
-        None
-    } else {
+    if !unsupported.is_empty() {
         let fields = vec![(HeaderName::Unsupported, unsupported.join(", "))];
-        Some((420, fields))
+        return Some((420, fields));
     }
+    let is_first =
+        request.method == Method::Invite && request.headers.to().is_ok_and(|to| to.tag().is_none());
+    let missing: Vec<&str> = extensions
+        .required()
+        .filter(|option| !request.headers.offers(option))
+        .collect();
+    // RFC 3261 21.4.16.
+    (is_first && !missing.is_empty())
+        .then(|| (421, vec![(HeaderName::Require, missing.join(", "))]))
 }
 
 /// Whether the peer takes a session description in answer. No Accept means it does.

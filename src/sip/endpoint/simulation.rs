@@ -10,8 +10,8 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use super::{
-    Endpoint, EndpointConfig, Event, InviteRequest, LegId, Limits, LocalTransport, Output,
-    Protocol, TransportId,
+    Endpoint, EndpointConfig, Event, Extensions, InviteRequest, LegId, Limits, LocalTransport,
+    Output, Protocol, TransportId,
 };
 use crate::sip::headers::NameAddr;
 use crate::sip::timers::Timers;
@@ -138,12 +138,23 @@ impl Simulation {
         &mut self,
         user: impl FnMut(&mut Endpoint, Instant, &Event) + 'static,
     ) -> usize {
+        self.add_with(Extensions::default(), user)
+    }
+
+    /// The same with its own choice of extensions.
+    pub(crate) fn add_with(
+        &mut self,
+        extensions: Extensions,
+        user: impl FnMut(&mut Endpoint, Instant, &Event) + 'static,
+    ) -> usize {
         let index = self.nodes.len();
         let address = address(index);
         let mut seed = [0; 32];
         self.rng.fill(&mut seed[..]);
+        let mut config = config(address);
+        config.extensions = extensions;
         self.nodes.push(Node {
-            endpoint: Endpoint::new(config(address), seed),
+            endpoint: Endpoint::new(config, seed),
             address,
             events: Vec::new(),
             user: Box::new(user),
@@ -348,6 +359,8 @@ pub(crate) fn config(address: SocketAddr) -> EndpointConfig {
         }],
         limits: Limits::default(),
         timers: Timers::default(),
+        extensions: Extensions::default(),
+        extensions_by_source: Vec::new(),
         authentication: None,
     }
 }
@@ -369,6 +382,7 @@ pub(crate) fn invitation(destination: SocketAddr, sdp: &str) -> InviteRequest {
         route: Vec::new(),
         credentials: None,
         headers: Vec::new(),
+        extensions: None,
         replaces: None,
         sdp: sdp.as_bytes().to_vec(),
         ring_timeout: Duration::from_secs(120),
