@@ -99,6 +99,14 @@ impl Dialog {
         !self.route_set.is_empty()
     }
 
+    /// Takes what the 2xx that answered the call says in place of what its early dialog knew: the
+    /// route set and the remote target (RFC 3261 13.2.2.4).
+    pub fn confirm(&mut self, answered: &Self) {
+        self.remote = answered.remote.clone();
+        self.remote_target = answered.remote_target.clone();
+        self.route_set.clone_from(&answered.route_set);
+    }
+
     /// Takes a new remote target from the Contact of a target refresh.
     pub fn refresh_target(&mut self, contact: Uri) {
         self.remote_target = contact;

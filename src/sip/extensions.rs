@@ -2,6 +2,9 @@
 
 use super::session_timer::{self, SessionTimerSettings};
 
+/// The option tag of reliable provisional responses.
+pub const RELIABLE: &str = "100rel";
+
 /// Whether an extension is used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Support {
@@ -19,15 +22,18 @@ pub enum Support {
 pub struct Extensions {
     /// Session timers (RFC 4028).
     pub session_timer: SessionTimerSettings,
+    /// Reliable provisional responses (RFC 3262).
+    pub reliable_provisional: Support,
 }
 
 impl Extensions {
     /// Each with its option tag.
-    fn options(&self) -> [(&'static str, Support); 3] {
+    fn options(&self) -> [(&'static str, Support); 4] {
         [
             ("replaces", Support::Supported),
             ("norefersub", Support::Supported),
             (session_timer::OPTION, self.session_timer.support),
+            (RELIABLE, self.reliable_provisional),
         ]
     }
 

@@ -284,7 +284,7 @@ async fn invite(
         headers: Vec::new(),
         extensions: None,
         replaces: None,
-        sdp: sdp::offer(description),
+        sdp: Some(sdp::offer(description)),
         ring_timeout: RING,
     };
     sip.invite(request).await.map_err(|error| match error {

@@ -69,7 +69,7 @@ impl Phone {
             credentials: None,
             headers: Vec::new(),
             extensions: None,
-            sdp: SDP.into(),
+            sdp: Some(SDP.into()),
             ring_timeout: Duration::from_secs(60),
         };
         self.sip.invite(request).await.expect("an INVITE")

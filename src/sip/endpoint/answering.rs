@@ -1,22 +1,20 @@
 //! Incoming calls until their final response (RFC 3261 13.3).
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::Endpoint;
 use super::api::{CommandError, EndCause, LegId, Reason};
 use super::compose::{is_behind_nat, is_secure, set_description};
 use super::event::{Event, IncomingCall};
 use super::leg::{Handshake, Leg, OfferState, Path, Phase, Ringing, Session};
+use super::provisional::{ReliableResponses, first_number};
 use super::requests::Received;
 use crate::sip::dialog::Dialog;
 use crate::sip::headers::{HeaderName, Headers};
 use crate::sip::message::{Request, Response};
 use crate::sip::token;
 use crate::sip::transport::{Hop, Protocol};
-
-/// How often a provisional response is sent again, lest proxies give up (RFC 3261 13.3.1.1).
-const PROVISIONAL_INTERVAL: Duration = Duration::from_secs(60);
 
 impl Endpoint {
     /// Starts a leg for an INVITE that passed every check.
@@ -64,6 +62,9 @@ impl Endpoint {
         let mut session = Session::new(dialog, false);
         session.learn_peer(&request.headers);
         session.remote_description = offer.clone().unwrap_or_default();
+        session.offer = OfferState::Invited;
+        let first = first_number(&mut self.rng);
+        let reliable = ReliableResponses::new(&extensions, &request, first);
         let leg = Leg {
             path,
             call_id: call_id.clone(),
@@ -76,6 +77,7 @@ impl Endpoint {
                 request: Arc::clone(&request),
                 session,
                 offerless: offer.is_none(),
+                reliable,
                 provisional: None,
                 give_up_at: now + self.config.limits.unanswered,
             })),
@@ -103,7 +105,7 @@ impl Endpoint {
     }
 
     /// The ringing part of a leg, or why there is none.
-    fn ringing(&self, id: LegId) -> Result<(&Leg, &Ringing), CommandError> {
+    pub(super) fn ringing(&self, id: LegId) -> Result<(&Leg, &Ringing), CommandError> {
         let leg = self.legs.get(&id).ok_or(CommandError::UnknownLeg)?;
         match &leg.phase {
             Phase::Ringing(ringing) => Ok((leg, ringing)),
@@ -112,41 +114,21 @@ impl Endpoint {
         }
     }
 
-    pub(super) fn send_provisional(
-        &mut self,
-        now: Instant,
-        id: LegId,
-        status: u16,
-        sdp: Option<Vec<u8>>,
-    ) -> Result<(), CommandError> {
-        if !(101..=199).contains(&status) {
-            return Err(CommandError::BadStatus(status));
-        }
-        let (leg, ringing) = self.ringing(id)?;
-        let (request, transaction) = (Arc::clone(&ringing.request), ringing.transaction);
-        let mut response = self.dialog_response(&request, status, leg);
-        if let Some(sdp) = sdp {
-            set_description(&mut response.headers, &mut response.body, sdp);
-        }
-        let sent = self.send_response(now, transaction, &response);
-        if let (Some((_, bytes)), Some(leg)) = (sent, self.legs.get_mut(&id))
-            && let Phase::Ringing(ringing) = &mut leg.phase
-        {
-            ringing.provisional = Some((bytes, status, now + PROVISIONAL_INTERVAL));
-        }
-        self.refresh_leg(id);
-        Ok(())
-    }
-
     pub(super) fn accept_call(
         &mut self,
         now: Instant,
         id: LegId,
         sdp: Vec<u8>,
     ) -> Result<(), CommandError> {
+        if self.hold_acceptance(id, &sdp)? {
+            return Ok(());
+        }
         let (leg, ringing) = self.ringing(id)?;
         let (request, transaction) = (Arc::clone(&ringing.request), ringing.transaction);
-        let offerless = ringing.offerless;
+        // Reliable responses may have settled the session; then the 2xx has nothing to say of it.
+        let settled = matches!(ringing.session.offer, OfferState::Idle);
+        let offerless = ringing.offerless && !settled;
+        let unconfirmed = ringing.reliable.unconfirmed(&request);
         let mut response = self.dialog_response(&request, 200, leg);
         // Too small an interval was refused when the call came.
         let agreement = ringing.session.agree(&leg.extensions, &request.headers);
@@ -154,7 +136,9 @@ impl Endpoint {
         if let Some(agreement) = agreement {
             agreement.write(&mut response.headers);
         }
-        set_description(&mut response.headers, &mut response.body, sdp.clone());
+        if !settled {
+            set_description(&mut response.headers, &mut response.body, sdp.clone());
+        }
         let Some(sent) = self.send_response(now, transaction, &response) else {
             return Err(CommandError::WrongState);
         };
@@ -162,11 +146,15 @@ impl Endpoint {
         let handshake = self.handshake(now, sent, sequence, true, offerless);
         self.establish(id, |session| {
             session.handshakes.push(handshake);
-            session.local_description = sdp;
-            session.keep_agreement(now, agreement);
-            if offerless {
-                session.offer = OfferState::InResponse;
+            if !settled {
+                session.local_description = sdp;
             }
+            session.keep_agreement(now, agreement);
+            session.unconfirmed = unconfirmed;
+            session.offer = match offerless {
+                true => OfferState::InResponse,
+                false => OfferState::Idle,
+            };
         });
         self.refresh_leg(id);
         Ok(())
@@ -221,6 +209,8 @@ impl Endpoint {
         if !(300..=699).contains(&status) {
             return Err(CommandError::BadStatus(status));
         }
+        self.ringing(id)?;
+        self.refuse_open_offer(now, id, 487);
         let (leg, ringing) = self.ringing(id)?;
         let (request, transaction) = (Arc::clone(&ringing.request), ringing.transaction);
         let tag = leg.local_tag.clone();
@@ -249,30 +239,6 @@ impl Endpoint {
             Phase::Established(_) => self.withdraw_offer(now, id, 487),
             Phase::Calling(_) | Phase::Closing(_) => {}
         }
-    }
-
-    /// The leg's own timer while it rings.
-    pub(super) fn ringing_timeout(&mut self, now: Instant, id: LegId) {
-        let Ok((_, ringing)) = self.ringing(id) else {
-            return;
-        };
-        if ringing.give_up_at <= now {
-            let _ = self.refuse_call(now, id, 480, &[], EndCause::Unanswered);
-            return;
-        }
-        let transaction = ringing.transaction;
-        if let Some((bytes, status, _)) = ringing.provisional.clone()
-            && let Some(hop) = self.servers.respond(now, transaction, status, &bytes)
-        {
-            self.transmit(hop, bytes);
-        }
-        if let Some(leg) = self.legs.get_mut(&id)
-            && let Phase::Ringing(ringing) = &mut leg.phase
-            && let Some((_, _, at)) = &mut ringing.provisional
-        {
-            *at = now + PROVISIONAL_INTERVAL;
-        }
-        self.refresh_leg(id);
     }
 }
 

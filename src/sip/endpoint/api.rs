@@ -164,8 +164,10 @@ pub struct InviteRequest {
     pub extensions: Option<Extensions>,
     /// The callee's dialog whose place this call takes (RFC 3891).
     pub replaces: Option<Replaces>,
-    /// The offer.
-    pub sdp: Vec<u8>,
+    /// The offer. `None` asks the callee for one, which comes as an
+    /// [`Event::Offer`](super::Event::Offer) to be answered with `answer_offer` before
+    /// [`Event::Answered`](super::Event::Answered).
+    pub sdp: Option<Vec<u8>>,
     /// CANCEL after this long without a final response.
     pub ring_timeout: Duration,
 }
@@ -278,7 +280,8 @@ pub enum EndCause {
     Unanswered,
     /// Nobody refreshed the session in time (RFC 4028), or refreshing it failed; a BYE was sent.
     SessionExpired,
-    /// Our 2xx was never acknowledged (64·T1); a BYE was sent.
+    /// Our 2xx was never acknowledged (64·T1) and a BYE was sent, or a reliable provisional
+    /// response never was and the call was refused with 504.
     NoAck,
     /// The peer no longer knows the dialog or no longer answers (481 or 408 to a request of ours).
     DialogLost {

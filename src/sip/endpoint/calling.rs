@@ -7,11 +7,15 @@ use std::time::Instant;
 use super::Endpoint;
 use super::answering::reason_of;
 use super::api::{CommandError, EndCause, Hangup, InviteRequest, LegId};
+use super::body::session_description;
 use super::compose::{
-    ALLOW, is_behind_nat, is_challenge, is_secure, set_description, set_sequence, with_credentials,
+    ALLOW, is_challenge, is_secure, set_description, set_sequence, with_credentials,
 };
 use super::event::Event;
-use super::leg::{Calling, Leg, MAX_CHALLENGES, Owner, Path, Phase, Purpose, SentAck, Session};
+use super::leg::{
+    Calling, Early, Leg, MAX_CHALLENGES, OfferState, Owner, Path, Phase, Purpose, Session,
+};
+use super::offered::Reply;
 use crate::sip::auth::DigestClient;
 use crate::sip::dialog::Dialog;
 use crate::sip::extensions::Extensions;
@@ -24,6 +28,10 @@ use crate::sip::transport::Hop;
 
 /// Surplus answers of a forked INVITE that are acknowledged and ended; more are ignored.
 const MAX_ANSWERS: usize = 16;
+
+/// How far the CSeq of a surplus answer's BYE is from its INVITE's: more than what was sent in
+/// its early dialog.
+const SURPLUS_SEQUENCE: u32 = 16;
 
 impl Endpoint {
     pub(super) fn start_invite(
@@ -75,6 +83,7 @@ impl Endpoint {
             phase: Phase::Calling(Calling {
                 transaction,
                 give_up_at,
+                early: Vec::new(),
             }),
         };
         self.insert_leg(id, leg);
@@ -93,34 +102,11 @@ impl Endpoint {
             200..=299 => self.invite_accepted(now, client, id, response),
             401 | 407 if self.invite_again(now, client, id, response) => {}
             422 if self.invite_for_longer(now, client, id, response) => {}
-            _ => self.invite_refused(id, response),
+            _ => self.invite_refused(now, id, response),
         }
     }
 
-    fn invite_progressed(
-        &mut self,
-        now: Instant,
-        client: ClientId,
-        id: LegId,
-        status: u16,
-        response: &Response,
-    ) {
-        let wanted = self.clients.get_mut(client);
-        if let Some(reason) = wanted.and_then(|transaction| transaction.owner.cancel.take()) {
-            self.cancel_invite(now, client, reason);
-            return;
-        }
-        if status > 100 && self.is_calling(id) {
-            let sdp = super::body::session_description(&response.headers, &response.body);
-            self.emit(Event::Progress {
-                leg: id,
-                status,
-                sdp: sdp.ok().flatten(),
-            });
-        }
-    }
-
-    fn is_calling(&self, id: LegId) -> bool {
+    pub(super) fn is_calling(&self, id: LegId) -> bool {
         let phase = self.legs.get(&id).map(|leg| &leg.phase);
         matches!(phase, Some(Phase::Calling(_)))
     }
@@ -132,8 +118,7 @@ impl Endpoint {
             return;
         };
         let invite = Arc::clone(&transaction.request);
-        let proposal = transaction.owner.proposal;
-        let Ok(mut dialog) = Dialog::as_client(&invite, response) else {
+        let Ok(dialog) = Dialog::as_client(&invite, response) else {
             return;
         };
         let acks = &transaction.owner.acks;
@@ -141,50 +126,123 @@ impl Endpoint {
             .iter()
             .find(|ack| ack.to_tag.as_deref() == dialog.remote_tag());
         if let Some(ack) = known.cloned() {
-            self.counters.retransmitted += 1;
-            self.transmit(ack.hop, ack.bytes);
+            self.repeat_ack(ack);
             return;
         }
         if acks.len() >= MAX_ANSWERS {
             return;
         }
-        let path = Path {
-            behind_nat: is_behind_nat(
-                dialog.remote_target(),
-                None,
-                transaction.owner.path.peer,
-                self.protocol(transaction.owner.path.transport),
-            ),
-            ..transaction.owner.path
-        };
+        let path = self.path_to_callee(transaction.owner.path, &dialog);
         let wanted = acks.is_empty() && self.is_calling(id);
         let hop = self.dialog_hop(path, &dialog);
-        let sequence = invite.headers.cseq().map_or(0, |cseq| cseq.number);
-        let bytes = self.send_ack(dialog.ack(sequence), &invite, hop);
         let to_tag = dialog.remote_tag().map(str::to_owned);
-        let mut credentials = None;
-        if let Some(transaction) = self.clients.get_mut(client) {
-            transaction.owner.acks.push(SentAck { to_tag, bytes, hop });
-            credentials.clone_from(&transaction.owner.credentials);
-        }
-        if !wanted {
-            let mut owner = Owner::new(Purpose::SurplusBye, path);
-            owner.credentials = credentials;
-            self.send_request(now, dialog.request(Method::Bye), hop, owner);
+        if wanted {
+            self.take_up(now, client, id, response, &dialog, path);
             return;
         }
-        let sdp = super::body::session_description(&response.headers, &response.body);
-        let sdp = sdp.ok().flatten().unwrap_or_default();
-        let mut session = Session::new(dialog, true);
-        session.local_description.clone_from(&invite.body);
-        session.remote_description.clone_from(&sdp);
+        let sequence = invite.headers.cseq().map_or(0, |cseq| cseq.number);
+        let bytes = self.send_ack(dialog.ack(sequence), &invite, hop);
+        self.note_ack(client, to_tag, Some(bytes), hop);
+        self.end_surplus(now, client, dialog, path, hop);
+    }
+
+    /// Ends a dialog that no leg wants.
+    fn end_surplus(
+        &mut self,
+        now: Instant,
+        client: ClientId,
+        mut dialog: Dialog,
+        path: Path,
+        hop: Hop,
+    ) {
+        let mut owner = Owner::new(Purpose::SurplusBye, path);
+        if let Some(transaction) = self.clients.get(client) {
+            owner.credentials.clone_from(&transaction.owner.credentials);
+        }
+        // Whatever went out in its early dialog counts on from the INVITE.
+        for _ in 0..SURPLUS_SEQUENCE {
+            dialog.next_sequence();
+        }
+        self.send_request(now, dialog.request(Method::Bye), hop, owner);
+    }
+
+    /// Turns a calling leg into an established one.
+    fn take_up(
+        &mut self,
+        now: Instant,
+        client: ClientId,
+        id: LegId,
+        response: &Response,
+        dialog: &Dialog,
+        path: Path,
+    ) {
+        let Some(transaction) = self.clients.get(client) else {
+            return;
+        };
+        let (invite, proposal) = (Arc::clone(&transaction.request), transaction.owner.proposal);
+        let tag = dialog.remote_tag().map(str::to_owned);
+        let sdp = session_description(&response.headers, &response.body);
+        let sdp = sdp.ok().flatten();
+        let early = self.take_early(now, id, tag.as_deref());
+        let (mut session, described) = match early {
+            Some(early) => (early.session, early.described),
+            None => {
+                let mut session = Session::new(dialog.clone(), true);
+                session.offer = OfferState::Invited;
+                (session, None)
+            }
+        };
+        session.dialog.confirm(dialog);
         session.take_acceptance(now, proposal, &response.headers);
+        let hop = self.dialog_hop(path, &session.dialog);
+        let settled = !matches!(session.offer, OfferState::Invited);
+        let mut offer = None;
+        let answer = if settled {
+            // What a reliable response said stands (RFC 3261 13.2.1).
+            session.remote_description.clone()
+        } else if invite.body.is_empty() {
+            session.offer = OfferState::Idle;
+            offer.clone_from(&sdp);
+            Vec::new()
+        } else {
+            session.offer = OfferState::Idle;
+            session.local_description.clone_from(&invite.body);
+            session.remote_description = sdp.or(described).unwrap_or_default();
+            session.remote_description.clone()
+        };
+        let sequence = invite.headers.cseq().map_or(0, |cseq| cseq.number);
+        let ack = session.dialog.ack(sequence);
         if let Some(leg) = self.legs.get_mut(&id) {
             leg.path = path;
             leg.phase = Phase::Established(Box::new(session));
         }
+        if let Some(offer) = offer {
+            self.note_ack(client, tag, None, hop);
+            self.open_reply(now, id, None, Reply::Ack { client }, offer);
+            return;
+        }
+        let bytes = self.send_ack(ack, &invite, hop);
+        self.note_ack(client, tag, Some(bytes), hop);
         self.refresh_leg(id);
-        self.emit(Event::Answered { leg: id, sdp });
+        self.emit(Event::Answered {
+            leg: id,
+            sdp: answer,
+        });
+    }
+
+    /// The early dialog that became the call. What others offered is refused: they are over.
+    fn take_early(&mut self, now: Instant, id: LegId, tag: Option<&str>) -> Option<Early> {
+        let leg = self.legs.get_mut(&id)?;
+        let Phase::Calling(calling) = &mut leg.phase else {
+            return None;
+        };
+        let at = calling
+            .early
+            .iter()
+            .position(|early| early.session.dialog.remote_tag() == tag);
+        let chosen = at.map(|at| calling.early.swap_remove(at));
+        self.refuse_open_offer(now, id, 487);
+        chosen
     }
 
     /// Sends a challenged INVITE again with credentials; whether it did.
@@ -266,19 +324,23 @@ impl Endpoint {
         owner.credentials.clone_from(&transaction.owner.credentials);
         owner.challenges = challenges;
         owner.proposal = proposal;
+        self.refuse_open_offer(now, id, 487);
         let transaction = self.send_request(now, invite, hop, owner);
         if let Some(leg) = self.legs.get_mut(&id)
             && let Phase::Calling(calling) = &mut leg.phase
         {
             calling.transaction = transaction;
+            // Those of the refused one are over.
+            calling.early.clear();
         }
         true
     }
 
-    fn invite_refused(&mut self, id: LegId, response: &Response) {
+    fn invite_refused(&mut self, now: Instant, id: LegId, response: &Response) {
         if !self.is_calling(id) {
             return;
         }
+        self.refuse_open_offer(now, id, 487);
         let headers = &response.headers;
         let contacts = match headers.contacts() {
             Ok(Contacts::List(list)) if response.status.is_redirection() => {
@@ -298,10 +360,11 @@ impl Endpoint {
     }
 
     /// The INVITE's transaction failed (timer B, transport).
-    pub(super) fn invite_failed(&mut self, _now: Instant, id: LegId, transport: bool) {
+    pub(super) fn invite_failed(&mut self, now: Instant, id: LegId, transport: bool) {
         if !self.is_calling(id) {
             return;
         }
+        self.refuse_open_offer(now, id, 487);
         let cause = match transport {
             true => EndCause::TransportFailed,
             false => EndCause::NoResponse,
@@ -323,6 +386,7 @@ impl Endpoint {
             return;
         };
         let transaction = calling.transaction;
+        self.refuse_open_offer(now, id, 487);
         self.forget_leg(id);
         self.cancel_invite(now, transaction, hangup.reason);
         self.emit(Event::Ended { leg: id, cause });
@@ -330,7 +394,14 @@ impl Endpoint {
 
     /// The leg's own timer while the call is not answered.
     pub(super) fn calling_timeout(&mut self, now: Instant, id: LegId) {
-        self.abandon_invite(now, id, Hangup::default(), EndCause::RingTimeout);
+        let Some(Phase::Calling(calling)) = self.legs.get(&id).map(|leg| &leg.phase) else {
+            return;
+        };
+        if calling.give_up_at <= now {
+            self.abandon_invite(now, id, Hangup::default(), EndCause::RingTimeout);
+        } else {
+            self.offer_timeout(now, id);
+        }
     }
 
     /// A BYE without a leg was challenged.
@@ -406,6 +477,8 @@ fn initial_invite(
     for (name, value) in call.headers {
         request.headers.push(HeaderName::new(&name), value);
     }
-    set_description(&mut request.headers, &mut request.body, call.sdp);
+    if let Some(sdp) = call.sdp {
+        set_description(&mut request.headers, &mut request.body, sdp);
+    }
     request
 }

@@ -7,7 +7,7 @@ use super::api::{
     CommandError, EndCause, ExtraHeaders, Hangup, InviteRequest, LegId, ReferRequest,
     RegisterRequest, RegistrarTarget, RegistrationId,
 };
-use super::leg::{Asked, Phase};
+use super::leg::{Asked, Draft, Means, OfferState, Phase};
 use crate::sip::headers::HeaderName;
 
 impl Endpoint {
@@ -84,7 +84,8 @@ impl Endpoint {
         self.accept_offer(now, leg, sdp)
     }
 
-    /// Refuses the peer's open offer, usually with 488; the session stays as it was.
+    /// Refuses the peer's open offer, usually with 488; the session stays as it was. An offer
+    /// that came in a response cannot be refused: the leg ends.
     pub fn reject_offer(
         &mut self,
         now: Instant,
@@ -94,18 +95,54 @@ impl Endpoint {
         if !(300..=699).contains(&status) {
             return Err(CommandError::BadStatus(status));
         }
-        self.session(leg)?;
-        match self.refuse_open_offer(now, leg, status) {
-            true => Ok(()),
-            false => Err(CommandError::WrongState),
+        let offered = self.legs.get_mut(&leg).ok_or(CommandError::UnknownLeg)?;
+        if let Phase::Closing(_) = offered.phase {
+            return Err(CommandError::UnknownLeg);
         }
+        let offered = offered.offered_session().ok_or(CommandError::WrongState)?;
+        if let OfferState::InTheirResponse { .. } = offered.offer {
+            self.decline_reply(now, leg);
+            return Ok(());
+        }
+        self.refuse_open_offer(now, leg, status);
+        self.release_acceptance(now, leg);
+        Ok(())
     }
 
     /// Offers a changed session in a re-INVITE. Glare (491) is retried by itself; the outcome is
     /// [`Event::Answer`](super::Event::Answer) or
     /// [`Event::OfferRefused`](super::Event::OfferRefused).
     pub fn reinvite(&mut self, now: Instant, leg: LegId, sdp: Vec<u8>) -> Result<(), CommandError> {
-        self.send_offer(now, leg, sdp, 0, Asked::ByOwner)
+        self.offer_by(now, leg, Means::Reinvite, Some(sdp))
+    }
+
+    /// Asks the peer for an offer by a re-INVITE without one (RFC 3261 14.1). It comes as
+    /// [`Event::Offer`](super::Event::Offer).
+    pub fn request_offer(&mut self, now: Instant, leg: LegId) -> Result<(), CommandError> {
+        self.offer_by(now, leg, Means::Reinvite, None)
+    }
+
+    /// Offers a changed session in an UPDATE (RFC 3311), which is possible before a call is
+    /// answered too, once offer and answer of its INVITE were exchanged in reliable provisional
+    /// responses. The peer has to know UPDATE. Outcomes are those of `reinvite`.
+    pub fn update(&mut self, now: Instant, leg: LegId, sdp: Vec<u8>) -> Result<(), CommandError> {
+        self.offer_by(now, leg, Means::Update, Some(sdp))
+    }
+
+    fn offer_by(
+        &mut self,
+        now: Instant,
+        leg: LegId,
+        means: Means,
+        sdp: Option<Vec<u8>>,
+    ) -> Result<(), CommandError> {
+        let draft = Draft {
+            sdp,
+            means,
+            asked: Asked::ByOwner,
+            attempt: 0,
+        };
+        self.send_offer(now, leg, draft)
     }
 
     /// Sends INFO in the dialog, such as `application/dtmf-relay`. A refusal is ignored, unless

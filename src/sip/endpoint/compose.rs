@@ -8,7 +8,7 @@ use rand::rngs::StdRng;
 
 use super::Endpoint;
 use super::body::SDP;
-use super::leg::{Leg, Owner, Path, Purpose};
+use super::leg::{Leg, Owner, Path, Phase, Purpose};
 use crate::sip::auth::DigestClient;
 use crate::sip::dialog::Dialog;
 use crate::sip::headers::{CSeq, HeaderName, Headers, NameAddr, Via};
@@ -20,7 +20,8 @@ use crate::sip::transport::{Hop, LocalTransport, Protocol, TransportId};
 use crate::sip::uri::{SipUri, Uri};
 
 /// The methods that we answer.
-pub(super) const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, UPDATE, REFER, NOTIFY";
+pub(super) const ALLOW: &str =
+    "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, PRACK, UPDATE, REFER, NOTIFY";
 
 impl Endpoint {
     /// One of our transports.
@@ -226,6 +227,23 @@ impl Endpoint {
         let via = cancel.headers.top_via();
         if let Some(branch) = via.as_ref().ok().and_then(Via::branch) {
             self.start_client(now, branch.to_owned(), cancel, hop, owner);
+        }
+    }
+
+    /// The way to the peer of one of a leg's dialogs: an outgoing call may have several.
+    pub(super) fn path_along(&self, leg: &Leg, dialog: &Dialog) -> Path {
+        match leg.phase {
+            Phase::Calling(_) => self.path_to_callee(leg.path, dialog),
+            Phase::Ringing(_) | Phase::Established(_) | Phase::Closing(_) => leg.path,
+        }
+    }
+
+    /// The way to a callee whose response made `dialog` of an INVITE that went along `path`.
+    pub(super) fn path_to_callee(&self, path: Path, dialog: &Dialog) -> Path {
+        let protocol = self.protocol(path.transport);
+        Path {
+            behind_nat: is_behind_nat(dialog.remote_target(), None, path.peer, protocol),
+            ..path
         }
     }
 

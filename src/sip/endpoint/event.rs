@@ -29,7 +29,7 @@ pub struct IncomingCall {
     pub authenticated: Option<String>,
     /// SDP offer; `None` asks that `accept` brings the offer and [`Event::Confirmed`] the answer.
     pub offer: Option<Vec<u8>>,
-    /// The established leg whose place the caller wants to take (RFC 3891). Hang that leg up
+    /// The leg, established or an outgoing one that rings, whose place the caller wants to take (RFC 3891). Hang that leg up
     /// once this one is accepted, or refuse.
     pub replaces: Option<LegId>,
     /// All header fields, for P-Asserted-Identity, Diversion, X- headers and the like.
@@ -78,10 +78,10 @@ pub enum Event {
         /// The SDP answer in the ACK, where `accept` brought the offer.
         answer: Option<Vec<u8>>,
     },
-    /// The peer wants to change the session (re-INVITE or UPDATE). Reply with `answer_offer` or
-    /// `reject_offer`; the peer waits, and after
-    /// 64·T1 it is refused for you. Over a lossy network it may come before
-    /// [`Event::Confirmed`].
+    /// The peer wants to change the session (re-INVITE, UPDATE or PRACK), or brings the offer
+    /// that a request of ours asked for. Reply with `answer_offer` or `reject_offer`; the peer
+    /// waits, and after 64·T1, or half of that for one in a response, it is refused for you.
+    /// Over a lossy network it may come before [`Event::Confirmed`].
     Offer {
         /// The leg.
         leg: LegId,

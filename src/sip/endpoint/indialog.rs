@@ -1,6 +1,5 @@
 //! Requests inside dialogs (RFC 3261 12.2.2, 14.2, 15.1.2; RFC 3311; RFC 6086).
 
-use std::sync::Arc;
 use std::time::Instant;
 
 use rand::RngExt;
@@ -9,14 +8,11 @@ use super::Endpoint;
 use super::answering::reason_of;
 use super::api::{EndCause, LegId};
 use super::event::Event;
-use super::leg::{Asked, ByeState, OfferState, Phase};
+use super::leg::{ByeState, OfferState, Phase};
 use super::requests::Received;
-use crate::sip::dialog::{Dialog, Sequence};
+use crate::sip::dialog::Sequence;
 use crate::sip::headers::HeaderName;
 use crate::sip::message::{Method, Request};
-
-/// Answered INVITEs of one dialog that may wait for their ACK at once.
-const MAX_HANDSHAKES: usize = 8;
 
 impl Endpoint {
     pub(super) fn receive_in_dialog(&mut self, now: Instant, received: Received) {
@@ -34,15 +30,20 @@ impl Endpoint {
         };
         match (&leg.phase, &received.request.method) {
             (_, Method::Options) => self.answer_options(now, &received),
+            // A callee may not hang up on a call that it did not answer.
+            (Phase::Calling(_), Method::Bye) => self.answer_received(now, &received, 481, &[]),
             (_, Method::Bye) => self.receive_bye(now, id, &received),
-            (Phase::Established(_), Method::Invite | Method::Update) => {
+            (Phase::Established(_), Method::Invite) => self.receive_offer(now, id, received),
+            (Phase::Ringing(_) | Phase::Calling(_) | Phase::Established(_), Method::Update) => {
                 self.receive_offer(now, id, received);
             }
-            // The offer of the first INVITE is still open (RFC 3311 5.2, RFC 3261 14.2).
-            (Phase::Ringing(_), Method::Invite | Method::Update) => {
-                self.ask_to_retry(now, &received);
+            // The first INVITE has no final response yet (RFC 3261 14.2).
+            (Phase::Ringing(_), Method::Invite) => self.ask_to_retry(now, &received),
+            (Phase::Calling(_), Method::Invite) => self.answer_received(now, &received, 491, &[]),
+            (Phase::Ringing(_) | Phase::Established(_), Method::Prack) => {
+                self.receive_prack(now, id, received);
             }
-            (Phase::Ringing(_) | Phase::Established(_), Method::Info) => {
+            (Phase::Ringing(_) | Phase::Calling(_) | Phase::Established(_), Method::Info) => {
                 self.receive_info(now, id, &received);
             }
             (Phase::Established(_), Method::Refer) => self.receive_refer(now, id, received),
@@ -60,11 +61,7 @@ impl Endpoint {
         let from = request.headers.from().ok()?;
         let number = request.headers.cseq().ok()?.number;
         let leg = self.legs.get_mut(&id)?;
-        let dialog: &mut Dialog = match &mut leg.phase {
-            Phase::Ringing(ringing) => &mut ringing.session.dialog,
-            Phase::Established(session) | Phase::Closing(session) => &mut session.dialog,
-            Phase::Calling(_) => return None,
-        };
+        let dialog = &mut leg.session_with(from.tag())?.dialog;
         (dialog.remote_tag() == from.tag()).then(|| dialog.take_sequence(number))
     }
 
@@ -114,115 +111,6 @@ impl Endpoint {
             content_type,
             body: request.body.clone(),
         });
-    }
-
-    /// re-INVITE or UPDATE.
-    fn receive_offer(&mut self, now: Instant, id: LegId, received: Received) {
-        let Ok(description) = self.offered_description(now, &received) else {
-            return;
-        };
-        if received.request.headers.contact().is_err()
-            && received.request.headers.has(&HeaderName::Contact)
-        {
-            self.answer_received(now, &received, 400, &[]);
-            return;
-        }
-        let is_invite = received.request.method == Method::Invite;
-        let Some(leg) = self.legs.get_mut(&id) else {
-            return;
-        };
-        let extensions = leg.extensions;
-        let Some(session) = leg.session_mut() else {
-            return;
-        };
-        if let Err(too_small) = session.agree(&extensions, &received.request.headers) {
-            return self.answer_too_small(now, &received, too_small);
-        }
-        match session.offer {
-            // An UPDATE without SDP only refreshes.
-            _ if !is_invite && description.is_none() => {
-                self.accept_refresh(now, id, &received);
-            }
-            OfferState::Received { .. } => self.ask_to_retry(now, &received),
-            _ if session.handshakes.len() >= MAX_HANDSHAKES => self.ask_to_retry(now, &received),
-            OfferState::Sent { .. } | OfferState::InResponse => {
-                self.answer_received(now, &received, 491, &[]);
-            }
-            OfferState::Idle | OfferState::Glare { .. } => {
-                self.open_offer(now, id, received, description);
-            }
-        }
-    }
-
-    fn open_offer(
-        &mut self,
-        now: Instant,
-        id: LegId,
-        received: Received,
-        description: Option<Vec<u8>>,
-    ) {
-        let transaction = received.transaction;
-        if received.request.method == Method::Invite {
-            let trying = self.response(&received.request, 100, "");
-            self.send_response(now, transaction, &trying);
-            if let Some(transaction) = self.servers.get_mut(transaction) {
-                transaction.owner = Some(id);
-            }
-        }
-        let give_up_at = now + self.config.timers.transaction_timeout();
-        let Some(session) = self.legs.get_mut(&id).and_then(|leg| leg.session_mut()) else {
-            return;
-        };
-        let open = OfferState::Received {
-            transaction,
-            request: Arc::new(received.request),
-            offerless: description.is_none(),
-            give_up_at,
-        };
-        let before = std::mem::replace(&mut session.offer, open);
-        // What we were about to offer again rests on a session that is changing now.
-        if let OfferState::Glare {
-            asked: Asked::ByOwner,
-            ..
-        } = before
-        {
-            self.emit(Event::OfferRefused {
-                leg: id,
-                status: 491,
-            });
-        }
-        self.refresh_leg(id);
-        self.emit(Event::Offer {
-            leg: id,
-            sdp: description,
-        });
-    }
-
-    fn accept_refresh(&mut self, now: Instant, id: LegId, received: &Received) {
-        let Some(leg) = self.legs.get_mut(&id) else {
-            return;
-        };
-        let extensions = leg.extensions;
-        let Some(session) = leg.session_mut() else {
-            return;
-        };
-        let headers = &received.request.headers;
-        if let Ok(target) = headers.contact() {
-            session.dialog.refresh_target(target.uri);
-        }
-        session.learn_peer(headers);
-        // Too small an interval was refused before.
-        let agreement = session.agree(&extensions, headers).unwrap_or(None);
-        session.keep_agreement(now, agreement);
-        let Some(leg) = self.legs.get(&id) else {
-            return;
-        };
-        let mut response = self.dialog_response(&received.request, 200, leg);
-        if let Some(agreement) = agreement {
-            agreement.write(&mut response.headers);
-        }
-        self.send_response(now, received.transaction, &response);
-        self.refresh_leg(id);
     }
 
     /// An ACK for a 2xx of ours.

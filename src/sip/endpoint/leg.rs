@@ -26,12 +26,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::api::{Credentials, LegId, PingId, Reason, RegistrationId};
+use super::offered::Reply;
+use super::provisional::ReliableResponses;
 use super::referred::Referred;
 use super::referring::Referral;
 use crate::sip::auth::DigestClient;
 use crate::sip::dialog::Dialog;
 use crate::sip::extensions::Extensions;
-use crate::sip::headers::NameAddr;
+use crate::sip::headers::{NameAddr, RAck};
 use crate::sip::message::Request;
 use crate::sip::session_timer::{Proposal, SessionTimer};
 use crate::sip::transaction::{ClientId, ServerId};
@@ -76,6 +78,7 @@ pub(super) struct Ringing {
     pub(super) request: Arc<Request>,
     pub(super) session: Session,
     pub(super) offerless: bool,
+    pub(super) reliable: ReliableResponses,
     /// The last provisional response, and when it is due again (RFC 3261 13.3.1.1).
     pub(super) provisional: Option<(Arc<[u8]>, u16, Instant)>,
     pub(super) give_up_at: Instant,
@@ -86,6 +89,17 @@ pub(super) struct Ringing {
 pub(super) struct Calling {
     pub(super) transaction: ClientId,
     pub(super) give_up_at: Instant,
+    pub(super) early: Vec<Early>,
+}
+
+/// What one callee of an outgoing call said so far.
+#[derive(Debug)]
+pub(super) struct Early {
+    pub(super) session: Session,
+    /// RSeq of its last reliable response.
+    pub(super) last_reliable: Option<u32>,
+    /// Its last description of the session, reliable or not.
+    pub(super) described: Option<Vec<u8>>,
 }
 
 /// A dialog with a session.
@@ -110,6 +124,8 @@ pub(super) struct Session {
     pub(super) referred: Referred,
     /// It asked for one before.
     pub(super) was_referred: bool,
+    /// A reliable provisional response whose PRACK was not there before our 2xx.
+    pub(super) unconfirmed: Option<RAck>,
 }
 
 /// Which offer is open.
@@ -117,21 +133,16 @@ pub(super) struct Session {
 pub(super) enum OfferState {
     /// None.
     Idle,
-    /// Ours, in a re-INVITE.
+    /// That of the INVITE that makes the dialog, or the one that it asked for.
+    Invited,
+    /// Ours, in a re-INVITE or UPDATE.
     Sent {
         transaction: ClientId,
-        sdp: Vec<u8>,
-        attempt: u32,
-        asked: Asked,
+        draft: Draft,
         give_up_at: Instant,
     },
     /// Ours met 491 and waits to be sent again.
-    Glare {
-        sdp: Vec<u8>,
-        attempt: u32,
-        asked: Asked,
-        at: Instant,
-    },
+    Glare { draft: Draft, at: Instant },
     /// Theirs: the owner of the leg has not replied yet.
     Received {
         transaction: ServerId,
@@ -139,8 +150,45 @@ pub(super) enum OfferState {
         offerless: bool,
         give_up_at: Instant,
     },
-    /// Ours, in a 2xx: the answer comes in the ACK.
+    /// Ours, in a response: the answer comes in the ACK or PRACK.
     InResponse,
+    /// Theirs, in a response to a request of ours without one: our answer goes into the ACK or
+    /// PRACK, and the owner of the leg has not given it yet.
+    InTheirResponse {
+        reply: Reply,
+        offer: Vec<u8>,
+        give_up_at: Instant,
+    },
+}
+
+impl OfferState {
+    pub(super) fn deadline(&self) -> Option<(Instant, &'static str)> {
+        match self {
+            Self::Glare { at, .. } => Some((*at, "glare")),
+            Self::Sent { give_up_at, .. }
+            | Self::Received { give_up_at, .. }
+            | Self::InTheirResponse { give_up_at, .. } => Some((*give_up_at, "offer unanswered")),
+            Self::Idle | Self::Invited | Self::InResponse => None,
+        }
+    }
+}
+
+/// An offer that we make.
+#[derive(Clone, Debug)]
+pub(super) struct Draft {
+    /// `None` asks the peer for one.
+    pub(super) sdp: Option<Vec<u8>>,
+    pub(super) means: Means,
+    pub(super) asked: Asked,
+    /// How often it was sent before.
+    pub(super) attempt: u32,
+}
+
+/// The request that carries an offer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Means {
+    Reinvite,
+    Update,
 }
 
 /// Why we make an offer.
@@ -181,13 +229,91 @@ impl Leg {
     /// When the leg itself wants the time, and why.
     pub(super) fn deadline(&self) -> Option<(Instant, &'static str)> {
         match &self.phase {
-            Phase::Ringing(ringing) => match &ringing.provisional {
-                Some((_, _, at)) if *at < ringing.give_up_at => Some((*at, "provisional again")),
-                _ => Some((ringing.give_up_at, "unanswered")),
-            },
-            Phase::Calling(calling) => Some((calling.give_up_at, "ring timeout")),
+            Phase::Ringing(ringing) => {
+                let again = ringing.provisional.as_ref();
+                let times = [
+                    Some((ringing.give_up_at, "unanswered")),
+                    again.map(|(_, _, at)| (*at, "provisional again")),
+                    ringing.reliable.deadline(),
+                    ringing.session.offer.deadline(),
+                ];
+                times.into_iter().flatten().min()
+            }
+            Phase::Calling(calling) => {
+                let early = calling.early.iter();
+                early
+                    .filter_map(|early| early.session.offer.deadline())
+                    .chain([(calling.give_up_at, "ring timeout")])
+                    .min()
+            }
             Phase::Established(session) | Phase::Closing(session) => session.deadline(),
         }
+    }
+
+    /// The sessions that may have an open offer.
+    pub(super) fn sessions_mut(&mut self) -> impl Iterator<Item = &mut Session> {
+        let (single, early): (_, &mut [Early]) = match &mut self.phase {
+            Phase::Established(session) => (Some(session.as_mut()), &mut []),
+            Phase::Ringing(ringing) => (Some(&mut ringing.session), &mut []),
+            Phase::Calling(calling) => (None, &mut calling.early),
+            Phase::Closing(_) => (None, &mut []),
+        };
+        let early = early.iter_mut().map(|early| &mut early.session);
+        single.into_iter().chain(early)
+    }
+
+    /// The dialog with this remote tag. A leg has more than one only while it is calling.
+    pub(super) fn dialog_with(&self, tag: Option<&str>) -> Option<&Dialog> {
+        match &self.phase {
+            Phase::Established(session) | Phase::Closing(session) => Some(&session.dialog),
+            Phase::Ringing(ringing) => Some(&ringing.session.dialog),
+            Phase::Calling(calling) => calling
+                .early
+                .iter()
+                .map(|early| &early.session.dialog)
+                .find(|dialog| dialog.remote_tag() == tag),
+        }
+    }
+
+    /// The session of that dialog.
+    pub(super) fn session_with(&mut self, tag: Option<&str>) -> Option<&mut Session> {
+        match &mut self.phase {
+            Phase::Established(session) | Phase::Closing(session) => Some(session),
+            Phase::Ringing(ringing) => Some(&mut ringing.session),
+            Phase::Calling(calling) => calling.early_with(tag).map(|early| &mut early.session),
+        }
+    }
+
+    /// The session that a request of the peer's is in.
+    pub(super) fn session_of(&mut self, request: &Request) -> Option<&mut Session> {
+        let from = request.headers.from().ok()?;
+        self.session_with(from.tag())
+    }
+
+    /// The early dialog of an outgoing call with this remote tag.
+    pub(super) fn early_with(&mut self, tag: Option<&str>) -> Option<&mut Early> {
+        match &mut self.phase {
+            Phase::Calling(calling) => calling.early_with(tag),
+            Phase::Ringing(_) | Phase::Established(_) | Phase::Closing(_) => None,
+        }
+    }
+
+    /// The session with an offer that the owner has to reply to.
+    pub(super) fn offered_session(&mut self) -> Option<&mut Session> {
+        self.sessions_mut().find(|session| {
+            matches!(
+                session.offer,
+                OfferState::Received { .. } | OfferState::InTheirResponse { .. }
+            )
+        })
+    }
+
+    /// The session that an offer of ours would change: the one there is, or the first that is
+    /// settled while several ring.
+    pub(super) fn free_session(&mut self) -> Option<&mut Session> {
+        let calling = matches!(self.phase, Phase::Calling(_));
+        self.sessions_mut()
+            .find(|session| !calling || matches!(session.offer, OfferState::Idle))
     }
 
     /// The session of an established leg.
@@ -196,6 +322,14 @@ impl Leg {
             Phase::Established(session) => Some(session),
             Phase::Ringing(_) | Phase::Calling(_) | Phase::Closing(_) => None,
         }
+    }
+}
+
+impl Calling {
+    fn early_with(&mut self, tag: Option<&str>) -> Option<&mut Early> {
+        self.early
+            .iter_mut()
+            .find(|early| early.session.dialog.remote_tag() == tag)
     }
 }
 
@@ -214,6 +348,7 @@ impl Session {
             referral: Referral::None,
             referred: Referred::None,
             was_referred: false,
+            unconfirmed: None,
         }
     }
 
@@ -223,16 +358,9 @@ impl Session {
             .iter()
             .map(|handshake| (handshake.resend_at.min(handshake.fail_at), "ACK"))
             .min();
-        let offer = match &self.offer {
-            OfferState::Glare { at, .. } => Some((*at, "glare")),
-            OfferState::Sent { give_up_at, .. } | OfferState::Received { give_up_at, .. } => {
-                Some((*give_up_at, "offer unanswered"))
-            }
-            OfferState::Idle | OfferState::InResponse => None,
-        };
         let times = [
             handshake,
-            offer,
+            self.offer.deadline(),
             self.timer.as_ref().map(SessionTimer::deadline),
             self.referral.deadline(),
             self.referred.deadline(),
@@ -246,8 +374,11 @@ impl Session {
 pub(super) enum Purpose {
     Invite(LegId),
     Reinvite(LegId),
-    /// UPDATE without an offer.
+    /// UPDATE with an offer.
+    Update(LegId),
+    /// UPDATE without one.
     Refresh(LegId),
+    Prack(LegId),
     Bye(LegId),
     Info(LegId),
     Refer(LegId),
@@ -303,6 +434,7 @@ impl Owner {
 #[derive(Clone, Debug)]
 pub(super) struct SentAck {
     pub(super) to_tag: Option<String>,
-    pub(super) bytes: Arc<[u8]>,
+    /// `None` while it waits for an answer of ours.
+    pub(super) bytes: Option<Arc<[u8]>>,
     pub(super) hop: Hop,
 }

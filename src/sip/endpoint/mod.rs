@@ -23,11 +23,14 @@ mod calling;
 mod commands;
 mod compose;
 mod deadlines;
+mod early;
 mod event;
 mod indialog;
 mod leg;
 mod pinging;
+mod offered;
 mod offering;
+mod provisional;
 mod referred;
 mod referring;
 mod refreshing;
@@ -341,7 +344,9 @@ impl Endpoint {
         match purpose {
             Purpose::Invite(leg) => self.invite_answered(now, id, leg, response),
             Purpose::Reinvite(leg) => self.reinvite_answered(now, id, leg, response),
+            Purpose::Update(leg) => self.update_answered(now, id, leg, response),
             Purpose::Refresh(leg) => self.refresh_answered(now, id, leg, response),
+            Purpose::Prack(leg) => self.prack_answered(now, id, leg, response),
             Purpose::Bye(leg) => self.bye_answered(now, id, leg, response),
             Purpose::Info(leg) => self.info_answered(now, id, leg, response),
             Purpose::Refer(leg) => self.refer_answered(now, id, leg, response),
@@ -391,7 +396,8 @@ impl Endpoint {
             Purpose::Bye(leg) => {
                 self.forget_leg(leg);
             }
-            Purpose::SurplusBye | Purpose::Cancel => {}
+            Purpose::Update(leg) => self.update_failed(now, id, leg),
+            Purpose::SurplusBye | Purpose::Cancel | Purpose::Prack(_) => {}
             Purpose::Ping(ping) => self.ping_failed(ping),
             Purpose::Register(registration) => self.register_failed(now, registration),
         }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::Endpoint;
 use super::api::{CommandError, EndCause, LegId, Reason};
 use super::compose::ALLOW;
-use super::leg::{Asked, OfferState, Purpose, Session};
+use super::leg::{Asked, Draft, Means, OfferState, Purpose, Session};
 use crate::sip::extensions::Extensions;
 use crate::sip::headers::{HeaderName, Headers};
 use crate::sip::message::{Method, Request, Response};
@@ -88,20 +88,19 @@ impl Endpoint {
             return Err(CommandError::OfferPending);
         }
         if session.peer_updates {
-            return self.send_update(now, id, Purpose::Refresh(id), None);
+            return self.send_update(now, id);
         }
-        let sdp = session.local_description.clone();
-        self.send_offer(now, id, sdp, 0, Asked::ToRefresh)
+        let draft = Draft {
+            sdp: Some(session.local_description.clone()),
+            means: Means::Reinvite,
+            asked: Asked::ToRefresh,
+            attempt: 0,
+        };
+        self.send_offer(now, id, draft)
     }
 
-    /// Sends UPDATE.
-    pub(super) fn send_update(
-        &mut self,
-        now: Instant,
-        id: LegId,
-        purpose: Purpose,
-        sdp: Option<Vec<u8>>,
-    ) -> Result<(), CommandError> {
+    /// Sends UPDATE without an offer.
+    fn send_update(&mut self, now: Instant, id: LegId) -> Result<(), CommandError> {
         if self.clients.len() >= self.config.limits.client_transactions {
             return Err(CommandError::LimitReached);
         }
@@ -111,10 +110,7 @@ impl Endpoint {
         let proposal = session.proposal(&extensions);
         let mut request = session.dialog.request(Method::Update);
         self.describe_ourselves(id, &mut request, proposal);
-        if let Some(sdp) = sdp {
-            super::compose::set_description(&mut request.headers, &mut request.body, sdp);
-        }
-        let client = self.send_in_dialog(now, id, request, purpose);
+        let client = self.send_in_dialog(now, id, request, Purpose::Refresh(id));
         if let Some(transaction) = client.and_then(|client| self.clients.get_mut(client)) {
             transaction.owner.proposal = proposal;
         }

@@ -19,9 +19,12 @@ impl Endpoint {
         let leg = self.legs.get(&id).ok_or(481_u16)?;
         let remote_tag = match &leg.phase {
             Phase::Established(session) | Phase::Closing(session) => session.dialog.remote_tag(),
-            // Only the side that sent its INVITE may have an early dialog replaced, and ours
-            // has no dialog before it is answered.
-            Phase::Ringing(_) | Phase::Calling(_) => return Err(481),
+            // Only the side that sent the INVITE may have an early dialog replaced.
+            Phase::Ringing(_) => return Err(481),
+            Phase::Calling(_) => {
+                let dialog = leg.dialog_with(Some(&replaces.from_tag));
+                return dialog.map(|_| Some(id)).ok_or(481);
+            }
         };
         // A peer of RFC 2543 has no tag, which Replaces writes as 0.
         if remote_tag.unwrap_or("0") != replaces.from_tag {

@@ -252,6 +252,10 @@ impl Endpoint {
             self.answer_received(now, &received, 483, &[]);
             return;
         }
+        if self.is_our_own(&received.request.headers) {
+            self.answer_received(now, &received, 482, &[]);
+            return;
+        }
         if self.legs.len() >= self.config.limits.legs {
             self.counters.refused_by_limit += 1;
             let fields = [(HeaderName::RetryAfter, self.retry_after())];
@@ -269,6 +273,15 @@ impl Endpoint {
         if let Ok(offer) = self.offered_description(now, &received) {
             self.start_call(now, received, authenticated, replaces, offer);
         }
+    }
+
+    /// Whether an INVITE is one that we sent and that came back: a loop.
+    fn is_our_own(&self, headers: &Headers) -> bool {
+        let (Ok(call_id), Ok(from)) = (headers.call_id(), headers.from()) else {
+            return false;
+        };
+        let tag = from.tag().unwrap_or_default().to_owned();
+        self.dialogs.contains_key(&(call_id.to_owned(), tag))
     }
 
     /// The extensions that a peer's requests may use.
@@ -370,11 +383,10 @@ fn unacceptable(
         | Method::Info
         | Method::Notify
         | Method::Options
+        | Method::Prack
         | Method::Refer
         | Method::Update => {}
-        // PRACK confirms reliable provisional responses, which we do not send.
-        Method::Prack
-        | Method::Message
+        Method::Message
         | Method::Publish
         | Method::Register
         | Method::Subscribe

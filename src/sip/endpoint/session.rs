@@ -37,9 +37,7 @@ impl Endpoint {
             return false;
         };
         let challenges = transaction.owner.challenges + 1;
-        let (Phase::Established(session) | Phase::Closing(session), Some(digest)) =
-            (&mut leg.phase, &mut leg.digest)
-        else {
+        let Some(digest) = &mut leg.digest else {
             return false;
         };
         if challenges > MAX_CHALLENGES || !is_challenge(response) {
@@ -47,6 +45,11 @@ impl Endpoint {
         }
         let request = &transaction.request;
         let Some(mut again) = with_credentials(digest, &mut self.rng, request, response) else {
+            return false;
+        };
+        let to = request.headers.to().ok();
+        let tag = to.as_ref().and_then(|to| to.tag());
+        let Some(session) = leg.session_with(tag) else {
             return false;
         };
         let sequence = session.dialog.next_sequence();
@@ -60,9 +63,8 @@ impl Endpoint {
         owner.challenges = challenges;
         owner.proposal = transaction.owner.proposal;
         let next = self.send_request(now, again, hop, owner);
-        if let Ok(session) = self.session(id)
+        if let Some(session) = self.session_awaiting(id, client)
             && let OfferState::Sent { transaction, .. } = &mut session.offer
-            && *transaction == client
         {
             *transaction = next;
         }
@@ -98,11 +100,10 @@ impl Endpoint {
             digest.authorize(&mut request, &mut self.rng);
         }
         let leg = self.legs.get(&id)?;
-        let (Phase::Established(session) | Phase::Closing(session)) = &leg.phase else {
-            return None;
-        };
-        let path = leg.path;
-        let hop = self.dialog_hop(path, &session.dialog);
+        let to = request.headers.to().ok()?;
+        let dialog = leg.dialog_with(to.tag())?;
+        let path = self.path_along(leg, dialog);
+        let hop = self.dialog_hop(path, dialog);
         Some(self.send_request(now, request, hop, Owner::new(purpose, path)))
     }
 
@@ -139,6 +140,7 @@ impl Endpoint {
         cause: EndCause,
     ) {
         self.refuse_open_offer(now, id, 487);
+        self.acknowledge_unanswered(id);
         self.abandon_offer(now, id);
         self.end_transfers(now, id);
         let Some(mut leg) = self.legs.remove(&id) else {

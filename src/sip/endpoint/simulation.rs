@@ -384,7 +384,7 @@ pub(crate) fn invitation(destination: SocketAddr, sdp: &str) -> InviteRequest {
         headers: Vec::new(),
         extensions: None,
         replaces: None,
-        sdp: sdp.as_bytes().to_vec(),
+        sdp: Some(sdp.as_bytes().to_vec()),
         ring_timeout: Duration::from_secs(120),
     }
 }

@@ -3,16 +3,24 @@
 use std::time::Duration;
 
 use crate::sip::endpoint::simulation::{Datagram, Simulation, Weather};
-use crate::sip::endpoint::{EndCause, Event, Hangup, LegId, Reason};
+use crate::sip::endpoint::{EndCause, Event, Extensions, Hangup, LegId, Reason, Support};
 
 const CALLER: usize = 0;
 const CALLEE: usize = 1;
 
+/// Without reliable provisional responses, which would come between.
+fn plain() -> Extensions {
+    Extensions {
+        reliable_provisional: Support::Off,
+        ..Extensions::default()
+    }
+}
+
 /// A caller that does nothing by itself and a callee that answers, at once, calls and offers.
 fn answered() -> Simulation {
     let mut simulation = Simulation::new(1, Weather::clear());
-    simulation.add(|_, _, _| {});
-    simulation.add(|endpoint, now, event| match event {
+    simulation.add_with(plain(), |_, _, _| {});
+    simulation.add_with(plain(), |endpoint, now, event| match event {
         Event::IncomingCall(call) => {
             endpoint.ring(now, call.leg).unwrap();
             endpoint
@@ -32,8 +40,8 @@ fn answered() -> Simulation {
 /// Two endpoints whose owners do nothing by themselves.
 fn manual() -> Simulation {
     let mut simulation = Simulation::new(1, Weather::clear());
-    simulation.add(|_, _, _| {});
-    simulation.add(|_, _, _| {});
+    simulation.add_with(plain(), |_, _, _| {});
+    simulation.add_with(plain(), |_, _, _| {});
     simulation
 }
 

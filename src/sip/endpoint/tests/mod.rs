@@ -1,6 +1,7 @@
 //! Scenarios in virtual time. `calls`: two endpoints and one lost message at a time. `weather`:
 //! thousands of seeded runs. `peers`, `refusals` and `outgoing`: a scripted peer. `transfers`:
-//! REFER and Replaces. `timers`: session timers. `transports`: connections. `registrars`: several,
+//! REFER and Replaces. `timers`: session timers. `reliable`: provisional responses and PRACK.
+//! `updates`: UPDATE, and offers that come late. `transports`: connections. `registrars`: several,
 //! and what keeps the way open. `torture`: RFC 4475 and 5118, and mutations of them.
 
 mod calls;
@@ -10,8 +11,10 @@ mod peers;
 mod refusals;
 mod registrars;
 mod registrations;
+mod reliable;
 mod timers;
 mod torture;
 mod transfers;
 mod transports;
+mod updates;
 mod weather;

@@ -15,6 +15,7 @@ fn seconds(count: u64) -> Duration {
 fn timers(settings: SessionTimerSettings) -> Extensions {
     Extensions {
         session_timer: settings,
+        ..Extensions::default()
     }
 }
 
