@@ -88,6 +88,10 @@ impl Agreement {
         }
         let knows = request.offers(OPTION);
         let asked = request.session_expires().ok().flatten();
+        // Refreshes would only give a peer that never asked for any a chance to fail.
+        if !knows && asked.is_none() {
+            return Ok(None);
+        }
         let minimum = request.min_se().ok().flatten().unwrap_or(SMALLEST);
         if let Some(asked) = asked
             && asked.interval < settings.floor()

@@ -20,8 +20,7 @@ fn agreed(fields: &[(&str, &str)]) -> Result<Option<(String, bool)>, u32> {
 fn the_callee_answers_as_the_table_of_section_9_asks() {
     let knows = ("Supported", "timer");
     for (fields, expected) in [
-        // The caller knows nothing of timers: we refresh, and it need not know.
-        (vec![], ("1800;refresher=uas", false)),
+        // A proxy wants a timer and the caller knows of none: we refresh.
         (
             vec![("Session-Expires", "600")],
             ("600;refresher=uas", false),
@@ -76,6 +75,15 @@ fn too_small_an_interval_is_refused_unless_the_caller_could_not_mend_it() {
     // A proxy put it there: 422 would mean nothing to the caller.
     let raised = Ok(Some(("90;refresher=uas".to_owned(), false)));
     assert_eq!(agreed(&[small]), raised);
+}
+
+#[test]
+fn nobody_who_knows_nothing_of_timers_gets_one() {
+    assert_eq!(agreed(&[]), Ok(None));
+    assert_eq!(
+        agreed(&[("Supported", "100rel"), ("Min-SE", "90")]),
+        Ok(None)
+    );
 }
 
 #[test]
