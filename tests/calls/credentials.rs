@@ -36,6 +36,7 @@ fn callers_without_the_right_password_hear_401_and_with_it_are_answered() {
             keys: None,
             hang_up: Some(2.0),
             credentials: Some((user, password)),
+            extensions_required: false,
         };
         caller.dial(&server, "demo")
     };

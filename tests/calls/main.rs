@@ -20,6 +20,7 @@ mod commands;
 mod control;
 mod conversations;
 mod credentials;
+mod dialogs;
 mod failures;
 mod hold;
 mod ladders;

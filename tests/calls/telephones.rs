@@ -54,6 +54,7 @@ fn pjsip_talks_in_mu_law_presses_keys_and_hangs_up() {
         keys: Some(("1335#", 13.0)),
         hang_up: Some(19.0),
         credentials: None,
+        extensions_required: false,
     };
     let (seen, record) = server.record_of(|| caller.dial(&server, "reception"));
     assert_eq!(
@@ -94,6 +95,7 @@ fn pjsip_talks_in_a_law_until_the_assistant_hangs_up_on_its_end_call_phrase() {
         keys: None,
         hang_up: None,
         credentials: None,
+        extensions_required: false,
     };
     let (seen, record) = server.record_of(|| caller.dial(&server, "reception"));
     assert_eq!(

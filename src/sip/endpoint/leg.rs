@@ -1,7 +1,7 @@
 //! What the endpoint keeps of one leg.
 //!
 //! ```text
-//!   INVITE received                          INVITE sent
+//!   INVITE received                          INVITE sent: an early dialog for each callee
 //!         |                                       |
 //!         v                                       v
 //!   +-----------+  CANCEL, BYE, reject      +-----------+  3xx-6xx, no response,

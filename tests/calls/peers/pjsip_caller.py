@@ -31,6 +31,7 @@ def arguments():
     parser.add_argument("--password")
     parser.add_argument("--transport", choices=["udp", "tcp", "tls"], default="udp")
     parser.add_argument("--ca", help="verify the server's certificate by this file")
+    parser.add_argument("--require-extensions", action="store_true")
     return parser.parse_args()
 
 
@@ -125,6 +126,11 @@ def account(args):
     config.mediaConfig.transportConfig.publicAddress = "127.0.0.1"
     if args.user:
         config.sipConfig.authCreds.append(pj.AuthCredInfo("digest", "*", args.user, 0, args.password))
+    if args.require_extensions:
+        config.callConfig.prackUse = pj.PJSUA_100REL_MANDATORY
+        config.callConfig.timerUse = pj.PJSUA_SIP_TIMER_REQUIRED
+        config.callConfig.timerMinSESec = 90
+        config.callConfig.timerSessExpiresSec = 90
     made = pj.Account()
     made.create(config)
     return made

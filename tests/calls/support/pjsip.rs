@@ -28,6 +28,8 @@ pub(crate) struct Caller<'a> {
     pub(crate) hang_up: Option<f64>,
     /// User name and password, for when it is asked.
     pub(crate) credentials: Option<(&'a str, &'a str)>,
+    /// Calls nobody without reliable provisional responses and session timers (of 90 s).
+    pub(crate) extensions_required: bool,
 }
 
 /// What PJSIP saw.
@@ -75,6 +77,9 @@ impl Caller<'_> {
         }
         if let Some((user, password)) = self.credentials {
             command.args(["--user", user, "--password", password]);
+        }
+        if self.extensions_required {
+            command.arg("--require-extensions");
         }
         let finished = run_well(&mut command, Duration::from_secs(90));
         let last = finished.stdout.lines().last().unwrap_or_default();

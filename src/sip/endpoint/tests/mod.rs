@@ -1,10 +1,12 @@
-//! Scenarios in virtual time. `calls`: two endpoints and one lost message at a time. `weather`:
-//! thousands of seeded runs. `peers`, `refusals` and `outgoing`: a scripted peer. `transfers`:
-//! REFER and Replaces. `timers`: session timers. `reliable`: provisional responses and PRACK.
-//! `updates`: UPDATE, and offers that come late. `transports`: connections. `registrars`: several,
-//! and what keeps the way open. `torture`: RFC 4475 and 5118, and mutations of them.
+//! Scenarios in virtual time. `calls`: two endpoints and one lost message at a time. `weather`
+//! and `flows`: thousands of seeded runs. `peers`, `refusals` and `outgoing`: a scripted peer.
+//! `transfers`: REFER and Replaces. `timers`: session timers. `reliable`: provisional responses
+//! and PRACK. `updates`: UPDATE, and offers that come late. `transports`: connections.
+//! `registrars`: several, and what keeps the way open. `torture`: RFC 4475 and 5118, and
+//! mutations of them.
 
 mod calls;
+mod flows;
 mod outgoing;
 mod peer;
 mod peers;

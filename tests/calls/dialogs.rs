@@ -1,0 +1,98 @@
+//! Dialogs with real peers beyond the plain call: session timers, UPDATE, late offers, Replaces.
+
+use std::time::Duration;
+
+use crate::in_peace;
+use crate::support::pjsip::Caller;
+use crate::support::server::{Setup, Shared};
+use crate::support::sipp::Sipp;
+use crate::support::sound::write_padded;
+use crate::support::speech;
+
+/// A reception that says hello and does not ask whether anybody is there.
+static OFFICE: Shared = Shared::new(|| {
+    // SIPp sends no sound here.
+    let setup = Setup::new("dialogs").set("rtp__timeout_seconds", "120");
+    setup.file(
+        r#"
+        [assistants.reception]
+        firstMessage = "Hello there."
+        messagePlan = { idleMessages = [] }
+        silenceTimeoutSeconds = 300
+        "#,
+    )
+});
+
+fn goes_by_the_scenario(scenario: &str) {
+    let _peace = in_peace();
+    let server = OFFICE.take();
+    let ((), record) = server.record_of(|| {
+        Sipp::new(scenario)
+            .dial(&server, "reception")
+            .must_go_by_the_scenario();
+    });
+    assert_eq!(record.reason(), ("customer-ended-call", "customer"));
+}
+
+#[test]
+fn an_offer_may_come_from_us_and_its_answer_in_the_ack() {
+    goes_by_the_scenario("delayed_offer");
+}
+
+#[test]
+fn a_session_is_refreshed_and_changed_by_update() {
+    goes_by_the_scenario("update");
+}
+
+#[test]
+fn too_small_an_interval_is_told_the_smallest() {
+    goes_by_the_scenario("small_interval");
+}
+
+#[test]
+fn a_request_out_of_order_is_refused_and_the_call_goes_on() {
+    goes_by_the_scenario("overlapping");
+}
+
+#[test]
+fn a_call_that_is_not_there_cannot_be_replaced() {
+    let server = OFFICE.take();
+    Sipp::new("replaces")
+        .dial(&server, "reception")
+        .must_go_by_the_scenario();
+}
+
+/// One caller keeps its promise to refresh every 90 s, by UPDATE after 45; the other does not.
+#[test]
+fn a_session_that_is_refreshed_goes_on_and_one_that_is_not_is_ended() {
+    let _peace = in_peace();
+    let server = OFFICE.take();
+    let (seen, records) = server.records_of(2, || {
+        let silent = Sipp::new("never_refreshed").dial(&server, "reception");
+        let (play, heard) = (server.path("play.wav"), server.path("heard.wav"));
+        write_padded(&speech("hi_how_are_you"), 3.0, 50.0, &play);
+        let seen = Caller {
+            codec: "PCMU",
+            play: &play,
+            record: &heard,
+            keys: None,
+            hang_up: Some(50.0),
+            credentials: None,
+            extensions_required: true,
+        }
+        .dial(&server, "reception");
+        silent.must_go_by_the_scenario();
+        seen
+    });
+    assert!(seen.answered, "status {}", seen.status);
+    assert_eq!(seen.ended_by, "local");
+    assert!(seen.seconds > 49.0, "{} s", seen.seconds);
+    let mut reasons: Vec<(&str, &str)> = records.iter().map(|record| record.reason()).collect();
+    reasons.sort_unstable();
+    let expected = [
+        ("customer-ended-call", "customer"),
+        ("signalling-timed-out", "system"),
+    ];
+    assert_eq!(reasons, expected);
+    assert!(Duration::from_secs_f64(seen.seconds) < Duration::from_secs(60));
+}
