@@ -11,8 +11,15 @@ use super::api::{CallTime, SAMPLES_PER_MS, SamplePosition};
 
 /// A frame above this level is sound of the caller's, dB relative to full scale.
 const LOUD_DBFS: f32 = -45.0;
-/// A loud frame this long after the last speech is no longer the caller's speech, in ms.
+/// A loud frame this long after the last speech is no longer the caller's, in ms.
 const SPEECH_DECAY_MS: u64 = 200;
+/// Likewise on a quiet line, where a loud frame is the caller's for certain: a breath, a last
+/// consonant that the detector no longer takes for speech.
+const QUIET_LINE_DECAY_MS: u64 = 800;
+/// The line is quiet where its noise is at least this far below [`LOUD_DBFS`].
+const QUIET_BY_DB: f32 = 12.0;
+/// How fast the estimate of the noise follows a line that became louder, in dB a frame.
+const NOISE_RISE_DB: f32 = 0.05;
 
 /// What a window changed.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -40,6 +47,8 @@ pub(super) struct Hearing {
     heard_to: SamplePosition,
     last_loud: Option<CallTime>,
     last_speech: SamplePosition,
+    /// The quietest that the line was of late, dB relative to full scale.
+    noise_dbfs: f32,
 }
 
 impl Hearing {
@@ -53,6 +62,7 @@ impl Hearing {
             heard_to: SamplePosition::default(),
             last_loud: None,
             last_speech: SamplePosition::default(),
+            noise_dbfs: 0.0,
         }
     }
 
@@ -91,8 +101,13 @@ impl Hearing {
 
     /// A received frame's level.
     pub(super) fn frame(&mut self, at: CallTime, level_dbfs: f32) {
+        self.noise_dbfs = level_dbfs.min(self.noise_dbfs + NOISE_RISE_DB);
+        let decay = match self.noise_dbfs < LOUD_DBFS - QUIET_BY_DB {
+            true => QUIET_LINE_DECAY_MS,
+            false => SPEECH_DECAY_MS,
+        };
         let in_speech =
-            self.run.is_some() || at.0 <= self.last_speech.time().0.saturating_add(SPEECH_DECAY_MS);
+            self.run.is_some() || at.0 <= self.last_speech.time().0.saturating_add(decay);
         if level_dbfs > LOUD_DBFS && in_speech {
             self.last_loud = Some(at);
         }
@@ -118,6 +133,11 @@ impl Hearing {
     pub(super) fn speech_ended(&self, start: SamplePosition) -> CallTime {
         let loud = self.last_loud.filter(|at| *at >= start.time());
         loud.unwrap_or(self.last_speech.time())
+    }
+
+    /// The caller's last loud frame.
+    pub(super) fn last_sound(&self) -> Option<CallTime> {
+        self.last_loud
     }
 
     /// Forgets the speech going on.
@@ -179,16 +199,42 @@ mod tests {
         );
     }
 
-    #[test]
-    fn speech_ends_with_the_last_loud_frame_and_not_with_a_noise_after_it() {
+    /// 320 ms of speech, silence at `noise`, and a loud frame at `late`: when the speech ended.
+    fn ended_on_a_line_with(noise: f32, late: u64) -> CallTime {
         let mut hearing = hearing();
         hear(&mut hearing, &[0.9; 10]);
-        for (at, level) in [(280, -20.0), (300, -30.0), (320, -60.0)] {
+        for (at, level) in [(280, -20.0), (300, -30.0), (320, noise)] {
             hearing.frame(CallTime(at), level);
         }
-        hear(&mut hearing, &[0.1; 20]);
-        hearing.frame(CallTime(700), -20.0);
-        assert_eq!(hearing.speech_ended(SamplePosition(0)), CallTime(300));
+        hear(&mut hearing, &[0.1; 40]);
+        hearing.frame(CallTime(late), -44.0);
+        hearing.speech_ended(SamplePosition(0))
+    }
+
+    #[test]
+    fn on_a_noisy_line_speech_ends_with_the_last_loud_frame_and_not_with_a_noise_after_it() {
+        assert_eq!(ended_on_a_line_with(-50.0, 700), CallTime(300));
+        assert_eq!(ended_on_a_line_with(-50.0, 500), CallTime(500));
+    }
+
+    #[test]
+    fn on_a_quiet_line_a_last_breath_half_a_second_later_is_the_callers() {
+        assert_eq!(ended_on_a_line_with(-70.0, 900), CallTime(900));
+        assert_eq!(ended_on_a_line_with(-70.0, 1400), CallTime(300));
+    }
+
+    #[test]
+    fn a_line_that_becomes_noisy_is_no_longer_quiet() {
+        let mut hearing = hearing();
+        hearing.frame(CallTime(0), -80.0);
+        for at in 1..=1000 {
+            hearing.frame(CallTime(at * 20), -46.0);
+        }
+        hear(&mut hearing, &[0.9; 640]);
+        hearing.frame(CallTime(20_480), -20.0);
+        hear(&mut hearing, &[0.1; 40]);
+        hearing.frame(CallTime(21_000), -44.0);
+        assert_eq!(hearing.speech_ended(SamplePosition(0)), CallTime(20_480));
     }
 
     #[test]

@@ -241,7 +241,15 @@ impl Conversation {
             return;
         }
         let answers = matches!(speech.kind, SpeechKind::Reply | SpeechKind::Greeting);
+        // A last breath may come after the turn was judged to be over.
+        let last_sound = self
+            .hearing
+            .last_sound()
+            .filter(|last| *last <= at && self.utterance.is_none());
         if let Some(ledger) = speech.note() {
+            if let (Some(ended), Some(last)) = (&mut ledger.speech_ended_ms, last_sound) {
+                *ended = last.0.max(*ended);
+            }
             // A phrase instead of a reply is told apart from one.
             let noted = if answers {
                 &mut ledger.first_packet_ms

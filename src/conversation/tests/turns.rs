@@ -279,6 +279,23 @@ fn the_ledger_has_every_part_of_the_turn_in_order() {
 }
 
 #[test]
+fn the_ledger_begins_with_a_last_breath_that_comes_after_the_turn_was_judged_to_be_over() {
+    let mut call = quiet_call();
+    call.pass(1000);
+    call.says("When do you open?", 900);
+    let silence = call.clock;
+    call.noise(440, "", 20, 0.02);
+    call.pass(4000);
+    let ledger = call.turns()[0];
+    assert!(ledger.endpoint_ms.unwrap() < silence + 440, "{ledger:?}");
+    assert!(
+        ledger.first_packet_ms.unwrap() > silence + 460,
+        "{ledger:?}"
+    );
+    assert_eq!(ledger.speech_ended_ms.unwrap() - silence, 440);
+}
+
+#[test]
 fn clauses_play_in_order_and_without_a_gap() {
     let mut call = quiet_call();
     call.pass(500);
