@@ -37,6 +37,9 @@ pub(crate) struct Settings {
     pub(crate) floor: usize,
     /// Mean log-probability under which a decode is doubted.
     pub(crate) doubt: f32,
+    /// Mean log-probability under which even words with some figures among them may all be
+    /// figures.
+    pub(crate) strong_doubt: f32,
     /// Mean log-probability under which a larger context is worth its time.
     pub(crate) despair: f32,
     /// That larger context, in encoder positions.
@@ -46,9 +49,10 @@ pub(crate) struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            margin: 128,
+            margin: 256,
             floor: 160,
             doubt: -0.25,
+            strong_doubt: -0.5,
             despair: -0.9,
             second_context: 1000,
         }
@@ -189,7 +193,8 @@ impl Recogniser {
         seconds: f32,
         order: &Order<'_>,
     ) -> Outcome<Candidate> {
-        let doubted = words.score() < self.settings.doubt && is_mostly_figures(&words.text);
+        let doubted = words.score() < self.settings.doubt && is_mostly_figures(&words.text)
+            || words.score() < self.settings.strong_doubt && figures_and_others(&words.text).0 >= 3;
         let broken = words.is_broken() && has_figures(&words.text);
         if !(doubted || broken) {
             return Ok(Some(words));
@@ -275,8 +280,14 @@ fn to_whisper(samples: &[i16]) -> Vec<f32> {
 
 /// Whether two words or more, and half of all, but not all, are figures, written or spelled.
 fn is_mostly_figures(text: &str) -> bool {
+    let (figures, others) = figures_and_others(text);
+    figures >= 2 && others > 0 && figures >= others
+}
+
+/// How many words are figures, written or spelled, and how many are not.
+fn figures_and_others(text: &str) -> (usize, usize) {
     let spelled = [
-        "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine",
+        "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten",
     ];
     let is_figure = |word: &&str| {
         word.bytes().any(|byte| byte.is_ascii_digit())
@@ -286,7 +297,7 @@ fn is_mostly_figures(text: &str) -> bool {
         .split(|c: char| !c.is_alphanumeric())
         .filter(|word| !word.is_empty());
     let (figures, others): (Vec<&str>, Vec<&str>) = words.partition(is_figure);
-    figures.len() >= 2 && !others.is_empty() && figures.len() >= others.len()
+    (figures.len(), others.len())
 }
 
 fn has_figures(text: &str) -> bool {
