@@ -23,7 +23,7 @@ pub(super) async fn watch_store(store: Store, config: Arc<Config>, health: Healt
         .minimum_free_megabytes
         .saturating_mul(1_000_000);
     loop {
-        let state = match store.probe().await {
+        let state = match store.beat(OffsetDateTime::now_utc()).await {
             Ok(()) => State::Ready,
             Err(error) => State::Failed(error.to_string()),
         };

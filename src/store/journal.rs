@@ -1,14 +1,23 @@
 //! The one task that writes what calls report, in order, so that no call waits for the disk.
 //!
 //! ```text
-//! call ──try_send──▶ bounded queue ──▶ writer task ──▶ database, and word to the ladders
-//!                        │ full: dropped and counted      │ fails: kept as the health's reason
+//! call ──try_send──▶ bounded queue ──▶ writer task ──────▶ database, and word to the ladders
+//!                        │ full: dropped     │    ▲ fails: kept as the health's reason
+//!                        ▼ and counted       ▼    │
+//!                                    bounded backlog, tried again every second
 //! ```
+//!
+//! What could not be written is kept, with everything behind it, until it can: a database that is
+//! locked for a minute, or a disk that is full for an hour, costs no words of a call.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
+use sqlx::error::ErrorKind;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
 
 use crate::ids::CallId;
 use crate::record::{CallRecord, Message, TurnLedger};
@@ -17,6 +26,10 @@ use super::{Ladders, Store, StoreError, save_call, save_message, save_turn};
 
 /// Entries that may wait; a call makes about two a turn.
 const QUEUE: usize = 4096;
+/// Entries that are kept while the database cannot be written, the oldest first.
+const BACKLOG: usize = 65_536;
+/// Until the backlog is tried again.
+const RETRY: Duration = Duration::from_secs(1);
 
 /// What a call reports.
 #[derive(Debug)]
@@ -58,15 +71,25 @@ impl Journal {
     pub fn start(store: Store, ladders: Option<Ladders>) -> Self {
         let (queue, commands) = mpsc::channel(QUEUE);
         let (health_sender, health) = watch::channel(JournalHealth::Writable);
-        tokio::spawn(write_all(store, ladders, commands, health_sender));
+        let dropped = Arc::<AtomicU64>::default();
+        let writer = Writer {
+            store,
+            ladders,
+            health: health_sender,
+            backlog: VecDeque::new(),
+            retry_at: None,
+            dropped: Arc::clone(&dropped),
+        };
+        tokio::spawn(writer.run(commands));
         Self {
             queue,
             health,
-            dropped: Arc::default(),
+            dropped,
         }
     }
 
-    /// Queues an entry without waiting. A full queue drops it, and counts.
+    /// Queues an entry without waiting. A full queue drops it, and counts; so does a backlog that
+    /// is full because the database could not be written for very long.
     pub fn write(&self, entry: Entry) {
         if self.queue.try_send(Command::Write(entry)).is_err() {
             self.dropped.fetch_add(1, Ordering::Relaxed);
@@ -87,7 +110,7 @@ impl Journal {
         written.await.map_err(|_| closed())?
     }
 
-    /// Waits until everything queued so far was tried.
+    /// Waits until everything queued so far was tried; what cannot be written stays in the backlog.
     pub async fn flush(&self) {
         let (done, flushed) = oneshot::channel();
         if self.queue.send(Command::Flush(done)).await.is_ok() {
@@ -101,43 +124,108 @@ impl Journal {
         self.health.borrow().clone()
     }
 
-    /// Entries dropped because the queue was full.
+    /// Entries dropped because too many waited, or because the database refused them for good.
     pub fn dropped(&self) -> u64 {
         self.dropped.load(Ordering::Relaxed)
     }
 }
 
-async fn write_all(
+struct Writer {
     store: Store,
     ladders: Option<Ladders>,
-    mut commands: mpsc::Receiver<Command>,
     health: watch::Sender<JournalHealth>,
-) {
-    while let Some(command) = commands.recv().await {
+    backlog: VecDeque<Entry>,
+    /// When the backlog is tried again, after a failure.
+    retry_at: Option<Instant>,
+    dropped: Arc<AtomicU64>,
+}
+
+impl Writer {
+    async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
+        loop {
+            let retry_at = self.retry_at;
+            let retry = async {
+                match retry_at {
+                    None => std::future::pending().await,
+                    Some(at) => tokio::time::sleep_until(at).await,
+                }
+            };
+            tokio::select! {
+                command = commands.recv() => match command {
+                    Some(command) => self.obey(command).await,
+                    None => break,
+                },
+                () = retry => self.write_backlog().await,
+            }
+        }
+        self.write_backlog().await;
+        self.drop_entries(self.backlog.len());
+        self.store.close().await;
+    }
+
+    async fn obey(&mut self, command: Command) {
         match command {
             Command::Write(entry) => {
-                let result = write(&store, &entry).await;
-                note(&health, &result);
-                if let (Ok(()), Entry::Call(call), Some(ladders)) = (&result, &entry, &ladders) {
-                    ladders.row(call).await;
+                if self.backlog.len() >= BACKLOG {
+                    return self.drop_entries(1);
+                }
+                self.backlog.push_back(entry);
+                // Behind what waits already it would only fail as well.
+                if self.backlog.len() == 1 {
+                    self.write_backlog().await;
                 }
             }
+            // A call that is not answered yet has nothing in the backlog.
             Command::WriteNow(call, done) => {
-                let result = store.save_call(&call).await;
-                note(&health, &result);
+                let result = self.store.save_call(&call).await;
+                note(&self.health, &result);
                 let written = result.is_ok();
                 // The asker may have given up.
                 let _ = done.send(result);
-                if let (true, Some(ladders)) = (written, &ladders) {
+                if let (true, Some(ladders)) = (written, &self.ladders) {
                     ladders.row(&call).await;
                 }
             }
             Command::Flush(done) => {
+                self.write_backlog().await;
                 let _ = done.send(());
             }
         }
     }
-    store.close().await;
+
+    /// Writes what waits, oldest first, until something fails that may work later.
+    async fn write_backlog(&mut self) {
+        self.retry_at = None;
+        while let Some(entry) = self.backlog.pop_front() {
+            let result = write(&self.store, &entry).await;
+            note(&self.health, &result);
+            match (result, &entry, &self.ladders) {
+                (Ok(()), Entry::Call(call), Some(ladders)) => ladders.row(call).await,
+                (Ok(()), _, _) => {}
+                (Err(error), _, _) if is_for_good(&error) => self.drop_entries(1),
+                (Err(_), _, _) => {
+                    self.backlog.push_front(entry);
+                    self.retry_at = Some(Instant::now() + RETRY);
+                    return;
+                }
+            }
+        }
+    }
+
+    fn drop_entries(&self, count: usize) {
+        let count = u64::try_from(count).unwrap_or(u64::MAX);
+        self.dropped.fetch_add(count, Ordering::Relaxed);
+    }
+}
+
+/// The entry itself is at fault, such as a message of a call that was deleted meanwhile.
+fn is_for_good(error: &StoreError) -> bool {
+    let StoreError::Statement(error) = error else {
+        return false;
+    };
+    error
+        .as_database_error()
+        .is_some_and(|error| !matches!(error.kind(), ErrorKind::Other))
 }
 
 async fn write(store: &Store, entry: &Entry) -> Result<(), StoreError> {

@@ -134,16 +134,18 @@ impl Store {
         Ok(Self { pool })
     }
 
-    /// Proves that the database can be written now, without leaving a trace.
+    /// Proves that the database can be written now, by writing down that the server is alive.
     ///
     /// # Errors
     /// Where it cannot.
-    pub async fn probe(&self) -> Result<(), StoreError> {
-        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
-        sqlx::query("UPDATE calls SET status = status WHERE id = ''")
-            .execute(&mut *transaction)
-            .await?;
-        transaction.rollback().await?;
+    pub async fn beat(&self, now: OffsetDateTime) -> Result<(), StoreError> {
+        sqlx::query(
+            "INSERT INTO heartbeat (id, beat_at) VALUES (1, $1) \
+             ON CONFLICT (id) DO UPDATE SET beat_at = excluded.beat_at",
+        )
+        .bind(Timestamp(now).to_string())
+        .execute(&self.pool)
+        .await?;
         Ok(())
     }
 
@@ -156,16 +158,22 @@ impl Store {
         save_call(&mut connection, call).await
     }
 
-    /// Ends every call that a crash left open and returns how many there were.
+    /// Ends every call that a crash left open and returns how many there were. They ended when
+    /// the server last showed a sign of life, or at `now` where it never did.
     ///
     /// # Errors
-    /// Where the statement fails.
+    /// Where a statement fails.
     pub async fn close_open_calls(&self, now: OffsetDateTime) -> Result<u64, StoreError> {
+        let beat: Option<String> = sqlx::query_scalar("SELECT beat_at FROM heartbeat")
+            .fetch_optional(&self.pool)
+            .await?;
         let done = sqlx::query(
-            "UPDATE calls SET status = $1, ended_at = $2, ended_reason = $3, ended_by = $4 WHERE status <> $1",
+            "UPDATE calls SET status = $1, ended_reason = $3, ended_by = $4, ended_at = CASE \
+             WHEN COALESCE(started_at, created_at) > $2 THEN COALESCE(started_at, created_at) ELSE $2 END \
+             WHERE status <> $1",
         )
         .bind(name_of(&CallStatus::Ended))
-        .bind(Timestamp(now).to_string())
+        .bind(beat.unwrap_or_else(|| Timestamp(now).to_string()))
         .bind(name_of(&EndedReason::ServerCrashed))
         .bind(name_of(&EndedBy::System))
         .execute(&self.pool)

@@ -17,6 +17,11 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         "call origins",
         include_str!("../../migrations/0003_call_origins.sql"),
     ),
+    (
+        4,
+        "heartbeat",
+        include_str!("../../migrations/0004_heartbeat.sql"),
+    ),
 ];
 
 /// Brings an empty or older database to this version's schema.

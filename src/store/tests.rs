@@ -121,6 +121,85 @@ async fn calls_left_open_by_a_crash_are_closed_with_the_reason_at_the_next_start
 }
 
 #[tokio::test]
+async fn a_call_cut_off_by_a_crash_ended_when_the_server_last_showed_a_sign_of_life() {
+    let folder = Folder::new();
+    let store = Store::open(&folder.0).await.expect("open");
+    let (before, after) = (call(1, moment()), call(2, moment() + Span::minutes(2)));
+    for call in [&before, &after] {
+        store.save_call(call).await.expect("save");
+    }
+    for minutes in [0, 1] {
+        store
+            .beat(moment() + Span::minutes(minutes))
+            .await
+            .expect("beat");
+    }
+    let restart = moment() + Span::HOUR;
+    assert_eq!(store.close_open_calls(restart).await.expect("close"), 2);
+    for (call, ended) in [
+        (&before, moment() + Span::MINUTE),
+        (&after, after.created_at),
+    ] {
+        let read = store.call(call.id).await.expect("read").expect("there");
+        assert_eq!(read.ended_at, Some(ended));
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_written_while_the_database_is_locked_is_written_afterwards_in_order() {
+    let folder = Folder::new();
+    let store = Store::open(&folder.0).await.expect("open");
+    let journal = Journal::start(store.clone(), None);
+    let mut written = call(1, moment());
+    journal.write_now(written.clone()).await.expect("row");
+    sqlx::query("PRAGMA busy_timeout = 1")
+        .execute(&store.pool)
+        .await
+        .expect("impatience");
+    let lock = Store::open(&folder.0).await.expect("another process");
+    let lock = lock
+        .pool
+        .begin_with("BEGIN IMMEDIATE")
+        .await
+        .expect("the lock");
+    for (position, text) in (0..).zip(["one", "two"]) {
+        let message = Message {
+            role: Role::User,
+            message: text.to_owned(),
+            start_ms: 1000 + u64::from(position),
+            end_ms: 2000,
+            turn: TurnNumber(1),
+            interrupted: false,
+        };
+        written.messages.push(message.clone());
+        journal.write(Entry::Message(written.id, position, message));
+    }
+    journal.flush().await;
+    assert!(matches!(journal.health(), JournalHealth::Failing(_)));
+    lock.rollback().await.expect("released");
+    journal.flush().await;
+    let read = store.call(written.id).await.expect("read").expect("there");
+    assert_eq!(read, written);
+    assert_eq!(
+        (journal.health(), journal.dropped()),
+        (JournalHealth::Writable, 0)
+    );
+}
+
+#[tokio::test]
+async fn an_entry_of_a_deleted_call_holds_nothing_up() {
+    let folder = Folder::new();
+    let store = Store::open(&folder.0).await.expect("open");
+    let journal = Journal::start(store.clone(), None);
+    let (gone, here) = (call(1, moment()), call(2, moment()));
+    journal.write(Entry::Turn(gone.id, TurnLedger::default()));
+    journal.write(Entry::Call(Box::new(here.clone())));
+    journal.flush().await;
+    assert!(store.call(here.id).await.expect("read").is_some());
+    assert_eq!(journal.dropped(), 1);
+}
+
+#[tokio::test]
 async fn pages_come_newest_first() {
     let folder = Folder::new();
     let store = Store::open(&folder.0).await.expect("open");
@@ -159,7 +238,7 @@ async fn a_read_only_database_fails_the_probe_and_shows_in_the_health() {
         .await
         .expect("open")
         .expect("there");
-    store.probe().await.expect_err("read-only");
+    store.beat(moment()).await.expect_err("read-only");
     let journal = Journal::start(store, None);
     journal
         .write_now(call(1, moment()))
