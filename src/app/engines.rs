@@ -67,7 +67,7 @@ impl Engines {
     /// Starts everything in the background. What cannot start shows in the health.
     ///
     /// # Errors
-    /// Where the detector, which runs in this process, cannot be loaded.
+    /// Where the operating system refuses what every worker needs.
     pub(super) fn start(config: &Arc<Config>, health: &Health) -> Result<Self, EngineError> {
         let files = Files::of(config);
         let executable = |name: &str| {
@@ -88,8 +88,7 @@ impl Engines {
         tts.threads = u16::from(threads);
         tts.scheduling = config.engines.scheduling;
         let tts = Tts::start(&tts);
-        let vad = Vad::open(&files.vad, &files.runtime)?;
-        health.set(Component::Vad, State::Ready);
+        let vad = open_vad(config, &files, health);
         let phrases = PhraseBook::new(config.data.join("phrases"), &config.engines.tts);
         let engines = Self {
             stt,
@@ -186,6 +185,23 @@ impl Engines {
             self.llm.shutdown(),
             self.tts.shutdown()
         );
+    }
+}
+
+/// The detector runs in this process; without it calls are refused, as without a worker.
+fn open_vad(config: &Config, files: &Files, health: &Health) -> Vad {
+    match Vad::open(&files.vad, &files.runtime) {
+        Ok(vad) => {
+            health.set(Component::Vad, State::Ready);
+            vad
+        }
+        Err(error) => {
+            let names = [&config.engines.vad, &config.engines.runtime];
+            let missing = names.iter().find_map(|name| missing(config, name));
+            let why = missing.unwrap_or_else(|| error.to_string());
+            health.set(Component::Vad, State::Failed(why));
+            Vad::unavailable()
+        }
     }
 }
 

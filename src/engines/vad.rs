@@ -114,6 +114,16 @@ impl Vad {
         Ok(Self { windows, counters })
     }
 
+    /// A detector that hears nothing, for a server that has to say that it cannot work: every
+    /// window counts as dropped.
+    pub fn unavailable() -> Self {
+        let (windows, _) = sync_channel(1);
+        Self {
+            windows,
+            counters: Arc::default(),
+        }
+    }
+
     /// A stream for one call's audio, starting in silence at position 0.
     pub fn stream(&self) -> VadStream {
         let (results, unread) = mpsc::channel(MAX_UNREAD);
