@@ -1,11 +1,12 @@
 //! `offhook models`: what there is, and getting it here.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::{Failure, Serve, print};
+use crate::config::Engines;
 use crate::models::{Catalog, Console, FetchOptions, FileState, Listing, Pin};
 
 /// `offhook models`.
@@ -34,9 +35,9 @@ enum ModelsCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Fetch models, by default those that the server needs. Goes on where it stopped.
+    /// Fetch models. Goes on where it stopped.
     Fetch {
-        /// Names from the list.
+        /// Names from the list; those that the configuration names if none is given.
         names: Vec<String>,
         #[command(flatten)]
         place: Place,
@@ -68,6 +69,26 @@ impl Place {
         };
         Catalog::embedded(folder).map_err(failed)
     }
+
+    /// The models that the configuration names. What it gives as a file is not ours to fetch.
+    fn configured(&self, catalog: &Catalog) -> Result<Vec<String>, Failure> {
+        let engines = self.serve.config()?.engines;
+        let Engines {
+            stt,
+            llm,
+            tts,
+            vad,
+            runtime,
+            ..
+        } = engines;
+        let (ours, others): (Vec<String>, Vec<String>) = [vad, stt, llm, tts, runtime]
+            .into_iter()
+            .partition(|name| catalog.model(name).is_ok());
+        match others.iter().find(|name| !Path::new(name).is_file()) {
+            None => Ok(ours),
+            Some(name) => catalog.model(name).map(|_| ours).map_err(failed),
+        }
+    }
 }
 
 fn failed(error: impl std::fmt::Display) -> Failure {
@@ -82,7 +103,14 @@ pub(super) async fn models(command: Models) -> Result<(), Failure> {
             names,
             place,
             allow_unpinned,
-        } => fetch(&place.catalog()?, &names, allow_unpinned),
+        } => {
+            let catalog = place.catalog()?;
+            let names = match names.is_empty() {
+                true => place.configured(&catalog)?,
+                false => names,
+            };
+            fetch(&catalog, &names, allow_unpinned)
+        }
         ModelsCommand::Verify { names, place } => verify(&place.catalog()?, &names),
         ModelsCommand::Path { name, place } => {
             let path = place.catalog()?.path_of(&name).map_err(failed)?;
