@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime};
 
 use time::OffsetDateTime;
@@ -158,6 +158,7 @@ fn told_to_stop_the_server_lets_a_call_finish_refuses_new_ones_and_takes_its_wor
 fn a_missing_model_is_named_and_calls_are_refused_with_503() {
     let folder = Folder::new("models");
     let missing = [
+        ("vad", "silero-vad", "silero_vad.onnx"),
         ("stt", "whisper-base-q8_0", "ggml-base-q8_0.bin"),
         (
             "llm",
@@ -283,6 +284,97 @@ fn a_full_disk_ends_no_call_and_refuses_new_ones_until_there_is_room() {
     fs::remove_file(filler).expect("the filler");
     server.wait_until_ready();
     call(&server, "demo", &[], &[]);
+}
+
+/// In mid-call something keeps the database from being written, until it is taken away. The call
+/// goes on and loses nothing; new ones are refused meanwhile.
+fn the_database_cannot_be_written_in_mid_call(
+    server: &Server,
+    obstacle: impl FnOnce() -> Obstacle,
+) {
+    let lines = [speech("order_status"), speech("help_me")];
+    let (report, record) = server.record_of(|| {
+        let phone = Softphone::dial(server, "demo", &lines, &[]);
+        until("a call", Duration::from_secs(30), || {
+            (server.metric("offhook_calls_active") == 1).then_some(())
+        });
+        let obstacle = obstacle();
+        let reason = server.wait_for_failure("store");
+        assert!(reason.contains("database"), "{reason}");
+        let told = refused(server, "demo");
+        assert!(told.contains("503"), "{told}");
+        let report = phone.report();
+        drop(obstacle);
+        server.wait_until_ready();
+        report
+    });
+    assert_eq!(report.0["ended"], "you hang up", "{:#}", report.0);
+    assert!(report.unanswered().is_empty(), "{:#}", report.0);
+    assert_eq!(record.reason(), ("customer-ended-call", "customer"));
+    assert!(
+        record.said_by("user").len() >= lines.len(),
+        "{:#}",
+        record.0
+    );
+    assert!(record.turns().len() >= lines.len(), "{:#}", record.0);
+    assert_eq!(server.counted("journal_dropped"), 0);
+}
+
+/// Is in the way until it is dropped.
+struct Obstacle(Box<dyn FnOnce()>);
+
+impl Drop for Obstacle {
+    fn drop(&mut self) {
+        std::mem::replace(&mut self.0, Box::new(|| ()))();
+    }
+}
+
+#[test]
+fn a_call_survives_a_database_that_another_program_has_locked_and_loses_nothing() {
+    let _peace = in_peace();
+    let server = Setup::new("locked").start_ready();
+    let database = server.data.join("offhook.db");
+    the_database_cannot_be_written_in_mid_call(&server, || {
+        let hold = "import sqlite3, sys\n\
+            database = sqlite3.connect(sys.argv[1], isolation_level=None)\n\
+            database.execute('BEGIN IMMEDIATE')\n\
+            sys.stdin.read()";
+        let mut holder = Command::new("python3")
+            .args(["-c", hold])
+            .arg(&database)
+            .stdin(Stdio::piped())
+            .spawn()
+            .expect("python3");
+        Obstacle(Box::new(move || {
+            // Waiting closes its input, which is what it is waiting for.
+            holder.wait().expect("our own child");
+        }))
+    });
+}
+
+#[test]
+fn a_call_survives_a_database_that_became_read_only_and_loses_nothing() {
+    let _peace = in_peace();
+    let server = Setup::new("immutable").start_ready();
+    let files = ["offhook.db", "offhook.db-wal"].map(|name| server.data.join(name));
+    if !make_immutable(&files, true) {
+        eprintln!("SKIPPED: this file system or user cannot make a file immutable (chattr +i)");
+        return;
+    }
+    make_immutable(&files, false);
+    the_database_cannot_be_written_in_mid_call(&server, || {
+        assert!(make_immutable(&files, true));
+        Obstacle(Box::new(move || {
+            make_immutable(&files, false);
+        }))
+    });
+}
+
+/// Nobody, root included, can write such a file, not even through a descriptor opened before.
+fn make_immutable(files: &[PathBuf], immutable: bool) -> bool {
+    let mut command = Command::new("chattr");
+    command.arg(if immutable { "+i" } else { "-i" }).args(files);
+    run(&mut command, Duration::from_secs(10)).status.success()
 }
 
 #[test]
