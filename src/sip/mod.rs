@@ -15,8 +15,8 @@
 pub mod auth;
 pub mod dialog;
 pub mod endpoint;
-pub mod flood;
 pub mod extensions;
+pub mod flood;
 pub mod fragment;
 pub mod headers;
 pub mod identity;

@@ -29,6 +29,7 @@ fn pjsip_calls(server: &Server, uri: &str, options: &[&str], seconds: f64) -> pj
         keys: None,
         hang_up: Some(seconds),
         credentials: None,
+        extensions_required: false,
     };
     caller.dial_uri(uri, options)
 }

@@ -41,7 +41,10 @@ pub use witness::Witness;
 
 use super::resolve::{ResolveError, Resolver, SetupError, Target};
 use crate::sip::endpoint::{
-    CommandError, Counters, Endpoint, EndpointConfig, Event, Extensions, ExtraHeaders, Hangup, InboundAuthentication, IncomingCall, InviteRequest, LegId, Limits, LocalTransport, PingRequest, Protocol, ReferRequest, RegisterRequest, RegistrarTarget, RegistrationId, RegistrationState, Stats, TransportId,
+    CommandError, Counters, Endpoint, EndpointConfig, Event, Extensions, ExtraHeaders, Hangup,
+    InboundAuthentication, IncomingCall, InviteRequest, LegId, Limits, LocalTransport, PingRequest,
+    Protocol, ReferRequest, RegisterRequest, RegistrarTarget, RegistrationId, RegistrationState,
+    Stats, TransportId,
 };
 use crate::sip::flood::{Flood, FloodLimits};
 use crate::sip::timers::Timers;

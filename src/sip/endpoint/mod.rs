@@ -27,9 +27,9 @@ mod early;
 mod event;
 mod indialog;
 mod leg;
-mod pinging;
 mod offered;
 mod offering;
+mod pinging;
 mod provisional;
 mod referred;
 mod referring;
@@ -56,7 +56,11 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 pub use api::{
-    CommandError, Counters, Credentials, EndCause, EndpointConfig, Extensions, ExtraHeaders, Hangup, Hop, InboundAuthentication, InviteRequest, LegId, Limits, LocalTransport, Output, PingId, PingRequest, Protocol, Reason, ReferOutcome, ReferRequest, ReferTarget, RefreshedBy, RegisterRequest, RegistrarTarget, RegistrationId, RegistrationState, SessionTimerSettings, Stats, Support, TransportId,
+    CommandError, Counters, Credentials, EndCause, EndpointConfig, Extensions, ExtraHeaders,
+    Hangup, Hop, InboundAuthentication, InviteRequest, LegId, Limits, LocalTransport, Output,
+    PingId, PingRequest, Protocol, Reason, ReferOutcome, ReferRequest, ReferTarget, RefreshedBy,
+    RegisterRequest, RegistrarTarget, RegistrationId, RegistrationState, SessionTimerSettings,
+    Stats, Support, TransportId,
 };
 pub use event::{Event, IncomingCall, ReferRequested};
 

@@ -35,9 +35,9 @@ impl Side {
         format!("v=0 {name} {}", self.count).into_bytes()
     }
 
-    fn agree(&mut self, ours: Vec<u8>, theirs: &[u8]) {
+    fn agree(&mut self, ours: &[u8], theirs: &[u8]) {
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
-        self.session = (text(&ours), text(theirs));
+        self.session = (text(ours), text(theirs));
     }
 }
 
@@ -56,7 +56,7 @@ fn handle(name: &str, side: &Shared, endpoint: &mut Endpoint, now: Instant, even
         Event::Answered { sdp, .. } => {
             side.established = true;
             if let Some(ours) = side.offered.take() {
-                side.agree(ours.into_bytes(), sdp);
+                side.agree(ours.as_bytes(), sdp);
             }
         }
         Event::Confirmed { answer, .. } => {
@@ -69,10 +69,10 @@ fn handle(name: &str, side: &Shared, endpoint: &mut Endpoint, now: Instant, even
             let ours = side.describe(name);
             let theirs = sdp.clone().unwrap();
             endpoint.answer_offer(now, *leg, ours.clone()).unwrap();
-            side.agree(ours, &theirs);
+            side.agree(&ours, &theirs);
         }
         Event::Answer { sdp, .. } => match side.offered.take() {
-            Some(ours) => side.agree(ours.into_bytes(), sdp),
+            Some(ours) => side.agree(ours.as_bytes(), sdp),
             None => side.session.1 = String::from_utf8(sdp.clone()).unwrap(),
         },
         Event::OfferRefused { .. } => side.offered = None,
