@@ -76,6 +76,7 @@ fn it_registers_with_a_password_refreshes_in_time_and_takes_the_registration_bac
         registrar = "{}"
         username = "200"
         password = "secret-of-200"
+        ping_seconds = 0
         "#,
         registrar.address()
     );

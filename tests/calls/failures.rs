@@ -293,20 +293,25 @@ fn the_database_cannot_be_written_in_mid_call(
     obstacle: impl FnOnce() -> Obstacle,
 ) {
     let lines = [speech("order_status"), speech("help_me")];
-    let (report, record) = server.record_of(|| {
-        let phone = Softphone::dial(server, "demo", &lines, &[]);
-        until("a call", Duration::from_secs(30), || {
-            (server.metric("offhook_calls_active") == 1).then_some(())
-        });
-        let obstacle = obstacle();
-        let reason = server.wait_for_failure("store");
-        assert!(reason.contains("database"), "{reason}");
-        let told = refused(server, "demo");
-        assert!(told.contains("503"), "{told}");
-        let report = phone.report();
-        drop(obstacle);
-        server.wait_until_ready();
-        report
+    let phone = Softphone::dial(server, "demo", &lines, &[]);
+    until("a call", Duration::from_secs(30), || {
+        (server.metric("offhook_calls_active") == 1).then_some(())
+    });
+    let obstacle = obstacle();
+    let reason = server.wait_for_failure("store");
+    assert!(reason.contains("database"), "{reason}");
+    let told = refused(server, "demo");
+    assert!(told.contains("503"), "{told}");
+    let report = phone.report();
+    drop(obstacle);
+    server.wait_until_ready();
+    // The refused call is written down as well.
+    let record = until("the call's record", Duration::from_secs(30), || {
+        let records = server.call_ids().into_iter().map(|id| server.call(&id));
+        let ended = |record: &Record| record.text("status") == "ended";
+        records
+            .filter(ended)
+            .find(|record| !record.turns().is_empty())
     });
     assert_eq!(report.0["ended"], "you hang up", "{:#}", report.0);
     assert!(report.unanswered().is_empty(), "{:#}", report.0);
