@@ -20,7 +20,7 @@ use crate::audio::{Codec, FRAME_SAMPLES, SampleRate, mix, resample, wav};
 use crate::net::local::advertised_address;
 use crate::net::media::{ClipKey, Media, MediaAddress, MediaConfig, MediaPort, MediaStream, Tick};
 use crate::net::resolve::{Resolver, Target};
-use crate::net::sip::{LegCommand, OutgoingLeg, Sip, SipConfig, TlsSettings};
+use crate::net::sip::{LegCommand, OutgoingLeg, Sip, SipConfig, Snapshot, TlsSettings};
 use crate::sdp::{self, Direction, LocalMedia, Negotiated};
 use crate::sip::endpoint::{EndCause, Event, Hangup, InviteRequest, Limits, Protocol};
 use crate::sip::headers::NameAddr;
@@ -183,7 +183,7 @@ pub async fn call(plan: &CallPlan) -> Result<Report, CallError> {
     let ended = phone.talk(ticks, &mut leg).await;
     if ended.is_none() {
         sip.leg(leg.leg, LegCommand::Hangup(Hangup::default()));
-        wait_for_end(&mut leg).await;
+        wait_for_end(&sip, &mut leg).await;
     }
     let report = phone.report(plan, &negotiated, dialled, ended)?;
     Ok(report)
@@ -306,16 +306,24 @@ async fn wait_for_answer(sip: &Sip, leg: &mut OutgoingLeg) -> Result<Vec<u8>, Ca
             },
             _ = &mut interrupted => {
                 sip.leg(leg.leg, LegCommand::Hangup(Hangup::default()));
-                wait_for_end(leg).await;
+                wait_for_end(sip, leg).await;
                 return Err(CallError::NotAnswered("cancelled".to_owned()));
             }
         }
     }
 }
 
-/// Waits shortly for the end of a leg that was hung up, so that the BYE is answered.
-async fn wait_for_end(leg: &mut OutgoingLeg) {
-    let end = async { while leg.events.recv().await.is_some() {} };
+/// Waits shortly until a leg that was hung up is over on the wire as well: its last event comes
+/// before the BYE or CANCEL is answered, and over a connection even before it is sent.
+async fn wait_for_end(sip: &Sip, leg: &mut OutgoingLeg) {
+    let end = async {
+        while leg.events.recv().await.is_some() {}
+        while let Ok(Snapshot { stats, .. }) = sip.snapshot().await
+            && stats.legs + stats.lingering_legs > 0
+        {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
     // A peer that does not answer a BYE is not worth waiting for.
     let _ = tokio::time::timeout(Duration::from_secs(2), end).await;
 }
