@@ -53,7 +53,7 @@ impl Endpoint {
         Some(NameAddr::new(Uri::Sip(uri)))
     }
 
-    /// A response with our Server header, and `to_tag` where To has none.
+    /// A response, with `to_tag` where To has none.
     pub(super) fn response(&self, request: &Request, status: u16, to_tag: &str) -> Response {
         let status = StatusCode::new(status).unwrap_or(StatusCode::SERVER_INTERNAL_ERROR);
         let mut response = Response::to_request(request, status);
@@ -61,9 +61,22 @@ impl Endpoint {
             response.headers.set_to_tag(to_tag);
         }
         response
-            .headers
-            .push(HeaderName::Server, &self.config.user_agent);
-        response
+    }
+
+    /// Says who we are, but not to those whom we know nothing of: what they could do with it is to
+    /// look for its faults.
+    pub(super) fn sign(&self, response: &mut Response, peer: Hop) {
+        if !self.is_challenged(peer) {
+            let server = &self.config.user_agent;
+            response.headers.push(HeaderName::Server, server);
+        }
+    }
+
+    /// Whether callers from there are asked for a password.
+    pub(super) fn is_challenged(&self, peer: Hop) -> bool {
+        let source = peer.address.ip().to_canonical();
+        let policy = self.config.authentication.as_ref();
+        policy.is_some_and(|policy| !policy.trusted.iter().any(|net| net.contains(&source)))
     }
 
     /// A response inside, or establishing, a dialog: with Contact, Allow and Supported.
@@ -88,6 +101,8 @@ impl Endpoint {
         id: ServerId,
         response: &Response,
     ) -> Option<(Hop, Arc<[u8]>)> {
+        let mut response = response.clone();
+        self.sign(&mut response, self.servers.get(id)?.hop);
         let bytes: Arc<[u8]> = response.to_bytes().into();
         let hop = self
             .servers

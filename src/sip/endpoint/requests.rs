@@ -131,6 +131,7 @@ impl Endpoint {
         response
             .headers
             .push(HeaderName::RetryAfter, self.retry_after());
+        self.sign(&mut response, hop);
         self.transmit(hop, response.to_bytes().into());
     }
 
@@ -153,9 +154,7 @@ impl Endpoint {
         rejection.headers.record_source(source.address);
         let tag = self.stateless_tag(&rejection.headers);
         let mut response = rejection.to_response(&tag);
-        response
-            .headers
-            .push(HeaderName::Server, &self.config.user_agent);
+        self.sign(&mut response, hop);
         self.transmit(hop, response.to_bytes().into());
     }
 
@@ -311,8 +310,7 @@ impl Endpoint {
         let Some(policy) = &self.config.authentication else {
             return Ok(None);
         };
-        let source = received.source.address.ip().to_canonical();
-        if policy.trusted.iter().any(|net| net.contains(&source)) {
+        if !self.is_challenged(received.source) {
             return Ok(None);
         }
         let secret = self.nonce_secret;
