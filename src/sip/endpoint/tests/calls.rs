@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::seconds;
 use crate::sip::endpoint::simulation::{Datagram, Simulation, Weather};
 use crate::sip::endpoint::{EndCause, Event, Extensions, Hangup, LegId, Reason, Support};
 
@@ -79,10 +80,6 @@ fn hang_up(simulation: &mut Simulation, node: usize, leg: LegId) {
     simulation.act(node, |endpoint, now| {
         endpoint.hangup(now, leg, Hangup::default()).unwrap();
     });
-}
-
-fn seconds(count: u64) -> Duration {
-    Duration::from_secs(count)
 }
 
 #[test]

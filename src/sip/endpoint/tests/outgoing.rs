@@ -1,15 +1,10 @@
 //! Calls of ours to a peer that answers as the test tells it to.
 
-use std::time::Duration;
-
 use super::peer::{OURS, Peer, THEIRS, header, respond, summaries, to_tag};
+use super::seconds;
 use crate::sip::endpoint::simulation::{address, invitation};
 use crate::sip::endpoint::{Credentials, EndCause, Event, Hangup};
 use crate::sip::uri::Uri;
-
-fn seconds(count: u64) -> Duration {
-    Duration::from_secs(count)
-}
 
 /// Our INVITE as the peer got it.
 fn call_out(peer: &mut Peer) -> String {

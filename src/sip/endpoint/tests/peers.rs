@@ -1,14 +1,9 @@
 //! What a peer may say inside and around its calls, in order and out of it.
 
-use std::net::SocketAddr;
-use std::time::Duration;
-
 use super::peer::{OURS, Peer, Request, THEIRS, header, statuses, summaries, to_tag};
+use super::seconds;
 use crate::sip::endpoint::{CommandError, EndCause, Event, Hangup};
-
-fn seconds(count: u64) -> Duration {
-    Duration::from_secs(count)
-}
+use std::net::SocketAddr;
 
 #[test]
 fn a_repeated_invite_gets_the_same_response_and_makes_no_second_call() {

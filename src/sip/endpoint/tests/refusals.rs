@@ -1,17 +1,12 @@
 //! Who and what is refused, matched or challenged before it becomes a call.
 
-use std::time::Duration;
-
 use super::peer::{OURS, Peer, Request, header, statuses, summaries, to_tag};
+use super::seconds;
 use crate::sip::endpoint::simulation::{UDP, address, config, invitation};
 use crate::sip::endpoint::{
-    CommandError, Credentials, Event, Hangup, InboundAuthentication, TransportId,
+    CommandError, Credentials, EndpointConfig, Event, Hangup, InboundAuthentication, TransportId,
 };
 use crate::sip::wire::parse_datagram;
-
-fn seconds(count: u64) -> Duration {
-    Duration::from_secs(count)
-}
 
 #[test]
 fn the_same_request_by_two_paths_is_one_call_and_a_482() {
@@ -269,8 +264,8 @@ fn garbage_is_counted_and_bad_requests_are_refused_with_the_reason() {
     assert!(!peer.saw_call());
 }
 
-#[test]
-fn a_call_from_a_stranger_is_challenged_and_taken_with_the_right_password() {
+/// Who is not at 192.0.2.77 is asked for a password.
+fn guarded() -> EndpointConfig {
     let mut guarded = config(address(0));
     guarded.authentication = Some(InboundAuthentication {
         realm: "offhook".to_owned(),
@@ -280,6 +275,35 @@ fn a_call_from_a_stranger_is_challenged_and_taken_with_the_right_password() {
         }],
         trusted: vec!["192.0.2.77/32".parse().unwrap()],
     });
+    guarded
+}
+
+#[test]
+fn strangers_are_not_told_who_we_are_and_those_whom_we_know_are() {
+    let bad = Request::invite().text().replace("Call-ID: call\r\n", "");
+    let requests = [
+        bad,
+        Request::of("OPTIONS").branch("o").call_id("o").text(),
+        Request::of("REGISTER").branch("r").call_id("r").text(),
+        Request::of("BYE").branch("b").ours("nobody").text(),
+        Request::invite().text(),
+    ];
+    for (source, known) in [
+        (address(1), false),
+        ("192.0.2.77:5060".parse().unwrap(), true),
+    ] {
+        let mut peer = Peer::of(guarded());
+        peer.source = source;
+        for request in &requests {
+            let answer = peer.send(request).pop().expect("an answer");
+            assert_eq!(answer.contains("Offhook"), known, "{answer}");
+        }
+    }
+}
+
+#[test]
+fn a_call_from_a_stranger_is_challenged_and_taken_with_the_right_password() {
+    let guarded = guarded();
     let mut callee = Peer::of(guarded.clone());
     let mut caller = Peer::of(config(address(1)));
     let mut invitation = invitation(address(0), OURS);

@@ -3,12 +3,9 @@
 use std::time::Duration;
 
 use super::peer::{OURS, Peer, Request, THEIRS, header, respond, statuses, summaries, to_tag};
+use super::seconds;
 use crate::sip::endpoint::simulation::{address, config, invitation};
 use crate::sip::endpoint::{CommandError, EndCause, Event, Extensions, Hangup, LegId, Support};
-
-fn seconds(count: u64) -> Duration {
-    Duration::from_secs(count)
-}
 
 const RELIABLE: &str = "Supported: 100rel";
 

@@ -1,16 +1,11 @@
 //! Session timers (RFC 4028) in both roles, on both sides of a call.
 
-use std::time::Duration;
-
 use super::peer::{OURS, Peer, Request, THEIRS, header, respond, statuses, summaries, to_tag};
+use super::seconds;
 use crate::sip::endpoint::simulation::{Simulation, Weather, address, config, invitation};
 use crate::sip::endpoint::{
     EndCause, Event, Extensions, Hangup, LegId, RefreshedBy, SessionTimerSettings, Support,
 };
-
-fn seconds(count: u64) -> Duration {
-    Duration::from_secs(count)
-}
 
 fn timers(settings: SessionTimerSettings) -> Extensions {
     Extensions {

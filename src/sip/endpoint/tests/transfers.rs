@@ -1,18 +1,13 @@
 //! REFER in both directions, and INVITEs that replace a call.
 
-use std::time::Duration;
-
 use super::peer::{OURS, Peer, Request, THEIRS, header, respond, statuses, summaries, to_tag};
+use super::seconds;
 use crate::sip::endpoint::simulation::{Simulation, Weather};
 use crate::sip::endpoint::{
     CommandError, EndCause, Event, Hangup, LegId, ReferOutcome, ReferRequest, ReferTarget,
 };
 use crate::sip::headers::NameAddr;
 use crate::sip::uri::Uri;
-
-fn seconds(count: u64) -> Duration {
-    Duration::from_secs(count)
-}
 
 fn uri(text: &str) -> Uri {
     text.parse().unwrap()

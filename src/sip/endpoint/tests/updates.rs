@@ -1,15 +1,10 @@
 //! UPDATE before and after the answer (RFC 3311), and offers that come late: in 2xx, in reliable
 //! responses, in ACK and PRACK.
 
-use std::time::Duration;
-
 use super::peer::{OURS, Peer, Request, THEIRS, header, respond, statuses, summaries, to_tag};
+use super::seconds;
 use crate::sip::endpoint::simulation::{address, invitation};
 use crate::sip::endpoint::{CommandError, EndCause, Event, Hangup, LegId};
-
-fn seconds(count: u64) -> Duration {
-    Duration::from_secs(count)
-}
 
 const SECOND: &str = "v=0\r\no=- 1 2 IN IP4 192.0.2.2\r\ns=second\r\n";
 
