@@ -333,6 +333,7 @@ fn sip_config(config: &Config, ladders: Option<&Ladders>) -> SipConfig {
             known.clone()
         },
         user_agent: config.sip.user_agent.clone(),
+        extensions: trunks::extensions(config),
         authentication,
         limits: Limits {
             legs: Limits::default()

@@ -7,7 +7,7 @@ use time::OffsetDateTime;
 use tokio::task::JoinHandle;
 
 use super::registrations::registrar;
-use crate::config::{Config, Trunk};
+use crate::config::{Config, Transport, Trunk};
 use crate::ids::TrunkName;
 use crate::net::sip::Sip;
 use crate::observe::TrunkBoard;
@@ -18,6 +18,7 @@ use crate::sip::uri::Uri;
 struct Asked {
     name: TrunkName,
     registrar: String,
+    transport: Option<Transport>,
     ca: Option<PathBuf>,
     every: Duration,
 }
@@ -38,6 +39,7 @@ fn asked(name: &str, trunk: &Trunk) -> Option<Asked> {
     Some(Asked {
         name: TrunkName::new(name),
         registrar: trunk.registrar.first()?.clone(),
+        transport: trunk.transport,
         ca: trunk.ca.clone(),
         every: Duration::from_secs(u64::from(every)),
     })
@@ -74,7 +76,7 @@ impl Asked {
 
     /// The name is looked up each time: it may lead elsewhere by now.
     async fn request(&self, sip: &Sip) -> Result<PingRequest, String> {
-        let peer = Uri::Sip(registrar(&self.registrar)?);
+        let peer = Uri::Sip(registrar(&self.registrar, self.transport)?);
         let ways = sip.resolve(&peer, self.ca.as_deref()).await;
         let ways = ways.map_err(|error| error.to_string())?;
         let way = ways.first().ok_or("it has no address")?;

@@ -14,11 +14,13 @@ use time::OffsetDateTime;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::config::{Config, Trunk};
+use crate::config::{Config, Transport, Trunk};
 use crate::ids::TrunkName;
 use crate::net::sip::{Registration, Sip, Way};
 use crate::observe::{TrunkBoard, TrunkState};
-use crate::sip::endpoint::{Credentials, RegisterRequest, RegistrarTarget, RegistrationState};
+use crate::sip::endpoint::{
+    Credentials, Extensions, KeepAlive, RegisterRequest, RegistrarTarget, RegistrationState,
+};
 use crate::sip::uri::{SipUri, Uri};
 
 /// How long a stop waits for the registrars.
@@ -81,14 +83,19 @@ struct Account {
     credentials: Credentials,
     expires: Duration,
     ca: Option<PathBuf>,
+    keep_alive: KeepAlive,
+    patience: Duration,
+    extensions: Extensions,
 }
 
 impl Account {
     fn of(trunk: &Trunk) -> Result<Self, String> {
         let username = trunk.username.as_deref().ok_or("it has no username")?;
         let password = trunk.password.as_ref().ok_or("it has no password")?;
-        let registrars: Result<Vec<SipUri>, String> =
-            trunk.registrar.iter().map(|text| registrar(text)).collect();
+        let registrars = trunk.registrar.iter();
+        let registrars: Result<Vec<SipUri>, String> = registrars
+            .map(|text| registrar(text, trunk.transport))
+            .collect();
         let expires = trunk
             .profile()
             .map_or(3600, |profile| profile.register_expires_seconds);
@@ -101,6 +108,9 @@ impl Account {
             },
             expires: Duration::from_secs(u64::from(expires)),
             ca: trunk.ca.clone(),
+            keep_alive: trunk.keep_alive,
+            patience: Duration::from_secs(u64::from(trunk.failover_seconds)),
+            extensions: trunk.extensions(),
         })
     }
 
@@ -141,19 +151,29 @@ impl Account {
             credentials: Some(self.credentials.clone()),
             expires: self.expires,
             learn_contact: true,
-            keep_alive: true,
+            keep_alive: self.keep_alive,
+            patience: self.patience,
+            extensions: Some(self.extensions),
         }
     }
 }
 
-/// `host`, `host:port`, or a URI with a transport.
-pub(super) fn registrar(text: &str) -> Result<SipUri, String> {
+/// `host`, `host:port`, or a URI with a transport; `transport` is for those without.
+pub(super) fn registrar(text: &str, transport: Option<Transport>) -> Result<SipUri, String> {
     let whole = match text.starts_with("sip:") || text.starts_with("sips:") {
         true => text.to_owned(),
         false => format!("sip:{text}"),
     };
     match whole.parse::<Uri>() {
-        Ok(Uri::Sip(uri)) => Ok(uri),
+        Ok(Uri::Sip(mut uri)) => {
+            if let Some(transport) = transport
+                && !uri.secure
+                && uri.transport().is_none()
+            {
+                uri.params.set("transport", transport.name());
+            }
+            Ok(uri)
+        }
         Ok(_) => Err(format!("{text} is no registrar")),
         Err(error) => Err(format!("{text}: {error}")),
     }
@@ -259,5 +279,29 @@ impl Entry {
         let now = OffsetDateTime::now_utc();
         let expires = expires.map(|expires| now + expires);
         self.board.set(&self.trunk, state, expires, error, now);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_registrar_that_names_its_transport_is_reached_by_that_and_others_by_the_trunks() {
+        let reached = |text: &str| {
+            let uri = registrar(text, Some(Transport::Tcp)).expect("a registrar");
+            uri.to_string()
+        };
+        assert_eq!(
+            reached("pbx.example.com"),
+            "sip:pbx.example.com;transport=tcp"
+        );
+        assert_eq!(
+            reached("sip:pbx.example.com:5070;transport=udp"),
+            "sip:pbx.example.com:5070;transport=udp"
+        );
+        assert_eq!(reached("sips:pbx.example.com"), "sips:pbx.example.com");
+        let plain = registrar("pbx.example.com", None).expect("a registrar");
+        assert_eq!(plain.to_string(), "sip:pbx.example.com");
     }
 }

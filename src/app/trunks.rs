@@ -1,8 +1,11 @@
 //! From the configuration's trunks and limits to those of calls.
 
+use ipnet::IpNet;
+
 use crate::call::{Admission, CallRates, InboundTrunk, Keys, Trunks};
 use crate::config::{Config, Dtmf, Rates, Srtp};
 use crate::ids::{AssistantId, TrunkName};
+use crate::sip::endpoint::Extensions;
 
 /// The trunks that calls come from.
 pub(super) fn inbound(config: &Config) -> Trunks {
@@ -24,6 +27,20 @@ pub(super) fn inbound(config: &Config) -> Trunks {
         }
     });
     Trunks::new(trunks.collect())
+}
+
+/// The extensions that are used with callers from a trunk's addresses, the narrowest network
+/// first, as for the trunk itself.
+pub(super) fn extensions(config: &Config) -> Vec<(IpNet, Extensions)> {
+    let trunks = config.trunks.values();
+    let mut networks: Vec<(IpNet, Extensions)> = trunks
+        .flat_map(|trunk| {
+            let sources = trunk.sources().into_iter();
+            sources.map(|network| (network, trunk.extensions()))
+        })
+        .collect();
+    networks.sort_by_key(|(network, _)| std::cmp::Reverse(network.prefix_len()));
+    networks
 }
 
 /// The limits of assistants.

@@ -7,7 +7,8 @@ use std::path::PathBuf;
 use serde::{Deserialize, Deserializer};
 
 /// What a listener speaks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Transport {
     /// Datagrams.
     Udp,
@@ -20,7 +21,8 @@ pub enum Transport {
 impl Transport {
     const ALL: [Self; 3] = [Self::Udp, Self::Tcp, Self::Tls];
 
-    fn name(self) -> &'static str {
+    /// As it is written.
+    pub fn name(self) -> &'static str {
         match self {
             Self::Udp => "udp",
             Self::Tcp => "tcp",

@@ -2,7 +2,10 @@ use std::path::Path;
 
 use super::*;
 use crate::audio::Codec;
+use crate::sip::extensions::{Extensions, Support};
 use crate::sip::numbering::NumberFormat;
+use crate::sip::registration::KeepAlive;
+use crate::sip::session_timer::{RefreshedBy, SessionTimerSettings};
 
 fn load_text(text: &str, environment: &[(&str, &str)]) -> Result<Config, Mistakes> {
     let file = std::env::temp_dir().join(format!(
@@ -190,6 +193,45 @@ fn a_trunk_has_what_its_profile_says_unless_it_says_otherwise() {
 }
 
 #[test]
+fn a_trunk_says_which_extensions_and_keep_alives_it_takes() {
+    let config = load_text(
+        r#"
+        [trunks.a]
+        profile = "bandwidth"
+        allow = ["192.0.2.1"]
+        transport = "tcp"
+        keep_alive = "options"
+        session_timer = { use = "required", refreshed_by = "peer" }
+        [trunks.b]
+        allow = ["192.0.2.2"]
+        100rel = "required"
+        session_timer = { use = "off" }
+        failover_seconds = 2
+        "#,
+        &[("OFFHOOK__trunks__b__session_timer__interval_seconds", "120")],
+    )
+    .expect("valid");
+    let (a, b) = (&config.trunks["a"], &config.trunks["b"]);
+    assert_eq!(a.transport, Some(Transport::Tcp));
+    assert_eq!(a.keep_alive, KeepAlive::Options);
+    let timer = SessionTimerSettings {
+        support: Support::Required,
+        interval: 1800,
+        minimum: 90,
+        refreshed_by: RefreshedBy::Peer,
+    };
+    let extensions = Extensions {
+        session_timer: timer,
+        reliable_provisional: Support::Off,
+    };
+    assert_eq!(a.extensions(), extensions);
+    assert_eq!(b.reliable_provisional, Support::Required);
+    assert_eq!(b.session_timer.support, Support::Off);
+    assert_eq!(b.session_timer.interval, 120);
+    assert_eq!(b.failover_seconds, 2);
+}
+
+#[test]
 fn every_profile_is_a_trunk() {
     for name in Profile::NAMES {
         let text = format!(
@@ -217,6 +259,14 @@ fn mistakes_in_a_trunk_are_named_and_srtp_is_refused_in_words() {
         format = "national"
         [trunks.t.limits]
         max_calls = 0
+        [trunks.u]
+        allow = ["192.0.2.2"]
+        failover_seconds = 60
+        session_timer = { interval_seconds = 100, minimum_seconds = 120 }
+        [trunks.v]
+        allow = ["192.0.2.3"]
+        transport = "sctp"
+        100rel = "perhaps"
         [limits]
         requests_per_second_per_source = 0
         [limits.assistants.nobody]
@@ -230,6 +280,10 @@ fn mistakes_in_a_trunk_are_named_and_srtp_is_refused_in_words() {
         "trunks.t.srtp: \"required\" is not supported yet",
         "trunks.t.numbers.country_code",
         "trunks.t.limits.max_calls",
+        "trunks.u.failover_seconds",
+        "trunks.u.session_timer.interval_seconds: 100 is less than the minimum, 120",
+        "trunks.v.transport",
+        "trunks.v.100rel",
         "limits.requests_per_second_per_source",
         "limits.assistants.nobody",
     ] {

@@ -10,11 +10,14 @@ use ipnet::IpNet;
 use serde::Deserialize;
 use toml::{Table, Value};
 
-use super::listen::one_or_more;
+use super::listen::{Transport, one_or_more};
 use super::{Network, Rates, Secret};
 use crate::audio::Codec;
+use crate::sip::extensions::{Extensions, Support};
 use crate::sip::identity::CallerHeader;
 use crate::sip::numbering::NumberRules;
+use crate::sip::registration::KeepAlive;
+use crate::sip::session_timer::SessionTimerSettings;
 
 /// A carrier or PBX that sends us calls, and that we may register with.
 #[derive(Clone, Debug, Deserialize)]
@@ -46,6 +49,17 @@ pub struct Trunk {
     pub dtmf: Dtmf,
     /// Encryption of media.
     pub srtp: Srtp,
+    /// What `registrar` is reached by, where its URI does not say; as DNS has it where not set.
+    pub transport: Option<Transport>,
+    /// What keeps the way back from the registrar open over UDP.
+    pub keep_alive: KeepAlive,
+    /// How long one of the registrar's addresses may say nothing before the next is tried.
+    pub failover_seconds: u32,
+    /// Timers of sessions (RFC 4028).
+    pub session_timer: SessionTimerSettings,
+    /// Reliable provisional responses (RFC 3262).
+    #[serde(rename = "100rel")]
+    pub reliable_provisional: Support,
     /// Ask `registrar` this often whether it is there, with OPTIONS; 0 for never.
     pub ping_seconds: u32,
     /// Calls at once and a second.
@@ -67,6 +81,11 @@ impl Default for Trunk {
             codecs: vec![CodecName(Codec::Pcmu), CodecName(Codec::Pcma)],
             dtmf: Dtmf::default(),
             srtp: Srtp::default(),
+            transport: None,
+            keep_alive: KeepAlive::default(),
+            failover_seconds: 5,
+            session_timer: SessionTimerSettings::default(),
+            reliable_provisional: Support::default(),
             ping_seconds: 0,
             limits: Rates::default(),
         }
@@ -230,6 +249,14 @@ impl Trunk {
         self.register
             .or_else(|| self.profile().map(|profile| profile.register))
             .unwrap_or(false)
+    }
+
+    /// The extensions of SIP that are used with it.
+    pub fn extensions(&self) -> Extensions {
+        Extensions {
+            session_timer: self.session_timer,
+            reliable_provisional: self.reliable_provisional,
+        }
     }
 
     /// Every source that this trunk's calls may come from.

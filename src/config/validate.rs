@@ -188,6 +188,15 @@ fn validate_trunk(key: &str, trunk: &Trunk, report: &mut dyn FnMut(String, Strin
     for (field, message) in trunk.numbers.mistakes() {
         report(format!("{key}.numbers.{field}"), message);
     }
+    for (field, message) in trunk.session_timer.mistakes() {
+        report(format!("{key}.session_timer.{field}"), message);
+    }
+    if !(1..=32).contains(&trunk.failover_seconds) {
+        report(
+            format!("{key}.failover_seconds"),
+            format!("{} is not from 1 to 32", trunk.failover_seconds),
+        );
+    }
     if trunk.codecs.is_empty() {
         report(
             format!("{key}.codecs"),

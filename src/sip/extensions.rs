@@ -1,12 +1,15 @@
 //! Which extensions of SIP are used with a peer.
 
+use serde::Deserialize;
+
 use super::session_timer::{self, SessionTimerSettings};
 
 /// The option tag of reliable provisional responses.
 pub const RELIABLE: &str = "100rel";
 
 /// Whether an extension is used.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Support {
     /// It is not named, and a peer that requires it is refused.
     Off,

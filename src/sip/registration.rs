@@ -17,16 +17,27 @@
 //! none is left there is a pause. Pauses double from 5 s to 10 min with jitter (RFC 5626 4.5 asks
 //! for both), so that a registrar that comes back is not met by all its clients at once.
 //!
-//! Over UDP the way back to us is kept open by a datagram of line ends now and then (RFC 5626
-//! 4.4.1); on streams that is the connection's own business.
+//! Where another registrar is left to try, one that says nothing is passed over sooner than by
+//! timer F. Registered with another than the first, halfway through each lifetime it tries those
+//! that are preferred again; the binding that it has lives on meanwhile.
+//!
+//! Over UDP the way back to us is kept open now and then by a datagram of line ends (RFC 5626
+//! 4.4.1) or an OPTIONS, which also notices when nobody is there any more, or when a router on the
+//! way gave us another address. On streams that is the connection's own business.
 
-use std::net::SocketAddr;
+mod api;
+mod registrars;
+
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use rand::RngExt;
 use rand::rngs::StdRng;
 
-use super::auth::DigestClient;
+pub use api::{KeepAlive, RegistrationSettings, RegistrationState, Step};
+pub use registrars::{Registrar, Registrars};
+
+use super::extensions::Extensions;
 use super::headers::{CSeq, Contacts, HeaderName, NameAddr, Rport};
 use super::message::{Method, Request, Response};
 use super::timers::Reliability;
@@ -46,98 +57,6 @@ const SOON: std::ops::Range<u64> = 500..2_000;
 /// A server can call every nonce stale.
 const MAX_CHALLENGES: u8 = 3;
 
-/// Where a registration stands.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum RegistrationState {
-    /// Bound; refreshed by itself before it expires.
-    Registered {
-        /// Lifetime that the registrar granted.
-        expires: Duration,
-        /// The Route of our requests to this provider (RFC 3608), top first; usually empty.
-        service_route: Vec<NameAddr>,
-    },
-    /// The last attempt failed; tried again by itself.
-    Failed {
-        /// The response, or `None` where none came.
-        status: Option<u16>,
-        /// Time until the next attempt.
-        retry_in: Duration,
-    },
-    /// Removed on request, or given up on removing. The last event of a registration.
-    Unregistered,
-}
-
-/// One registrar at one address.
-#[derive(Clone, Debug)]
-pub struct Registrar {
-    /// Where requests go.
-    pub hop: Hop,
-    /// Whether a stream, which keeps itself alive, or datagrams.
-    pub reliability: Reliability,
-    /// Request-URI: the registrar's domain.
-    pub registrar: Uri,
-    /// Address of record, for From and To.
-    pub address_of_record: Uri,
-    /// Our Contact there.
-    pub contact: NameAddr,
-}
-
-/// What is registered, and with whom.
-#[derive(Debug)]
-pub struct RegistrationSettings {
-    /// With the first of these that takes it.
-    pub registrars: Registrars,
-    /// For challenges.
-    pub digest: Option<DigestClient>,
-    /// Lifetime to ask for.
-    pub expires: Duration,
-    /// Take over the address that the registrar sees us at.
-    pub learn_contact: bool,
-    /// Keep the way back to us open over UDP.
-    pub keep_alive: bool,
-    /// Call-ID of all its requests.
-    pub call_id: String,
-    /// From tag of all its requests.
-    pub local_tag: String,
-}
-
-/// At least one registrar, and which of them it is the turn of.
-#[derive(Debug)]
-pub struct Registrars {
-    list: Vec<Registrar>,
-    current: usize,
-    /// How many were passed over since the last that took it, or the last pause.
-    passed: usize,
-}
-
-impl Registrars {
-    /// In the order to try; `None` where there is none.
-    pub fn new(list: Vec<Registrar>) -> Option<Self> {
-        (!list.is_empty()).then_some(Self {
-            list,
-            current: 0,
-            passed: 0,
-        })
-    }
-
-    fn current(&self) -> &Registrar {
-        // Never empty, and `current` stays within.
-        &self.list[self.current]
-    }
-
-    /// The next one that was not tried in this round.
-    fn pass(&mut self) -> bool {
-        self.passed += 1;
-        self.current = (self.current + 1) % self.list.len();
-        self.passed < self.list.len()
-    }
-
-    fn restart(&mut self) {
-        self.current = 0;
-        self.passed = 0;
-    }
-}
-
 #[derive(Debug, PartialEq, Eq)]
 enum Phase {
     Registering {
@@ -146,6 +65,7 @@ enum Phase {
     Registered {
         refresh_at: Instant,
         keep_alive_at: Option<Instant>,
+        return_at: Option<Instant>,
     },
     Waiting {
         until: Instant,
@@ -169,17 +89,8 @@ pub struct Registration {
     /// The Contact before a new address was learned, to be removed with the next request.
     stale_contact: Option<NameAddr>,
     relearned: bool,
-}
-
-/// What follows from an input.
-#[derive(Debug, Default)]
-pub struct Step {
-    /// Send this; it lacks Via.
-    pub send: Option<Request>,
-    /// Tell the owner.
-    pub report: Option<RegistrationState>,
-    /// Send line ends to the registrar.
-    pub keep_alive: bool,
+    /// It left a registrar that it was registered with for one that is preferred.
+    returning: bool,
 }
 
 impl Registration {
@@ -195,6 +106,7 @@ impl Registration {
             bound: false,
             stale_contact: None,
             relearned: false,
+            returning: false,
         };
         let request = registration.request(None);
         (registration, request)
@@ -205,9 +117,27 @@ impl Registration {
         self.settings.registrars.current().hop
     }
 
+    /// The current registrar's domain.
+    pub fn registrar(&self) -> &Uri {
+        &self.settings.registrars.current().registrar
+    }
+
     /// Nothing more will happen.
     pub fn is_over(&self) -> bool {
         self.phase == Phase::Over
+    }
+
+    /// How long the request that is sent now may stay without any response.
+    pub fn patience(&self) -> Option<Duration> {
+        let registrars = &self.settings.registrars;
+        registrars.has_more().then_some(self.settings.patience)
+    }
+
+    /// The extensions that are used with peers at `address`; `None` where it is no registrar's.
+    pub fn extensions_at(&self, address: IpAddr) -> Option<Extensions> {
+        let mut registrars = self.registrars().iter();
+        let known = registrars.any(|one| one.hop.address.ip().to_canonical() == address);
+        self.settings.extensions.filter(|_| known)
     }
 
     /// When it wants the time, and why.
@@ -215,9 +145,16 @@ impl Registration {
         match self.phase {
             Phase::Registered {
                 refresh_at,
-                keep_alive_at: Some(at),
-            } if at < refresh_at => Some((at, "keep-alive")),
-            Phase::Registered { refresh_at, .. } => Some((refresh_at, "REGISTER refresh")),
+                keep_alive_at,
+                return_at,
+            } => {
+                let times = [
+                    Some((refresh_at, "REGISTER refresh")),
+                    keep_alive_at.map(|at| (at, "keep-alive")),
+                    return_at.map(|at| (at, "REGISTER with a preferred registrar")),
+                ];
+                times.into_iter().flatten().min()
+            }
             Phase::Waiting { until } => Some((until, "REGISTER retry")),
             Phase::Registering { .. } | Phase::Unregistering | Phase::Over => None,
         }
@@ -225,21 +162,28 @@ impl Registration {
 
     /// Takes the time.
     pub fn handle_timeout(&mut self, now: Instant, rng: &mut StdRng) -> Step {
-        let due = self.deadline().is_some_and(|(at, _)| at <= now);
-        if !due {
+        let Some((due, _)) = self.deadline().filter(|(at, _)| *at <= now) else {
             return Step::default();
-        }
+        };
         if let Phase::Registered {
-            refresh_at,
             keep_alive_at: Some(at),
+            ..
         } = &mut self.phase
-            && *at < *refresh_at
+            && *at == due
         {
             *at = now + milliseconds(rng, KEEP_ALIVE);
             return Step {
-                keep_alive: true,
+                keep_alive: Some(self.settings.keep_alive),
                 ..Step::default()
             };
+        }
+        let returns =
+            matches!(self.phase, Phase::Registered { return_at, .. } if return_at == Some(due));
+        if returns {
+            self.settings.registrars.restart();
+            self.bound = false;
+            self.settle_contact();
+            self.returning = true;
         }
         self.phase = Phase::Registering { stopping: false };
         self.challenges = 0;
@@ -249,13 +193,13 @@ impl Registration {
 
     /// Its registrars, in the order to try.
     pub fn registrars(&self) -> &[Registrar] {
-        &self.settings.registrars.list
+        self.settings.registrars.list()
     }
 
     /// Its connection is gone, or our address is another: registers anew soon. `contacts` are our
     /// Contacts at each registrar now.
     pub fn renew(&mut self, now: Instant, rng: &mut StdRng, contacts: Vec<Option<NameAddr>>) {
-        for (registrar, contact) in self.settings.registrars.list.iter_mut().zip(contacts) {
+        for (registrar, contact) in self.settings.registrars.list_mut().iter_mut().zip(contacts) {
             if let Some(contact) = contact {
                 registrar.contact = contact;
             }
@@ -267,9 +211,30 @@ impl Registration {
                 self.stale_contact.get_or_insert(old);
             }
         }
+        self.refresh_soon(now, rng);
+    }
+
+    fn refresh_soon(&mut self, now: Instant, rng: &mut StdRng) {
         if let Phase::Registered { refresh_at, .. } = &mut self.phase {
             let soon = now + milliseconds(rng, SOON);
             *refresh_at = soon.min(*refresh_at);
+        }
+    }
+
+    /// An OPTIONS that kept the way open was answered, or was not: registers anew soon where
+    /// nobody is there, or where the registrar sees us at another address than before.
+    pub fn handle_keep_alive(
+        &mut self,
+        now: Instant,
+        rng: &mut StdRng,
+        response: Option<&Response>,
+    ) {
+        let moved = |response| {
+            let seen = Self::seen_at(response);
+            self.settings.learn_contact && seen.is_some() && seen != self.contact_address()
+        };
+        if response.is_none_or(moved) {
+            self.refresh_soon(now, rng);
         }
     }
 
@@ -278,11 +243,8 @@ impl Registration {
     pub fn retarget(&mut self, registrars: Registrars) {
         let (before, after) = (self.hop(), registrars);
         self.settings.registrars = after;
-        let list = &self.settings.registrars.list;
-        let same = list.iter().position(|one| one.hop.is_same_flow(&before));
-        match same {
-            Some(at) if self.bound => self.settings.registrars.current = at,
-            _ => self.settle_contact(),
+        if !(self.bound && self.settings.registrars.choose(&before)) {
+            self.settle_contact();
         }
     }
 
@@ -326,8 +288,8 @@ impl Registration {
             200..=299 => self.registered(now, rng, response, learned),
             _ => {
                 let retry_after = response.headers.retry_after().ok().flatten();
-                // Another registrar would know no other password.
-                let personal = matches!(status, 401 | 403 | 404 | 407);
+                // Another registrar would know no other password, unless it took it before.
+                let personal = matches!(status, 401 | 403 | 404 | 407) && !self.returning;
                 match personal || !self.pass_on() {
                     true => self.failed(now, rng, Some(status), retry_after),
                     false => self.again(rng),
@@ -402,13 +364,12 @@ impl Registration {
         let expires = self.granted(response);
         let share = rng.random_range(0.75..0.9);
         let refresh_at = now + expires.mul_f64(share).max(SHORTEST_REFRESH);
-        self.settings.registrars.passed = 0;
-        let datagrams = self.settings.registrars.current().reliability == Reliability::Unreliable;
-        let keep_alive_at =
-            (self.settings.keep_alive && datagrams).then(|| now + milliseconds(rng, KEEP_ALIVE));
+        self.returning = false;
+        self.settings.registrars.settle();
         self.phase = Phase::Registered {
             refresh_at,
-            keep_alive_at,
+            keep_alive_at: self.first_keep_alive(now, rng),
+            return_at: self.return_at(now, expires),
         };
         // A registrar's broken one is as none: calls go the way that the registration went.
         let service_route = response.headers.service_routes().unwrap_or_default();
@@ -419,6 +380,22 @@ impl Registration {
             }),
             ..Step::default()
         }
+    }
+
+    fn first_keep_alive(&self, now: Instant, rng: &mut StdRng) -> Option<Instant> {
+        let reliability = self.settings.registrars.current().reliability;
+        let wanted =
+            self.settings.keep_alive != KeepAlive::Off && reliability == Reliability::Unreliable;
+        wanted.then(|| now + milliseconds(rng, KEEP_ALIVE))
+    }
+
+    /// When to try those that are preferred to the current registrar, if it leaves the time to
+    /// come back to it before the binding expires.
+    fn return_at(&self, now: Instant, expires: Duration) -> Option<Instant> {
+        let better = u32::try_from(self.settings.registrars.better()).unwrap_or(u32::MAX);
+        let half = expires / 2;
+        let needed = self.settings.patience.saturating_mul(better);
+        (better > 0 && needed < half).then(|| now + half)
     }
 
     fn failed(
@@ -434,6 +411,7 @@ impl Registration {
                 false => self.over(),
             };
         }
+        self.returning = false;
         let longest = match status {
             // Asking again soon would only lock the account, unless it worked before.
             Some(401 | 403 | 404 | 407) if !self.bound => LONGEST_PAUSE,
@@ -504,30 +482,33 @@ impl Registration {
         if !self.settings.learn_contact || self.relearned {
             return false;
         }
-        let Ok(via) = response.headers.top_via() else {
-            return false;
-        };
-        let Rport::Port(port) = via.rport() else {
-            return false;
-        };
-        let Some(ip) = via.received().or(via.host.ip()) else {
+        let Some(seen) = Self::seen_at(response) else {
             return false;
         };
         let Uri::Sip(uri) = &self.contact.uri else {
             return false;
         };
-        if uri.host.ip() == Some(ip) && uri.port == Some(port) {
+        if self.contact_address() == Some(seen) {
             return false;
         }
         self.relearned = true;
         let mut moved = uri.clone();
-        moved.host = Host::Ip(ip);
-        moved.port = Some(port);
+        moved.host = Host::Ip(seen.ip());
+        moved.port = Some(seen.port());
         let old = std::mem::replace(&mut self.contact, NameAddr::new(Uri::Sip(moved)));
         if self.bound || response.status.is_success() {
             self.stale_contact = Some(old);
         }
         true
+    }
+
+    /// The address that the sender of a response saw our request come from (RFC 3581).
+    fn seen_at(response: &Response) -> Option<SocketAddr> {
+        let via = response.headers.top_via().ok()?;
+        let Rport::Port(port) = via.rport() else {
+            return None;
+        };
+        Some(SocketAddr::new(via.received().or(via.host.ip())?, port))
     }
 
     /// The address that peers are told to reach us at.

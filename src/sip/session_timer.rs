@@ -14,6 +14,8 @@
 
 use std::time::{Duration, Instant};
 
+use serde::Deserialize;
+
 use super::extensions::Support;
 use super::headers::{HeaderName, Headers, Refresher, SessionExpires};
 
@@ -24,7 +26,8 @@ pub const OPTION: &str = "timer";
 const SMALLEST: u32 = 90;
 
 /// Which side sends the refreshes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum RefreshedBy {
     /// We do.
     Us,
@@ -33,13 +36,17 @@ pub enum RefreshedBy {
 }
 
 /// What we ask for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct SessionTimerSettings {
     /// Whether sessions have timers.
+    #[serde(rename = "use")]
     pub support: Support,
     /// The interval that we propose, in seconds.
+    #[serde(rename = "interval_seconds")]
     pub interval: u32,
     /// The smallest interval that we take, in seconds; at least 90.
+    #[serde(rename = "minimum_seconds")]
     pub minimum: u32,
     /// Who refreshes where the peer leaves it to us; where it does not, its word counts.
     pub refreshed_by: RefreshedBy,
@@ -57,6 +64,24 @@ impl Default for SessionTimerSettings {
 }
 
 impl SessionTimerSettings {
+    /// What is wrong with them, as key and what is allowed.
+    pub fn mistakes(&self) -> Vec<(&'static str, String)> {
+        let mut mistakes = Vec::new();
+        if self.minimum < SMALLEST {
+            let message = format!("{} is less than the {SMALLEST} of RFC 4028", self.minimum);
+            mistakes.push(("minimum_seconds", message));
+        }
+        if self.interval < self.floor() {
+            let message = format!(
+                "{} is less than the minimum, {}",
+                self.interval,
+                self.floor()
+            );
+            mistakes.push(("interval_seconds", message));
+        }
+        mistakes
+    }
+
     fn floor(&self) -> u32 {
         self.minimum.max(SMALLEST)
     }

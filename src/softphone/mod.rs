@@ -235,6 +235,7 @@ fn sip_config(local: IpAddr, protocol: Protocol) -> SipConfig {
         public_address: None,
         allow: Vec::new(),
         user_agent: concat!("Offhook-call/", env!("CARGO_PKG_VERSION")).to_owned(),
+        extensions: Vec::new(),
         authentication: None,
         limits: Limits::default(),
         flood: None,

@@ -73,6 +73,9 @@ pub struct SipConfig {
     pub allow: Vec<IpNet>,
     /// User-Agent and Server.
     pub user_agent: String,
+    /// The extensions of SIP that are used with peers that differ from the rest, by their address;
+    /// the first that fits.
+    pub extensions: Vec<(IpNet, Extensions)>,
     /// Challenge callers.
     pub authentication: Option<InboundAuthentication>,
     /// Caps.
@@ -300,7 +303,7 @@ impl Sip {
             limits: config.limits,
             timers: Timers::default(),
             extensions: Extensions::default(),
-            extensions_by_source: Vec::new(),
+            extensions_by_source: config.extensions,
             authentication: config.authentication,
         };
         let (commands, command_queue) = mpsc::channel(COMMANDS);

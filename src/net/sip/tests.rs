@@ -35,6 +35,7 @@ impl Phone {
             public_address: None,
             allow: Vec::new(),
             user_agent: "test".to_owned(),
+            extensions: Vec::new(),
             authentication: None,
             limits: Limits::default(),
             flood: None,

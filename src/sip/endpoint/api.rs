@@ -12,7 +12,7 @@ use crate::sip::uri::Uri;
 /// A Reason header (RFC 3326).
 pub use crate::sip::extensions::{Extensions, Support};
 pub use crate::sip::headers::ReasonValue as Reason;
-pub use crate::sip::registration::RegistrationState;
+pub use crate::sip::registration::{KeepAlive, RegistrationState};
 pub use crate::sip::session_timer::{RefreshedBy, SessionTimerSettings};
 pub use crate::sip::transport::{Hop, LocalTransport, Protocol, TransportId};
 
@@ -160,7 +160,8 @@ pub struct InviteRequest {
     pub credentials: Option<Credentials>,
     /// P-Asserted-Identity and the like.
     pub headers: ExtraHeaders,
-    /// The extensions of SIP that are used with the callee; the endpoint's where `None`.
+    /// The extensions of SIP that are used with the callee; where `None`, those that are used with
+    /// callers from `destination`.
     pub extensions: Option<Extensions>,
     /// The callee's dialog whose place this call takes (RFC 3891).
     pub replaces: Option<Replaces>,
@@ -239,8 +240,13 @@ pub struct RegisterRequest {
     /// Replace the advertised Contact address by the one that the registrar saw (`received` and
     /// `rport` of our Via), for use behind NAT.
     pub learn_contact: bool,
-    /// Over UDP, keep the way back to us open.
-    pub keep_alive: bool,
+    /// Over UDP, what keeps the way back to us open.
+    pub keep_alive: KeepAlive,
+    /// How long a registrar may say nothing before the next is tried. The last has until timer F.
+    pub patience: Duration,
+    /// The extensions of SIP that are used with peers at the registrars' addresses;
+    /// [`EndpointConfig`]'s where `None`.
+    pub extensions: Option<Extensions>,
 }
 
 /// Why a leg is over. `status` is a SIP status code everywhere.

@@ -68,7 +68,7 @@ impl Endpoint {
         let id = self.new_leg_id();
         let mut owner = Owner::new(Purpose::Invite(id), path);
         owner.credentials.clone_from(&call.credentials);
-        let extensions = call.extensions.unwrap_or(self.config.extensions);
+        let extensions = call.extensions.unwrap_or_else(|| self.extensions_for(hop));
         owner.proposal = Proposal::first(&extensions.session_timer);
         let mut request = initial_invite(call, &call_id, &local_tag, &contact);
         announce(&mut request.headers, &extensions, owner.proposal);

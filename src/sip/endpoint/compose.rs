@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rand::rngs::StdRng;
 
@@ -173,6 +173,20 @@ impl Endpoint {
             self.transmit(hop, bytes);
         }
         self.refresh_client(id);
+    }
+
+    /// Waits for the first response to a request no longer than this, where `Some`.
+    pub(super) fn expect_response_within(
+        &mut self,
+        now: Instant,
+        id: ClientId,
+        patience: Option<Duration>,
+    ) {
+        let transaction = self.clients.get_mut(id);
+        if let (Some(transaction), Some(patience)) = (transaction, patience) {
+            transaction.expect_response_by(now + patience);
+            self.refresh_client(id);
+        }
     }
 
     pub(super) fn push_via(&self, request: &mut Request, transport: TransportId, branch: &str) {

@@ -387,6 +387,8 @@ pub(super) enum Purpose {
     SurplusBye,
     Cancel,
     Register(RegistrationId),
+    /// OPTIONS to a registrar.
+    KeepAlive(RegistrationId),
     Ping(PingId),
 }
 

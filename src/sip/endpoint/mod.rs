@@ -57,10 +57,10 @@ use rand::{Rng, SeedableRng};
 
 pub use api::{
     CommandError, Counters, Credentials, EndCause, EndpointConfig, Extensions, ExtraHeaders,
-    Hangup, Hop, InboundAuthentication, InviteRequest, LegId, Limits, LocalTransport, Output,
-    PingId, PingRequest, Protocol, Reason, ReferOutcome, ReferRequest, ReferTarget, RefreshedBy,
-    RegisterRequest, RegistrarTarget, RegistrationId, RegistrationState, SessionTimerSettings,
-    Stats, Support, TransportId,
+    Hangup, Hop, InboundAuthentication, InviteRequest, KeepAlive, LegId, Limits, LocalTransport,
+    Output, PingId, PingRequest, Protocol, Reason, ReferOutcome, ReferRequest, ReferTarget,
+    RefreshedBy, RegisterRequest, RegistrarTarget, RegistrationId, RegistrationState,
+    SessionTimerSettings, Stats, Support, TransportId,
 };
 pub use event::{Event, IncomingCall, ReferRequested};
 
@@ -358,6 +358,10 @@ impl Endpoint {
             Purpose::SurplusBye => self.surplus_bye_answered(now, id, response),
             Purpose::Cancel => {}
             Purpose::Ping(ping) => self.ping_answered(ping, response),
+            Purpose::KeepAlive(registration) if response.status.is_final() => {
+                self.keep_alive_answered(now, registration, Some(response));
+            }
+            Purpose::KeepAlive(_) => {}
             Purpose::Register(registration) => {
                 self.register_answered(now, id, registration, response);
             }
@@ -403,6 +407,7 @@ impl Endpoint {
             Purpose::Update(leg) => self.update_failed(now, id, leg),
             Purpose::SurplusBye | Purpose::Cancel | Purpose::Prack(_) => {}
             Purpose::Ping(ping) => self.ping_failed(ping),
+            Purpose::KeepAlive(registration) => self.keep_alive_answered(now, registration, None),
             Purpose::Register(registration) => self.register_failed(now, registration),
         }
     }

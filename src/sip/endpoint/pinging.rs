@@ -10,6 +10,7 @@ use crate::sip::headers::{CSeq, HeaderName, NameAddr};
 use crate::sip::message::{Method, Request, Response};
 use crate::sip::token;
 use crate::sip::transport::Hop;
+use crate::sip::uri::Uri;
 
 impl Endpoint {
     /// Asks a peer whether it is there; [`Event::Ping`] says what it answered.
@@ -17,19 +18,34 @@ impl Endpoint {
     /// # Errors
     /// Where the transport is unknown or there are too many transactions.
     pub fn ping(&mut self, now: Instant, ping: PingRequest) -> Result<PingId, CommandError> {
+        self.next_ping += 1;
+        let id = PingId(self.next_ping);
+        let hop = Hop::new(ping.transport, ping.destination);
+        self.send_options(now, hop, ping.peer, Purpose::Ping(id))?;
+        Ok(id)
+    }
+
+    /// Sends an OPTIONS outside of dialogs.
+    pub(super) fn send_options(
+        &mut self,
+        now: Instant,
+        hop: Hop,
+        peer: Uri,
+        purpose: Purpose,
+    ) -> Result<(), CommandError> {
         if self.clients.len() >= self.config.limits.client_transactions {
             return Err(CommandError::LimitReached);
         }
         let contact = self
-            .contact(ping.transport, None, false)
+            .contact(hop.transport, None, false)
             .ok_or(CommandError::UnknownTransport)?;
         let tag = token::tag(&mut self.rng);
         let from = NameAddr::new(contact.uri.clone()).with_tag(&tag);
-        let mut request = Request::new(Method::Options, ping.peer.clone());
+        let mut request = Request::new(Method::Options, peer.clone());
         let headers = &mut request.headers;
         headers.push(HeaderName::MaxForwards, 70);
         headers.push(HeaderName::From, from);
-        headers.push(HeaderName::To, NameAddr::new(ping.peer));
+        headers.push(HeaderName::To, NameAddr::new(peer));
         headers.push(HeaderName::CallId, token::call_id(&mut self.rng));
         let sequence = CSeq {
             number: 1,
@@ -38,17 +54,14 @@ impl Endpoint {
         headers.push(HeaderName::CSeq, sequence);
         headers.push(HeaderName::Contact, contact);
         headers.push(HeaderName::Accept, super::body::SDP);
-        self.next_ping += 1;
-        let id = PingId(self.next_ping);
-        let hop = Hop::new(ping.transport, ping.destination);
         let path = Path {
             transport: hop.transport,
             peer: hop.address,
             behind_nat: false,
             accepted: false,
         };
-        self.send_request(now, request, hop, Owner::new(Purpose::Ping(id), path));
-        Ok(id)
+        self.send_request(now, request, hop, Owner::new(purpose, path));
+        Ok(())
     }
 
     pub(super) fn ping_answered(&mut self, id: PingId, response: &Response) {

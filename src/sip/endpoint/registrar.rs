@@ -1,4 +1,4 @@
-//! Registrations and their transactions.
+//! Registrations, their transactions, and what keeps the way back from a registrar open.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -10,13 +10,15 @@ use super::leg::{Owner, Path, Purpose};
 use super::{Endpoint, TimerKey};
 use crate::sip::auth::DigestClient;
 use crate::sip::message::Response;
-use crate::sip::registration::{Registrar, Registrars, Registration, RegistrationSettings, Step};
+use crate::sip::registration::{
+    KeepAlive, Registrar, Registrars, Registration, RegistrationSettings, Step,
+};
 use crate::sip::token;
 use crate::sip::transaction::ClientId;
 use crate::sip::transport::Hop;
 
 /// No message: routers on the way see it and keep the way open (RFC 5626 3.5.1).
-const KEEP_ALIVE: &[u8] = b"\r\n\r\n";
+const LINE_ENDS: &[u8] = b"\r\n\r\n";
 
 impl Endpoint {
     pub(super) fn start_registration(
@@ -34,6 +36,8 @@ impl Endpoint {
             expires: asked.expires,
             learn_contact: asked.learn_contact,
             keep_alive: asked.keep_alive,
+            patience: asked.patience,
+            extensions: asked.extensions,
             call_id: token::call_id(&mut self.rng),
             local_tag: token::tag(&mut self.rng),
         });
@@ -161,7 +165,7 @@ impl Endpoint {
         let Some(registration) = self.registrations.get(&id) else {
             return;
         };
-        let hop = registration.hop();
+        let (hop, patience) = (registration.hop(), registration.patience());
         self.deadlines
             .set(TimerKey::Registration(id), registration.deadline());
         if registration.is_over() {
@@ -174,13 +178,43 @@ impl Endpoint {
                 behind_nat: false,
                 accepted: false,
             };
-            self.send_request(now, request, hop, Owner::new(Purpose::Register(id), path));
+            let owner = Owner::new(Purpose::Register(id), path);
+            let client = self.send_request(now, request, hop, owner);
+            self.expect_response_within(now, client, patience);
         }
-        if step.keep_alive {
-            self.transmit(hop, KEEP_ALIVE.into());
+        match step.keep_alive {
+            Some(KeepAlive::Crlf) => self.transmit(hop, LINE_ENDS.into()),
+            Some(KeepAlive::Options) => self.send_keep_alive(now, id),
+            Some(KeepAlive::Off) | None => {}
         }
         if let Some(state) = step.report {
             self.emit(Event::Registration { id, state });
+        }
+    }
+    /// An OPTIONS along the way of a registration.
+    fn send_keep_alive(&mut self, now: Instant, id: RegistrationId) {
+        let Some(registration) = self.registrations.get(&id) else {
+            return;
+        };
+        let (hop, peer) = (registration.hop(), registration.registrar().clone());
+        // One that cannot be sent is one that is not answered.
+        let sent = self.send_options(now, hop, peer, Purpose::KeepAlive(id));
+        if sent.is_err() {
+            self.keep_alive_answered(now, id, None);
+        }
+    }
+
+    /// The registrar answered that OPTIONS, whatever it said, or it did not.
+    pub(super) fn keep_alive_answered(
+        &mut self,
+        now: Instant,
+        id: RegistrationId,
+        response: Option<&Response>,
+    ) {
+        if let Some(registration) = self.registrations.get_mut(&id) {
+            registration.handle_keep_alive(now, &mut self.rng, response);
+            self.deadlines
+                .set(TimerKey::Registration(id), registration.deadline());
         }
     }
 }

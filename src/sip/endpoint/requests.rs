@@ -283,14 +283,21 @@ impl Endpoint {
         self.dialogs.contains_key(&(call_id.to_owned(), tag))
     }
 
-    /// The extensions that a peer's requests may use.
-    pub(super) fn extensions_for(&self, source: Hop) -> Extensions {
-        let address = source.address.ip().to_canonical();
+    /// The extensions that are used with a peer.
+    pub(super) fn extensions_for(&self, peer: Hop) -> Extensions {
+        let address = peer.address.ip().to_canonical();
         let by_source = &self.config.extensions_by_source;
-        by_source
-            .iter()
-            .find(|(net, _)| net.contains(&address))
-            .map_or(self.config.extensions, |(_, extensions)| *extensions)
+        let configured = by_source.iter().find(|(net, _)| net.contains(&address));
+        let configured = configured.map(|(_, extensions)| *extensions);
+        let registered = || {
+            let registrations = self.registrations.iter();
+            let known = registrations
+                .filter_map(|(id, registration)| Some((id, registration.extensions_at(address)?)));
+            known.min_by_key(|(id, _)| **id).map(|(_, found)| found)
+        };
+        configured
+            .or_else(registered)
+            .unwrap_or(self.config.extensions)
     }
 
     /// Refuses a session interval (RFC 4028 section 6).

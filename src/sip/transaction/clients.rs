@@ -25,6 +25,8 @@ pub struct ClientTransaction<O> {
     machine: Machine,
     branch: String,
     bytes: Arc<[u8]>,
+    /// Without any response by then it has failed.
+    answer_by: Option<Instant>,
     /// The request as sent, its Via included.
     pub request: Arc<Request>,
     /// Where it went.
@@ -36,10 +38,18 @@ pub struct ClientTransaction<O> {
 impl<O> ClientTransaction<O> {
     /// When it wants the time, and for which timer.
     pub fn deadline(&self) -> Option<(Instant, &'static str)> {
-        match &self.machine {
+        let own = match &self.machine {
             Machine::Invite(machine) => machine.deadline(),
             Machine::Other(machine) => machine.deadline(),
-        }
+        };
+        let patience = self.answer_by.map(|at| (at, "no response"));
+        own.into_iter().chain(patience).min()
+    }
+
+    /// Waits for the first response no longer than until `at`, where timer B or F would be later:
+    /// there is another way to try.
+    pub fn expect_response_by(&mut self, at: Instant) {
+        self.answer_by = Some(at);
     }
 
     /// The request's bytes, to be sent again.
@@ -49,6 +59,7 @@ impl<O> ClientTransaction<O> {
 
     /// Takes the status of a response that matched.
     pub fn handle_response(&mut self, now: Instant, status: u16) -> ResponseAction {
+        self.answer_by = None;
         match &mut self.machine {
             Machine::Invite(machine) => machine.handle_response(now, status),
             Machine::Other(machine) => machine.handle_response(now, status),
@@ -57,6 +68,9 @@ impl<O> ClientTransaction<O> {
 
     /// Takes the time.
     pub fn handle_timeout(&mut self, now: Instant) -> Tick {
+        if self.answer_by.is_some_and(|at| at <= now) {
+            return self.handle_transport_error();
+        }
         match &mut self.machine {
             Machine::Invite(machine) => machine.handle_timeout(now),
             Machine::Other(machine) => machine.handle_timeout(now),
@@ -65,6 +79,7 @@ impl<O> ClientTransaction<O> {
 
     /// The transport could not send.
     pub fn handle_transport_error(&mut self) -> Tick {
+        self.answer_by = None;
         match &mut self.machine {
             Machine::Invite(machine) => machine.handle_transport_error(),
             Machine::Other(machine) => machine.handle_transport_error(),
@@ -145,6 +160,7 @@ impl<O> Clients<O> {
             machine,
             branch,
             bytes: request.to_bytes().into(),
+            answer_by: None,
             request: Arc::new(request),
             hop,
             owner,

@@ -2,10 +2,15 @@
 
 use std::time::Duration;
 
-use super::peer::{Peer, header, respond};
+use super::peer::{Peer, Request, header, respond};
+use super::seconds;
 use crate::sip::endpoint::simulation::{UDP, address};
-use crate::sip::endpoint::{Event, RegisterRequest, RegistrarTarget, RegistrationState};
+use crate::sip::endpoint::{
+    Event, Extensions, KeepAlive, RegisterRequest, RegistrarTarget, RegistrationState, Support,
+};
 use crate::sip::uri::{Host, Uri};
+
+const PATIENCE: Duration = Duration::from_secs(5);
 
 fn target(index: usize) -> RegistrarTarget {
     let domain = || Host::Name(format!("{index}.example.com"));
@@ -24,12 +29,10 @@ fn request(indexes: &[usize]) -> RegisterRequest {
         credentials: None,
         expires: seconds(300),
         learn_contact: true,
-        keep_alive: true,
+        keep_alive: KeepAlive::Crlf,
+        patience: PATIENCE,
+        extensions: None,
     }
-}
-
-fn seconds(count: u64) -> Duration {
-    Duration::from_secs(count)
 }
 
 fn states(peer: &Peer) -> Vec<&RegistrationState> {
@@ -54,6 +57,17 @@ fn grant(peer: &mut Peer, fields: &str) {
     peer.send(respond(&register, "200 OK", "r", &fields, ""));
 }
 
+/// Waits for the next REGISTER.
+fn next_register(peer: &mut Peer) -> String {
+    for _ in 0..300 {
+        let sent = peer.wait(seconds(1)).into_iter();
+        if let Some(register) = sent.into_iter().find(|text| text.starts_with("REGISTER ")) {
+            return register;
+        }
+    }
+    panic!("no REGISTER");
+}
+
 fn registrar_of(text: &str) -> &str {
     text.split(' ').nth(1).unwrap()
 }
@@ -67,8 +81,8 @@ fn a_registrar_that_cannot_is_passed_over_and_the_one_that_can_is_kept() {
     peer.send(respond(&first, "503 Service Unavailable", "r", "", ""));
     assert_eq!(registrar_of(peer.last()), "sip:2.example.com");
     assert_eq!(peer.destinations.last(), Some(&address(2)));
-    // Nobody answers: timer F.
-    peer.wait(seconds(32));
+    // Nobody answers, and another is left to try.
+    peer.wait(PATIENCE);
     assert_eq!(registrar_of(peer.last()), "sip:3.example.com");
     assert!(states(&peer).is_empty(), "nothing failed so far");
     grant(&mut peer, "");
@@ -119,14 +133,10 @@ fn registrars_that_dns_moved_are_used_unless_the_present_one_is_still_among_them
     grant(&mut peer, "");
     let both = [target(2), target(1)];
     peer.act(|endpoint, _| endpoint.retarget(id, &both, "100").unwrap());
-    peer.wait(seconds(280));
-    let refresh = peer.last_of("REGISTER");
-    assert_eq!(registrar_of(&refresh), "sip:1.example.com");
+    assert_eq!(registrar_of(&next_register(&mut peer)), "sip:1.example.com");
     grant(&mut peer, "");
     peer.act(|endpoint, _| endpoint.retarget(id, &both[..1], "100").unwrap());
-    peer.wait(seconds(280));
-    let refresh = peer.last_of("REGISTER");
-    assert_eq!(registrar_of(&refresh), "sip:2.example.com");
+    assert_eq!(registrar_of(&next_register(&mut peer)), "sip:2.example.com");
 }
 
 #[test]
@@ -182,4 +192,140 @@ fn when_our_address_changes_the_new_one_is_registered_and_the_old_one_removed() 
     assert!(sent[0].starts_with("REGISTER "));
     grant(&mut peer, "");
     assert!(is_registered(&peer));
+}
+
+#[test]
+fn the_last_registrar_has_until_timer_f() {
+    let mut peer = Peer::new();
+    peer.act(|endpoint, now| endpoint.register(now, request(&[1, 2])).unwrap());
+    peer.wait(PATIENCE);
+    assert_eq!(registrar_of(peer.last()), "sip:2.example.com");
+    peer.wait(seconds(31));
+    assert!(states(&peer).is_empty());
+    peer.wait(seconds(1));
+    assert!(matches!(
+        states(&peer).last(),
+        Some(RegistrationState::Failed { status: None, .. })
+    ));
+}
+
+#[test]
+fn a_registrar_that_is_still_thinking_is_waited_for() {
+    let mut peer = Peer::new();
+    peer.act(|endpoint, now| endpoint.register(now, request(&[1, 2])).unwrap());
+    let first = peer.last().to_owned();
+    peer.send(respond(&first, "100 Trying", "", "", ""));
+    peer.wait(PATIENCE * 2);
+    assert_eq!(registrar_of(peer.last()), "sip:1.example.com");
+    peer.send(respond(&first, "200 OK", "r", "Expires: 300\r\n", ""));
+    assert!(is_registered(&peer));
+}
+
+/// Registered with the second registrar, as the first did not answer.
+fn with_the_second() -> Peer {
+    let mut peer = Peer::new();
+    peer.act(|endpoint, now| endpoint.register(now, request(&[1, 2])).unwrap());
+    peer.wait(PATIENCE);
+    grant(&mut peer, "");
+    assert!(is_registered(&peer));
+    peer
+}
+
+#[test]
+fn when_the_preferred_registrar_is_back_it_is_returned_to() {
+    let mut peer = with_the_second();
+    peer.wait(seconds(150));
+    let back = peer.last_of("REGISTER");
+    assert_eq!(registrar_of(&back), "sip:1.example.com");
+    grant(&mut peer, "");
+    peer.wait(seconds(280));
+    let refresh = peer.last_of("REGISTER");
+    assert_eq!(registrar_of(&refresh), "sip:1.example.com");
+}
+
+#[test]
+fn while_the_preferred_registrar_is_away_or_refuses_the_other_one_is_kept() {
+    let mut peer = with_the_second();
+    let before = states(&peer).len();
+    peer.wait(seconds(150) + PATIENCE);
+    assert_eq!(registrar_of(&peer.last_of("REGISTER")), "sip:2.example.com");
+    grant(&mut peer, "");
+    peer.wait(seconds(150));
+    let back = peer.last_of("REGISTER");
+    peer.send(respond(&back, "403 Forbidden", "r", "", ""));
+    assert_eq!(registrar_of(&peer.last_of("REGISTER")), "sip:2.example.com");
+    grant(&mut peer, "");
+    let later = states(&peer).split_off(before);
+    let registered =
+        |state: &&RegistrationState| matches!(state, RegistrationState::Registered { .. });
+    assert!(later.iter().all(registered), "{later:?}");
+}
+
+fn with_options() -> Peer {
+    let mut peer = Peer::new();
+    let asked = RegisterRequest {
+        keep_alive: KeepAlive::Options,
+        ..request(&[1])
+    };
+    peer.act(|endpoint, now| endpoint.register(now, asked).unwrap());
+    grant(&mut peer, "");
+    peer
+}
+
+#[test]
+fn options_keep_the_way_open_over_udp_whatever_is_answered() {
+    let mut peer = with_options();
+    for status in ["200 OK", "404 Not Found", "501 Not Implemented"] {
+        let sent = peer.wait(seconds(29));
+        let options = sent.last().expect("an OPTIONS").clone();
+        assert!(
+            options.starts_with("OPTIONS sip:1.example.com "),
+            "{options}"
+        );
+        assert_eq!(peer.destinations.last(), Some(&address(1)));
+        peer.send(respond(&options, status, "r", "", ""));
+    }
+    assert_eq!(states(&peer).len(), 1);
+}
+
+#[test]
+fn where_nobody_answers_the_options_it_registers_anew() {
+    let mut peer = with_options();
+    let sent = peer.wait(seconds(29 + 32 + 2));
+    assert!(
+        sent.iter().any(|text| text.starts_with("REGISTER ")),
+        "{sent:?}"
+    );
+}
+
+#[test]
+fn where_the_options_come_from_another_address_than_before_that_one_is_registered() {
+    let mut peer = with_options();
+    let options = peer.wait(seconds(29)).pop().expect("an OPTIONS");
+    let answer = respond(&options, "200 OK", "r", "", "");
+    let moved = answer.replacen(";rport", ";rport=6060;received=198.51.100.9", 1);
+    assert_ne!(answer, moved);
+    peer.send(moved);
+    let sent = peer.wait(seconds(2));
+    assert!(
+        sent.iter().any(|text| text.starts_with("REGISTER ")),
+        "{sent:?}"
+    );
+}
+
+#[test]
+fn calls_from_a_registrar_have_the_extensions_of_its_trunk() {
+    let mut peer = Peer::new();
+    let asked = RegisterRequest {
+        extensions: Some(Extensions {
+            reliable_provisional: Support::Required,
+            ..Extensions::default()
+        }),
+        ..request(&[1])
+    };
+    peer.act(|endpoint, now| endpoint.register(now, asked).unwrap());
+    grant(&mut peer, "");
+    let refusal = peer.send(Request::invite().text()).remove(0);
+    assert!(refusal.starts_with("SIP/2.0 421 "), "{refusal}");
+    assert_eq!(header(&refusal, "Require"), Some("100rel"));
 }

@@ -7,10 +7,12 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::peer::{Peer, header, respond, summaries};
+use super::seconds;
 use crate::sip::auth::{Verifier, VerifierSettings};
 use crate::sip::endpoint::simulation::{Simulation, UDP, Weather, address};
 use crate::sip::endpoint::{
-    Credentials, Event, RegisterRequest, RegistrarTarget, RegistrationId, RegistrationState,
+    Credentials, Event, KeepAlive, RegisterRequest, RegistrarTarget, RegistrationId,
+    RegistrationState,
 };
 use crate::sip::headers::HeaderName;
 use crate::sip::message::{Message, Response, StatusCode};
@@ -33,12 +35,10 @@ fn registration() -> RegisterRequest {
         }),
         expires: Duration::from_secs(300),
         learn_contact: true,
-        keep_alive: false,
+        keep_alive: KeepAlive::Off,
+        patience: seconds(5),
+        extensions: None,
     }
-}
-
-fn seconds(count: u64) -> Duration {
-    Duration::from_secs(count)
 }
 
 fn registered(expires: u64) -> RegistrationState {
