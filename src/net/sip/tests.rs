@@ -410,3 +410,34 @@ async fn a_new_certificate_is_used_from_then_on_and_the_call_before_goes_on() {
     let cause = end_of(&mut leg.events).await;
     assert!(matches!(cause, EndCause::RemoteBye { .. }), "{cause:?}");
 }
+
+#[tokio::test]
+async fn new_authorities_are_trusted_from_then_on_on_both_sides() {
+    let (before, after) = (Office::new("before"), Office::new("after"));
+    let identity = after.certify("server", "localhost");
+    let mut called = before.phone(Some(identity), true).await;
+    let client = after.certify("client", "client.example.com");
+    let caller = before.phone(Some(client), false).await;
+    let mut leg = caller.call(called.address(), "localhost", None).await;
+    assert_eq!(end_of(&mut leg.events).await, EndCause::TransportFailed);
+    std::fs::copy(after.authority.ca(), before.authority.ca()).expect("a copy");
+    let address = called.address();
+    let calling = async {
+        loop {
+            let mut leg = caller.call(address, "localhost", None).await;
+            // Refused as long as one of them trusts the other authority.
+            if let Some(Event::Ended { .. }) = leg.events.recv().await {
+                continue;
+            }
+            break;
+        }
+    };
+    let accepting = async {
+        let call = called.incoming.recv().await.expect("a call");
+        called
+            .sip
+            .leg(call.call.leg, LegCommand::Accept(SDP.into()));
+        call
+    };
+    within(async { tokio::join!(accepting, calling) }).await;
+}

@@ -1,5 +1,5 @@
-//! TLS for SIP (RFC 3261 26.3.1, RFC 5922): our certificate, which may change while calls go on,
-//! and whom we trust.
+//! TLS for SIP (RFC 3261 26.3.1, RFC 5922): our certificate and whom we trust, both of which may
+//! change while calls go on.
 
 use std::fmt;
 use std::io;
@@ -20,7 +20,7 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::stream::Stream;
 
-/// How often the files of our certificate are looked at.
+/// How often the files of certificates are looked at.
 const LOOK: Duration = Duration::from_secs(2);
 
 /// What the operator says about TLS.
@@ -116,12 +116,54 @@ impl Identity {
     }
 }
 
-async fn stamps(certificate: &Path, key: &Path) -> [Option<(SystemTime, u64)>; 2] {
-    let stamp = async |path: &Path| {
-        let metadata = tokio::fs::metadata(path).await.ok()?;
-        Some((metadata.modified().ok()?, metadata.len()))
-    };
+/// What shows that a file is another than before.
+type Stamp = Option<(SystemTime, u64)>;
+
+async fn stamp(path: &Path) -> Stamp {
+    let metadata = tokio::fs::metadata(path).await.ok()?;
+    Some((metadata.modified().ok()?, metadata.len()))
+}
+
+async fn stamps(certificate: &Path, key: &Path) -> [Stamp; 2] {
     [stamp(certificate).await, stamp(key).await]
+}
+
+/// Settings that new connections take, whichever the open ones began with.
+struct Current<T>(RwLock<Arc<T>>);
+
+impl<T> Current<T> {
+    fn new(settings: T) -> Self {
+        Self(RwLock::new(Arc::new(settings)))
+    }
+
+    fn get(&self) -> Arc<T> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn set(&self, settings: T) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
+    }
+}
+
+/// Reads the certificates that peers' must lead to again whenever their file changes, for as long
+/// as it is polled.
+pub(super) async fn keep_trust_fresh(ca: PathBuf, server: Arc<ServerTls>, client: ClientTls) {
+    let mut seen = stamp(&ca).await;
+    let mut ticks = tokio::time::interval(LOOK);
+    loop {
+        ticks.tick().await;
+        let now = stamp(&ca).await;
+        if now == seen {
+            continue;
+        }
+        seen = now;
+        match server.renew().and_then(|()| client.renew()) {
+            Ok(()) => tracing::info!(ca = %ca.display(), "trusted TLS certificates read again"),
+            Err(error) => {
+                tracing::warn!(%error, "the trusted TLS certificates changed; those before stay in use");
+            }
+        }
+    }
 }
 
 impl ResolvesServerCert for Identity {
@@ -190,41 +232,70 @@ fn roots(ca: Option<&Path>) -> Result<RootCertStore, TlsError> {
 }
 
 /// Our side of connections that peers open.
-pub(super) struct ServerTls(Arc<ServerConfig>);
+pub(super) struct ServerTls {
+    identity: Arc<Identity>,
+    settings: TlsSettings,
+    config: Current<ServerConfig>,
+}
 
 impl ServerTls {
     /// With an identity that has a certificate.
     pub(super) fn new(identity: Arc<Identity>, settings: &TlsSettings) -> Result<Self, TlsError> {
-        let config = ServerConfig::builder_with_provider(provider())
-            .with_safe_default_protocol_versions()
-            .map_err(|error| TlsError::new(Path::new("the TLS versions"), error))?;
-        let config = match settings.verify_clients {
-            true => {
-                let ca = settings.ca.as_deref();
-                let roots = Arc::new(roots(ca)?);
-                let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider())
-                    .build()
-                    .map_err(|error| TlsError::new(ca.unwrap_or(Path::new("")), error))?;
-                config.with_client_cert_verifier(verifier)
-            }
-            false => config.with_no_client_auth(),
-        };
-        Ok(Self(Arc::new(config.with_cert_resolver(identity))))
+        let config = server_config(&identity, settings)?;
+        Ok(Self {
+            identity,
+            settings: settings.clone(),
+            config: Current::new(config),
+        })
+    }
+
+    fn renew(&self) -> Result<(), TlsError> {
+        self.config
+            .set(server_config(&self.identity, &self.settings)?);
+        Ok(())
     }
 
     /// Shakes hands with who connected. No bound of time of its own.
     pub(super) async fn accept(&self, socket: TcpStream) -> io::Result<Box<dyn Stream>> {
-        let acceptor = TlsAcceptor::from(Arc::clone(&self.0));
+        let acceptor = TlsAcceptor::from(self.config.get());
         Ok(Box::new(acceptor.accept(socket).await?))
     }
+}
+
+fn server_config(
+    identity: &Arc<Identity>,
+    settings: &TlsSettings,
+) -> Result<ServerConfig, TlsError> {
+    let config = ServerConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .map_err(|error| TlsError::new(Path::new("the TLS versions"), error))?;
+    let config = match settings.verify_clients {
+        true => {
+            let ca = settings.ca.as_deref();
+            let roots = Arc::new(roots(ca)?);
+            let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider())
+                .build()
+                .map_err(|error| TlsError::new(ca.unwrap_or(Path::new("")), error))?;
+            config.with_client_cert_verifier(verifier)
+        }
+        false => config.with_no_client_auth(),
+    };
+    Ok(config.with_cert_resolver(Arc::clone(identity) as Arc<dyn ResolvesServerCert>))
 }
 
 /// Our side of connections that we open.
 #[derive(Clone)]
 pub(super) struct ClientTls {
-    config: Arc<ClientConfig>,
+    trust: Arc<Trust>,
     /// Whom the certificate must name; the address where there is no name.
     name: Option<ServerName<'static>>,
+}
+
+/// What peers' certificates must lead to.
+struct Trust {
+    identity: Arc<Identity>,
+    ca: Option<PathBuf>,
+    config: Current<ClientConfig>,
 }
 
 impl fmt::Debug for ClientTls {
@@ -238,22 +309,33 @@ impl fmt::Debug for ClientTls {
 impl ClientTls {
     /// Trusting the certificates in `ca`, or the system's. Reads files.
     pub(super) fn new(identity: Arc<Identity>, ca: Option<&Path>) -> Result<Self, TlsError> {
-        let config = ClientConfig::builder_with_provider(provider())
-            .with_safe_default_protocol_versions()
-            .map_err(|error| TlsError::new(Path::new("the TLS versions"), error))?
-            .with_root_certificates(roots(ca)?)
-            .with_client_cert_resolver(identity);
+        let config = client_config(&identity, ca)?;
+        let trust = Trust {
+            identity,
+            ca: ca.map(Path::to_owned),
+            config: Current::new(config),
+        };
         Ok(Self {
-            config: Arc::new(config),
+            trust: Arc::new(trust),
             name: None,
         })
+    }
+
+    fn renew(&self) -> Result<(), TlsError> {
+        let Trust {
+            identity,
+            ca,
+            config,
+        } = &*self.trust;
+        config.set(client_config(identity, ca.as_deref())?);
+        Ok(())
     }
 
     /// The same for one peer: `name` is the domain of the URI, whatever DNS made of it (RFC 5922
     /// section 4). `None` where no certificate could have that name.
     pub(super) fn named(&self, name: &str) -> Option<Self> {
         Some(Self {
-            config: Arc::clone(&self.config),
+            trust: Arc::clone(&self.trust),
             name: Some(ServerName::try_from(name.to_owned()).ok()?),
         })
     }
@@ -267,7 +349,15 @@ impl ClientTls {
         let name = self
             .name
             .unwrap_or_else(|| ServerName::IpAddress(address.ip().into()));
-        let connector = TlsConnector::from(self.config);
+        let connector = TlsConnector::from(self.trust.config.get());
         Ok(Box::new(connector.connect(name, socket).await?))
     }
+}
+
+fn client_config(identity: &Arc<Identity>, ca: Option<&Path>) -> Result<ClientConfig, TlsError> {
+    let config = ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .map_err(|error| TlsError::new(Path::new("the TLS versions"), error))?
+        .with_root_certificates(roots(ca)?);
+    Ok(config.with_client_cert_resolver(Arc::clone(identity) as Arc<dyn ResolvesClientCert>))
 }

@@ -14,7 +14,7 @@ use super::connections::{Connections, NotSent, StreamTransport};
 use super::gate::Gate;
 use super::listener::{self, Accepted, Bound, BoundSocket, Listener};
 use super::stream::{Closed, ConnectionId, Told};
-use super::tls::{ClientTls, Identity, ServerTls, TlsError, TlsSettings};
+use super::tls::{ClientTls, Identity, ServerTls, TlsError, TlsSettings, keep_trust_fresh};
 use super::udp::{self, Datagram};
 use super::{Dropped, StartError};
 use crate::sip::endpoint::{Hop, LocalTransport, Protocol, TransportId};
@@ -104,7 +104,14 @@ impl Transports {
                     Transport::Stream(StreamTransport {
                         from: address.ip(),
                         tls: match protocol {
-                            Protocol::Tls => Some(tls(&identity, settings.tls)?),
+                            Protocol::Tls => {
+                                let (server, client) = tls(&identity, settings.tls)?;
+                                if let Some(ca) = settings.tls.ca.clone() {
+                                    let (server, client) = (Arc::clone(&server), client.clone());
+                                    tasks.spawn(keep_trust_fresh(ca, server, client));
+                                }
+                                Some((server, client))
+                            }
                             Protocol::Udp | Protocol::Tcp => None,
                         },
                     })
@@ -152,6 +159,12 @@ impl Transports {
         client: ClientTls,
     ) -> Option<(TransportId, Made)> {
         if let Some(known) = self.peers.get(peer) {
+            // Its files may be others by now.
+            if let Some(Transport::Stream(StreamTransport { tls: Some(tls), .. })) =
+                self.table.get_mut(known)
+            {
+                tls.1 = client;
+            }
             return Some((*known, Made::Before));
         }
         let (base, _, _) = peer;
