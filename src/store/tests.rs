@@ -289,12 +289,12 @@ fn sip_message(first_line: &str, at: OffsetDateTime) -> SipMessage {
 }
 
 #[tokio::test]
-async fn the_messages_of_a_call_are_kept_when_it_ends_and_go_with_it() {
+async fn the_messages_of_a_call_are_kept_while_it_goes_on_and_go_with_it() {
     let folder = Folder::new();
     let store = Store::open(&folder.0).await.expect("open");
     let ladders = Ladders::start(store.clone());
     let journal = Journal::start(store.clone(), Some(ladders.clone()));
-    let mut ended = call(1, moment());
+    let ended = call(1, moment());
     let invite = sip_message("INVITE sip:a SIP/2.0", moment());
     let busy = sip_message("SIP/2.0 486 Busy Here", moment() + Span::microseconds(7));
     ladders.message(invite.clone());
@@ -306,14 +306,20 @@ async fn the_messages_of_a_call_are_kept_when_it_ends_and_go_with_it() {
     ladders.message(busy.clone());
     journal.flush().await;
     ladders.flush().await;
-    assert_eq!(store.sip_messages(ended.id).await.expect("read"), []);
-    ended.status = CallStatus::Ended;
-    journal.write(Entry::Call(Box::new(ended.clone())));
+    let kept = async || {
+        let kept = store.sip_messages(ended.id).await.expect("read");
+        let messages = kept.into_iter().map(|kept| kept.message);
+        messages.collect::<Vec<SipMessage>>()
+    };
+    assert_eq!(kept().await, [invite.clone(), busy.clone()]);
+    let ack = sip_message("ACK sip:a SIP/2.0", moment() + Span::microseconds(9));
+    ladders.message(ack.clone());
+    let mut over = ended.clone();
+    over.status = CallStatus::Ended;
+    journal.write(Entry::Call(Box::new(over)));
     journal.flush().await;
     ladders.flush().await;
-    let kept = store.sip_messages(ended.id).await.expect("read");
-    let messages: Vec<&SipMessage> = kept.iter().map(|kept| &kept.message).collect();
-    assert_eq!(messages, [&invite, &busy]);
+    assert_eq!(kept().await, [invite, busy, ack]);
     let sweep = Sweep {
         calls_before: Some(moment() + Span::days(1)),
         recordings_bytes: None,

@@ -1,4 +1,5 @@
-//! The SIP messages of every call, gathered beside the calls and written when they end.
+//! The SIP messages of every call, gathered beside the calls; the first ones are written at once,
+//! the last ones when the call ends.
 //!
 //! ```text
 //! SIP driver ──try_send──▶ bounded queue ──▶ task: table of live calls ──▶ database
@@ -25,7 +26,7 @@ use table::{Due, Milestone, Table};
 
 /// Messages that may wait for the task.
 const QUEUE: usize = 8192;
-/// How long finished calls are gathered before they are written together.
+/// How long messages are gathered before they are written together.
 const WRITE_EVERY: Duration = Duration::from_millis(200);
 
 enum Command {

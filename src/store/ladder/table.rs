@@ -3,10 +3,12 @@
 //!
 //! ```text
 //! INVITE ─▶ unclaimed ──the call's row──▶ claimed ──row says ended──▶ due ──▶ take_due
-//!               │ 40 s, or too many            ▲                       │
-//!               ▼                              └── late messages ──────┘ 35 s ─▶ forgotten
-//!           forgotten
+//!               │ 40 s, or too many         │  ▲                       │
+//!               ▼                           │  └── late messages ──────┘ 35 s ─▶ forgotten
+//!           forgotten                       └─ its first messages, at once ─▶ take_due
 //! ```
+//!
+//! The first messages of a call are kept whatever follows, so they need not wait for its end.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -62,7 +64,7 @@ pub(super) struct Table {
     unclaimed: VecDeque<(Instant, String)>,
     /// Call-IDs by the time of their call's end.
     lingering: VecDeque<(Instant, String)>,
-    /// Ended ones with something to write.
+    /// Claimed ones with something to write.
     due: Vec<String>,
     bytes: usize,
     left_out: u64,
@@ -75,8 +77,13 @@ struct Ladder {
     calls: Vec<CallId>,
     ended: Option<Instant>,
     next: u32,
+    /// Those of the first that were not taken yet.
     head: Vec<(u32, SipMessage)>,
+    /// How many the first were, and how large.
+    head_count: usize,
+    head_bytes: usize,
     head_full: bool,
+    is_due: bool,
     tail: VecDeque<(u32, SipMessage)>,
 }
 
@@ -155,9 +162,17 @@ impl Table {
             let before = ladder.bytes();
             self.left_out += ladder.push(message);
             self.bytes = self.bytes - before + ladder.bytes();
-            if ladder.ended.is_some() {
-                self.due.push(id);
-            }
+            self.note_due(&id);
+        }
+    }
+
+    /// Notes that there may be something to write.
+    fn note_due(&mut self, id: &str) {
+        if let Some(ladder) = self.ladders.get_mut(id)
+            && ladder.has_something_to_write()
+            && !std::mem::replace(&mut ladder.is_due, true)
+        {
+            self.due.push(id.to_owned());
         }
     }
 
@@ -171,6 +186,7 @@ impl Table {
             ladder.ended = None;
         }
         let Milestone::Ended { answered } = milestone else {
+            self.note_due(id);
             return;
         };
         if !answered && !self.refused.take(now) {
@@ -181,7 +197,7 @@ impl Table {
         if ladder.ended.replace(now).is_none() {
             self.lingering.push_back((now, id.to_owned()));
         }
-        self.due.push(id.to_owned());
+        self.note_due(id);
     }
 
     /// What is to be written now.
@@ -191,8 +207,9 @@ impl Table {
             let Some(ladder) = self.ladders.get_mut(&id) else {
                 continue;
             };
-            self.bytes -= ladder.bytes();
+            let before = ladder.bytes();
             let messages = ladder.take(&id);
+            self.bytes = self.bytes - before + ladder.bytes();
             if messages.is_empty() {
                 continue;
             }
@@ -251,15 +268,13 @@ impl Table {
 
 impl Ladder {
     fn bytes(&self) -> usize {
-        let tail = self.tail.iter().map(|(_, message)| message.bytes.len());
-        self.head_bytes() + tail.sum::<usize>()
+        let all = self.head.iter().chain(&self.tail);
+        all.map(|(_, message)| message.bytes.len()).sum()
     }
 
-    fn head_bytes(&self) -> usize {
-        self.head
-            .iter()
-            .map(|(_, message)| message.bytes.len())
-            .sum()
+    fn has_something_to_write(&self) -> bool {
+        let whole = self.ended.is_some() && !self.tail.is_empty();
+        !self.calls.is_empty() && (whole || !self.head.is_empty())
     }
 
     /// Adds a message and returns how many others had to go.
@@ -267,8 +282,10 @@ impl Ladder {
         let position = self.next;
         self.next = self.next.saturating_add(1);
         let length = message.bytes.len();
-        self.head_full |= self.head.len() >= HALF || self.head_bytes() + length > HALF_BYTES;
+        self.head_full |= self.head_count >= HALF || self.head_bytes + length > HALF_BYTES;
         if !self.head_full {
+            self.head_count += 1;
+            self.head_bytes += length;
             self.head.push((position, message));
             return 0;
         }
@@ -285,11 +302,16 @@ impl Ladder {
         gone
     }
 
-    /// Everything that was not taken yet. What comes later is only ever a tail.
+    /// Everything that was not taken yet; of a call that goes on, of its first messages. What comes
+    /// after the end is only ever a tail.
     fn take(&mut self, id: &str) -> Vec<KeptSipMessage> {
-        self.head_full = true;
+        self.is_due = false;
         let head = std::mem::take(&mut self.head);
-        let tail = std::mem::take(&mut self.tail);
+        let mut tail = VecDeque::new();
+        if self.ended.is_some() {
+            self.head_full = true;
+            tail = std::mem::take(&mut self.tail);
+        }
         let all = head.into_iter().chain(tail);
         all.map(|(position, message)| KeptSipMessage {
             sip_call_id: id.to_owned(),
@@ -330,8 +352,34 @@ mod tests {
         Milestone::Ended { answered: true }
     }
 
+    fn positions(due: &Due) -> Vec<u32> {
+        due.messages.iter().map(|kept| kept.position).collect()
+    }
+
     #[test]
-    fn a_call_is_written_when_it_ends_and_its_stragglers_after_it() {
+    fn the_first_messages_of_a_call_are_written_while_it_goes_on() {
+        let mut table = Table::new();
+        let now = Instant::now();
+        table.message(now, message("one", "INVITE", ""));
+        assert!(table.take_due().is_empty(), "there is no row yet");
+        table.row(now, "one", call(1), Milestone::Made);
+        assert_eq!(positions(&table.take_due()[0]), [0]);
+        for _ in 0..200 {
+            table.message(now, message("one", "INFO", ""));
+        }
+        let head: Vec<u32> = (1..HALF as u32).collect();
+        assert_eq!(positions(&table.take_due()[0]), head);
+        table.message(now, message("one", "INFO", ""));
+        assert!(table.take_due().is_empty(), "the rest waits for the end");
+        table.row(now, "one", call(1), answered());
+        let tail: Vec<u32> = (202 - HALF as u32..202).collect();
+        assert_eq!(positions(&table.take_due()[0]), tail);
+        table.forget_old(now + UNCLAIMED + LINGERING);
+        assert!(table.is_empty());
+    }
+
+    #[test]
+    fn a_call_is_written_until_it_ends_and_its_stragglers_after_it() {
         let mut table = Table::new();
         let now = Instant::now();
         table.message(
@@ -341,15 +389,14 @@ mod tests {
         table.message(now, message("two", "OPTIONS", ""));
         table.row(now, "one", call(1), Milestone::Made);
         table.forget_old(now + UNCLAIMED);
-        assert!(table.take_due().is_empty(), "the call goes on");
-        table.message(now, message("one", "BYE", ""));
-        table.row(now + UNCLAIMED, "one", call(1), answered());
         let due = table.take_due();
-        assert_eq!((due.len(), due[0].messages.len()), (1, 2));
         let first = String::from_utf8_lossy(&due[0].messages[0].message.bytes).into_owned();
         assert!(first.contains("response=\"*\""), "{first}");
         table.message(now, message("one", "BYE", ""));
-        assert_eq!(table.take_due()[0].messages[0].position, 2);
+        table.row(now + UNCLAIMED, "one", call(1), answered());
+        assert_eq!(positions(&table.take_due()[0]), [1]);
+        table.message(now, message("one", "BYE", ""));
+        assert_eq!(positions(&table.take_due()[0]), [2]);
         table.forget_old(now + UNCLAIMED + LINGERING);
         assert!(table.is_empty());
     }
