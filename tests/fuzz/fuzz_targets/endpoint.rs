@@ -2,8 +2,8 @@
 //! and when all is over nothing is left.
 //!
 //! The input is cut at NUL bytes into steps. A step's first byte says what it is; a datagram's
-//! `{T}`, `{F}`, `{C}`, `{B}` stand for the To tag, From tag, Call-ID and branch of the last
-//! message that the endpoint sent, without which no fuzzer gets into a dialog.
+//! `{T}`, `{F}`, `{C}`, `{B}`, `{R}` stand for the To tag, From tag, Call-ID, branch and RSeq of the
+//! last message that the endpoint sent, without which no fuzzer gets into a dialog.
 
 #![no_main]
 
@@ -17,10 +17,11 @@ use std::time::{Duration, Instant};
 use libfuzzer_sys::fuzz_target;
 use sip::endpoint::simulation::{UDP, address, config, invitation};
 use sip::endpoint::{
-    Credentials, Endpoint, Event, Hangup, InboundAuthentication, LegId, Output, RegisterRequest,
-    RegistrationId, Stats,
+    Credentials, Endpoint, Event, Extensions, Hangup, InboundAuthentication, KeepAlive, LegId,
+    Output, PingRequest, ReferRequest, ReferTarget, RegisterRequest, RegistrarTarget,
+    RegistrationId, Stats, Support,
 };
-use sip::headers::NameAddr;
+use sip::headers::{HeaderName, NameAddr};
 use sip::wire::parse_datagram;
 
 const SDP: &str = "v=0\r\no=- 1 1 IN IP4 192.0.2.1\r\ns=-\r\nc=IN IP4 192.0.2.1\r\nt=0 0\r\nm=audio 4000 RTP/AVP 0\r\n";
@@ -31,22 +32,30 @@ struct Life {
     now: Instant,
     legs: Vec<LegId>,
     registrations: Vec<RegistrationId>,
-    last: [String; 4],
+    last: [String; 5],
 }
 
 fuzz_target!(|bytes: &[u8]| {
     let mut steps = bytes.split(|byte| *byte == 0).take(MOST_STEPS);
     let mut settings = config(address(0));
-    if bytes.first() == Some(&b'!') {
-        steps.next();
-        settings.authentication = Some(InboundAuthentication {
-            realm: "r".to_owned(),
-            users: vec![Credentials {
-                username: "u".to_owned(),
-                password: "p".to_owned(),
-            }],
-            trusted: Vec::new(),
-        });
+    match bytes.first() {
+        Some(b'!') => {
+            steps.next();
+            settings.authentication = Some(InboundAuthentication {
+                realm: "r".to_owned(),
+                users: vec![user()],
+                trusted: Vec::new(),
+            });
+        }
+        Some(b'%') => {
+            steps.next();
+            settings.extensions.reliable_provisional = Support::Required;
+        }
+        Some(b'-') => {
+            steps.next();
+            settings.extensions = without_extensions();
+        }
+        _ => {}
     }
     let mut life = Life {
         endpoint: Endpoint::new(settings, [7; 32]),
@@ -61,6 +70,20 @@ fuzz_target!(|bytes: &[u8]| {
     }
     life.end();
 });
+
+fn user() -> Credentials {
+    Credentials {
+        username: "u".to_owned(),
+        password: "p".to_owned(),
+    }
+}
+
+fn without_extensions() -> Extensions {
+    let mut extensions = Extensions::default();
+    extensions.session_timer.support = Support::Off;
+    extensions.reliable_provisional = Support::Off;
+    extensions
+}
 
 impl Life {
     fn step(&mut self, step: &[u8]) {
@@ -84,7 +107,21 @@ impl Life {
             b'n' => drop(endpoint.reject_offer(now, leg, 488)),
             b'e' => drop(endpoint.reinvite(now, leg, SDP.into())),
             b'f' => drop(endpoint.send_info(now, leg, "text/plain", b"x".to_vec())),
+            b'u' => drop(endpoint.update(now, leg, SDP.into())),
+            b'q' => drop(endpoint.request_offer(now, leg)),
             b'y' => drop(endpoint.accept_refer(now, leg)),
+            b'k' => drop(endpoint.reject_refer(now, leg, 603)),
+            b'v' => drop(endpoint.notify_refer(now, leg, if pick & 1 == 0 { 180 } else { 200 })),
+            b'd' => self.refer(leg),
+            b'w' => {
+                let ping = PingRequest {
+                    transport: UDP,
+                    destination: address(1),
+                    peer: "sip:example.org".parse().expect("a URI"),
+                };
+                let _ = endpoint.ping(now, ping);
+            }
+            b's' => endpoint.set_accepting(pick & 1 == 0),
             b'i' => {
                 let leg = endpoint.invite(now, invitation(address(1), SDP));
                 self.legs.extend(leg);
@@ -99,19 +136,39 @@ impl Life {
         }
     }
 
+    /// Asks the peer to call one of the legs' peers, or somebody.
+    fn refer(&mut self, leg: LegId) {
+        let target = match self.legs.iter().find(|other| **other != leg) {
+            Some(other) => ReferTarget::Attended {
+                leg: *other,
+                uri: None,
+            },
+            None => ReferTarget::Blind("sip:c@example.org".parse().expect("a URI")),
+        };
+        let request = ReferRequest {
+            target,
+            referred_by: None,
+            follow: true,
+        };
+        let _ = self.endpoint.refer(self.now, leg, request);
+    }
+
     fn register(&mut self) {
-        let request = RegisterRequest {
+        let target = RegistrarTarget {
             transport: UDP,
             destination: address(1),
             registrar: "sip:example.org".parse().expect("a URI"),
             address_of_record: "sip:u@example.org".parse().expect("a URI"),
+        };
+        let request = RegisterRequest {
+            targets: vec![target.clone(), target],
             contact_user: "u".to_owned(),
-            credentials: Some(Credentials {
-                username: "u".to_owned(),
-                password: "p".to_owned(),
-            }),
+            credentials: Some(user()),
             expires: Duration::from_secs(60),
             learn_contact: true,
+            keep_alive: KeepAlive::Options,
+            patience: Duration::from_secs(5),
+            extensions: None,
         };
         self.registrations
             .extend(self.endpoint.register(self.now, request));
@@ -126,6 +183,7 @@ impl Life {
                 Some(b"{F}") => Some(&self.last[1]),
                 Some(b"{C}") => Some(&self.last[2]),
                 Some(b"{B}") => Some(&self.last[3]),
+                Some(b"{R}") => Some(&self.last[4]),
                 _ => None,
             };
             match word {
@@ -169,6 +227,9 @@ impl Life {
 
     /// What we send can be read.
     fn sent(&mut self, bytes: &[u8]) {
+        if bytes == b"\r\n\r\n" {
+            return;
+        }
         let message = match parse_datagram(bytes) {
             Ok(message) => message,
             // A refusal quotes what was wrong.
@@ -188,6 +249,7 @@ impl Life {
                 .top_via()
                 .ok()
                 .and_then(|via| via.branch().map(str::to_owned)),
+            headers.get(&HeaderName::RSeq).map(str::to_owned),
         ];
         for (last, found) in self.last.iter_mut().zip(found) {
             if let Some(found) = found {
