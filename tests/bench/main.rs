@@ -3,7 +3,8 @@
 //! reads what the callers saw and what the server kept.
 //!
 //! ```text
-//! main ─▶ options ─▶ conversation | stt | answers | pacing | signalling ─▶ report (table, JSON)
+//! main ─▶ options ─▶ conversation | stt | answers | pacing | signalling | memory | soak
+//!                        │                                       ─▶ report (table, JSON)
 //!                        │ server: one `offhook serve`, `offhook call`, `offhook calls`
 //!                        │ speech: recordings with their transcripts    words: word error rate
 //!                        │ statistics: percentiles                      load: who used the CPUs
@@ -19,12 +20,15 @@
 mod answers;
 mod capture;
 mod conversation;
+mod generator;
 mod load;
+mod memory;
 mod options;
 mod pacing;
 mod report;
 mod server;
 mod signalling;
+mod soak;
 mod speech;
 mod statistics;
 mod stt;
@@ -60,12 +64,17 @@ answers        facts asked for by voice: the share that is answered right
 pacing         spacing of outgoing packets during inference, by packet capture (needs root, tcpdump)
     --calls N            at once (4)
     --seconds N          (60)
-signalling     short calls at a rising rate: set-up rate, INVITE to 200, failures, memory
+signalling     short calls at a rising rate: set-up rate, INVITE to 180 and to 200, failures
     --rate N             calls a second; repeat for more (25 50 100 150 200 250)
     --seconds N          at each rate (10)
     --hold MS            length of a call (100)
-    --calls N            then so many more, with memory before and after; 0 for none (10000)
-    --soak-rate N        at this rate (100)
+memory         very many short calls: whether the server's memory stays flat
+    --calls N            (10000)
+    --rate N             calls a second (100)
+    --hold MS            length of a call (100)
+soak           two long calls with a session interval of 90 s, refreshed by the caller and by the
+               server (needs SIPp)
+    --minutes N          (30)
 all
     --audio DIR          folder of WAV files, with transcripts.tsv; repeat for more
                          (tests/bench/audio where it exists, else tests/calls/audio)
@@ -134,8 +143,16 @@ fn run(arguments: &[String]) -> Result<()> {
             (pacing::run(&options)?, options)
         }
         "signalling" => {
-            let options = parse(&["rate", "seconds", "hold", "calls", "soak-rate"], &[])?;
+            let options = parse(&["rate", "seconds", "hold"], &[])?;
             (signalling::run(&options)?, options)
+        }
+        "memory" => {
+            let options = parse(&["calls", "rate", "hold"], &[])?;
+            (memory::run(&options)?, options)
+        }
+        "soak" => {
+            let options = parse(&["minutes"], &[])?;
+            (soak::run(&options)?, options)
         }
         // What `pacing` starts of itself, at another priority.
         pacing::IDLE_TIMER => return pacing::idle_timer(),

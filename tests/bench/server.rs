@@ -481,17 +481,22 @@ impl Server {
             let Some(id) = self.calls()?.into_iter().find(|id| !before.contains(id)) else {
                 return Ok(None);
             };
-            let mut command = offhook()?;
-            command
-                .args(["calls", "show", &id, "--json", "--data"])
-                .arg(self.data());
-            let kept: Kept = serde_json::from_str(&run(&mut command)?)?;
+            let kept: Kept = serde_json::from_value(self.show(&id, &[])?)?;
             Ok((kept.status == "ended").then_some(kept))
         })?;
         Ok((seen, kept))
     }
 
-    fn calls(&self) -> Result<Vec<String>> {
+    /// What `offhook calls show ID --json` prints, with more options.
+    pub(crate) fn show(&self, id: &str, more: &[&str]) -> Result<serde_json::Value> {
+        let mut command = offhook()?;
+        command.args(["calls", "show", id, "--json"]).args(more);
+        command.arg("--data").arg(self.data());
+        Ok(serde_json::from_str(&run(&mut command)?)?)
+    }
+
+    /// The ids of the calls that it kept, newest first.
+    pub(crate) fn calls(&self) -> Result<Vec<String>> {
         #[derive(Deserialize)]
         struct Listed {
             id: String,
