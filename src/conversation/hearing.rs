@@ -15,7 +15,7 @@ const LOUD_DBFS: f32 = -45.0;
 const SPEECH_DECAY_MS: u64 = 200;
 /// Likewise on a quiet line, where a loud frame is the caller's for certain: a breath, a last
 /// consonant that the detector no longer takes for speech.
-const QUIET_LINE_DECAY_MS: u64 = 800;
+const QUIET_LINE_DECAY_MS: u64 = 1500;
 /// The line is quiet where its noise is at least this far below [`LOUD_DBFS`].
 const QUIET_BY_DB: f32 = 12.0;
 /// How fast the estimate of the noise follows a line that became louder, in dB a frame.
@@ -218,9 +218,9 @@ mod tests {
     }
 
     #[test]
-    fn on_a_quiet_line_a_last_breath_half_a_second_later_is_the_callers() {
-        assert_eq!(ended_on_a_line_with(-70.0, 900), CallTime(900));
-        assert_eq!(ended_on_a_line_with(-70.0, 1400), CallTime(300));
+    fn on_a_quiet_line_a_last_breath_a_second_later_is_the_callers() {
+        assert_eq!(ended_on_a_line_with(-70.0, 1600), CallTime(1600));
+        assert_eq!(ended_on_a_line_with(-70.0, 2000), CallTime(300));
     }
 
     #[test]
