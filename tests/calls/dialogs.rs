@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use crate::in_peace;
 use crate::support::pjsip::Caller;
 use crate::support::server::{Setup, Shared};
 use crate::support::sipp::Sipp;
+use crate::support::softphone::Softphone;
 use crate::support::sound::write_padded;
-use crate::support::speech;
+use crate::support::{speech, until};
+use crate::{in_peace, ladders};
 
 /// A reception that says hello and does not ask whether anybody is there.
 static OFFICE: Shared = Shared::new(|| {
@@ -62,13 +63,37 @@ fn a_call_that_is_not_there_cannot_be_replaced() {
         .must_go_by_the_scenario();
 }
 
-/// One caller keeps its promise to refresh every 90 s, by UPDATE after 45; the other does not.
+#[test]
+fn ringing_is_acknowledged_where_the_caller_asks_for_that() {
+    goes_by_the_scenario("prack");
+}
+
+/// Our caller is the one that acknowledges.
+#[test]
+fn early_media_that_is_reliable_is_acknowledged() {
+    let server = OFFICE.take();
+    let callee = Sipp::new("early_media");
+    let uri = format!("sip:callee@{}", callee.address());
+    let callee = callee.listen();
+    Softphone::dial_uri(&server, &uri, &[], &[]).report();
+    callee.must_go_by_the_scenario();
+}
+
+#[test]
+fn an_invite_that_comes_by_two_ways_is_one_call() {
+    goes_by_the_scenario("merged");
+}
+
+/// One caller keeps its promise to refresh every 90 s, by UPDATE after 45; one does not; and two
+/// leave it to us, by UPDATE and by re-INVITE.
 #[test]
 fn a_session_that_is_refreshed_goes_on_and_one_that_is_not_is_ended() {
     let _peace = in_peace();
     let server = OFFICE.take();
-    let (seen, records) = server.records_of(2, || {
+    let (seen, records) = server.records_of(4, || {
         let silent = Sipp::new("never_refreshed").dial(&server, "reception");
+        let by_update = Sipp::new("refreshed_by_update").dial(&server, "reception");
+        let by_invite = Sipp::new("refreshed_by_invite").dial(&server, "reception");
         let (play, heard) = (server.path("play.wav"), server.path("heard.wav"));
         write_padded(&speech("hi_how_are_you"), 3.0, 50.0, &play);
         let seen = Caller {
@@ -82,14 +107,28 @@ fn a_session_that_is_refreshed_goes_on_and_one_that_is_not_is_ended() {
         }
         .dial(&server, "reception");
         silent.must_go_by_the_scenario();
+        by_update.must_go_by_the_scenario();
+        by_invite.must_go_by_the_scenario();
         seen
     });
     assert!(seen.answered, "status {}", seen.status);
     assert_eq!(seen.ended_by, "local");
     assert!(seen.seconds > 49.0, "{} s", seen.seconds);
+    // PJSIP took our ringing reliably, too.
+    let pjsip = records
+        .iter()
+        .find(|record| record.text("from").contains("pjsip"));
+    let pjsip = pjsip.expect("PJSIP's call").text("id").to_owned();
+    let messages = until("its messages", Duration::from_secs(15), || {
+        let shown = ladders::calls(&server, &["show", &pjsip, "--sip"]);
+        shown.contains("BYE sip:").then_some(shown)
+    });
+    assert!(messages.contains("PRACK sip:"), "{messages}");
     let mut reasons: Vec<(&str, &str)> = records.iter().map(|record| record.reason()).collect();
     reasons.sort_unstable();
     let expected = [
+        ("customer-ended-call", "customer"),
+        ("customer-ended-call", "customer"),
         ("customer-ended-call", "customer"),
         ("signalling-timed-out", "system"),
     ];

@@ -97,3 +97,28 @@ fn a_refused_call_has_its_messages_too() {
         "{lines:#?}"
     );
 }
+
+#[test]
+fn the_ladder_of_a_call_that_goes_on_is_shown_as_far_as_it_is() {
+    let server = OFFICE.take();
+    let before = server.call_ids();
+    let ((), record) = server.record_of(|| {
+        let call = Sipp::new("call").with("MS", "6000").dial(&server, "brief");
+        let id = until("a call", Duration::from_secs(15), || {
+            let ids = server.call_ids().into_iter();
+            ids.into_iter().find(|id| !before.contains(id))
+        });
+        let lines = first_lines(&server, &id, "ACK ");
+        assert!(lines[0].starts_with("INVITE "), "{lines:#?}");
+        assert_eq!(server.call(&id).text("status"), "in-progress");
+        call.must_go_by_the_scenario();
+    });
+    let lines = first_lines(&server, record.text("id"), "SIP/2.0 200");
+    assert_eq!(
+        lines
+            .iter()
+            .filter(|line| line.starts_with("INVITE "))
+            .count(),
+        1
+    );
+}

@@ -1,5 +1,5 @@
 //! Calls between real programs: the `offhook` that was built, with its workers and models, and
-//! its own caller, PJSIP, baresip and SIPp at the other end. `scripts/test` installs and fetches
+//! its own caller, PJSIP, baresip, SIPp, kamailio and sipvicious at the other end. `scripts/test` installs and fetches
 //! all of that, and says where it is:
 //!
 //! - `OFFHOOK_BIN_DIR`: the binaries; where not set, the folder above this program's
@@ -24,7 +24,9 @@ mod dialogs;
 mod failures;
 mod hold;
 mod ladders;
+mod scanners;
 mod signalling;
+mod slow_peers;
 mod support;
 mod telephones;
 mod transports;

@@ -3,13 +3,14 @@
 use std::path::Path;
 use std::time::Duration;
 
-use crate::in_peace;
 use crate::support::certificates::Authority;
 use crate::support::dns::DnsServer;
 use crate::support::kamailio::Kamailio;
 use crate::support::server::{Server, Setup};
 use crate::support::softphone::{Softphone, argument};
-use crate::support::{Folder, pjsip, speech, tcp_port, until};
+use crate::support::sound::write_padded;
+use crate::support::{Folder, baresip, pjsip, speech, tcp_port, until};
+use crate::{in_peace, ladders};
 
 const ASSISTANT: &str = r#"
     [assistants.demo]
@@ -108,6 +109,44 @@ fn pjsip_calls_over_tcp_and_tls_and_a_new_certificate_disturbs_no_call() {
     // Who is shown a certificate that leads nowhere does not call.
     let seen = pjsip_calls(&server, &secure, &options, 3.0);
     assert!(!seen.answered);
+}
+
+#[test]
+fn baresip_calls_over_tcp_and_tls() {
+    let _peace = in_peace();
+    let folder = Folder::new("baresip-certificates");
+    let authority = Authority::new(folder.path());
+    let (certificate, key) = authority.certify("server", &["127.0.0.1", "localhost"]);
+    let (tcp, tls) = (tcp_port(), tcp_port());
+    let server = Setup::new("baresip")
+        .listen(&[
+            format!("tcp:127.0.0.1:{tcp}"),
+            format!("tls:127.0.0.1:{tls}"),
+        ])
+        .file(&tls_settings(&certificate, &key, &authority.ca()))
+        .start_ready();
+    let play = server.path("baresip.wav");
+    write_padded(&speech("hi_how_are_you"), 2.0, 3.0, &play);
+    let ca = format!("sip_cafile {}", authority.ca().display());
+    for (uri, protocol) in [
+        (format!("sip:demo@127.0.0.1:{tcp};transport=tcp"), "TCP"),
+        (format!("sip:demo@127.0.0.1:{tls};transport=tls"), "TLS"),
+    ] {
+        let more = [ca.clone()];
+        let (seen, record) = server.record_of(|| baresip::dial_uri(&uri, &play, &more));
+        assert_eq!(
+            record.reason(),
+            ("customer-ended-call", "customer"),
+            "{uri}: {}",
+            seen.output
+        );
+        assert!(seen.heard.audible_seconds(0) > 0.3, "{}", seen.output);
+        let messages = until("its messages", Duration::from_secs(15), || {
+            let shown = ladders::calls(&server, &["show", record.text("id"), "--sip"]);
+            shown.contains("BYE sip:").then_some(shown)
+        });
+        assert!(messages.contains(&format!(" {protocol} ")), "{messages}");
+    }
 }
 
 #[test]

@@ -95,3 +95,50 @@ fn a_trunk_and_an_assistant_have_no_more_calls_than_they_may() {
     };
     assert_eq!(records.iter().filter(refused).count(), 2);
 }
+
+/// Callers from one address know session timers and 100rel, but the trunk wants none of them.
+#[test]
+fn a_trunk_that_has_no_session_timers_and_no_100rel_is_offered_none() {
+    let server = Setup::new("plain-trunk")
+        .file(
+            r#"
+            [trunks.old]
+            allow = ["127.0.0.1"]
+            100rel = "off"
+            session_timer = { use = "off" }
+            [assistants.reception]
+            firstMessage = "Hello there."
+            "#,
+        )
+        .start_ready();
+    let ((), record) = server.record_of(|| {
+        Sipp::new("no_extensions")
+            .dial(&server, "reception")
+            .must_go_by_the_scenario();
+    });
+    assert_eq!(record.text("trunk"), "old");
+}
+
+#[test]
+fn a_trunk_that_requires_100rel_takes_nobody_without_it() {
+    let server = Setup::new("strict-trunk")
+        .file(
+            r#"
+            [trunks.strict]
+            allow = ["127.0.0.1"]
+            100rel = "required"
+            [assistants.reception]
+            firstMessage = "Hello there."
+            "#,
+        )
+        .start_ready();
+    Sipp::new("refused")
+        .with("CODEC", "PCMU/8000")
+        .with("TYPE", "0")
+        .with("STATUS", "421")
+        .dial(&server, "reception")
+        .must_go_by_the_scenario();
+    Sipp::new("prack")
+        .dial(&server, "reception")
+        .must_go_by_the_scenario();
+}

@@ -25,11 +25,16 @@ pub(crate) struct Seen {
 }
 
 pub(crate) fn dial(server: &Server, user: &str, play: &Path) -> Seen {
+    dial_uri(&server.uri(user), play, &[])
+}
+
+/// Calls a URI, with more lines of configuration.
+pub(crate) fn dial_uri(uri: &str, play: &Path, more: &[String]) -> Seen {
     let folder = Folder::new("baresip");
-    configure(folder.path(), play);
+    configure(folder.path(), play, more);
     let mut command = Command::new("baresip");
     command.arg("-f").arg(folder.path()).args(["-t", "60"]);
-    command.arg("-e").arg(format!("/dial {}", server.uri(user)));
+    command.arg("-e").arg(format!("/dial {uri}"));
     let finished = run(&mut command, Duration::from_secs(90));
     let recorded = fs::read_dir(folder.path()).expect("the folder").flatten();
     let mut heard = recorded
@@ -44,7 +49,7 @@ pub(crate) fn dial(server: &Server, user: &str, play: &Path) -> Seen {
     }
 }
 
-fn configure(folder: &Path, play: &Path) {
+fn configure(folder: &Path, play: &Path, more: &[String]) {
     let modules = MODULES
         .into_iter()
         .find(|folder| Path::new(folder).is_dir())
@@ -69,6 +74,7 @@ fn configure(folder: &Path, play: &Path) {
         "module_app account.so".to_owned(),
         "module_app menu.so".to_owned(),
     ];
+    let lines = [&lines, more].concat();
     fs::write(folder.join("config"), lines.join("\n") + "\n").expect("room on the disk");
     let account = "<sip:baresip@127.0.0.1>;regint=0;audio_codecs=pcma\n";
     fs::write(folder.join("accounts"), account).expect("room on the disk");

@@ -146,6 +146,15 @@ pub(crate) fn children(of: u32) -> BTreeMap<String, u32> {
     .collect()
 }
 
+/// What a process has in memory.
+pub(crate) fn resident_megabytes(pid: u32) -> f64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("a living process");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kilobytes = line.and_then(|line| line.split_whitespace().next());
+    let kilobytes: f64 = kilobytes.expect("VmRSS").parse().expect("a number");
+    kilobytes / 1024.0
+}
+
 /// What a process holds open.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Held {
