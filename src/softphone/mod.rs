@@ -98,9 +98,14 @@ impl Line {
     /// Where the sound ends: one past the last frame above -45 dBFS.
     fn audible_end(&self) -> usize {
         let frames = self.samples.chunks(FRAME_SAMPLES);
+        let as_sent = |frame: &[i16]| {
+            let mut sent = [0; FRAME_SAMPLES];
+            sent[..frame.len()].copy_from_slice(frame);
+            is_audible(&sent)
+        };
         let last = frames
             .clone()
-            .rposition(is_audible)
+            .rposition(as_sent)
             .map_or(frames.len(), |last| last + 1);
         last * FRAME_SAMPLES
     }
@@ -509,4 +514,19 @@ fn write_wav(path: &Path, samples: &[i16]) -> Result<(), CallError> {
     let file = std::fs::File::create(path).map_err(|error| failed(error.to_string()))?;
     wav::write(io::BufWriter::new(file), samples, SampleRate::TELEPHONE)
         .map_err(|error| failed(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_scrap_of_a_frame_that_ends_a_file_counts_as_it_is_sent() {
+        let mut samples = vec![1000; 2 * FRAME_SAMPLES];
+        samples.extend([0; FRAME_SAMPLES]);
+        // Audible by itself, but not with the silence that fills its packet.
+        samples.extend([250; 27]);
+        let name = "a breath".to_owned();
+        assert_eq!(Line { name, samples }.audible_end(), 2 * FRAME_SAMPLES);
+    }
 }
