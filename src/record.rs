@@ -182,6 +182,38 @@ pub struct Customer {
     pub name: Option<String>,
 }
 
+/// How one direction of a call sounded. Shares and scores are rounded to what they are worth.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StreamQuality {
+    /// Packets that should have come.
+    pub packets: u64,
+    /// Of them, lost on the way.
+    pub lost: u64,
+    /// Of them, too late to be heard.
+    pub late: u64,
+    /// Interarrival jitter (RFC 3550), in ms.
+    pub jitter_ms: f64,
+    /// From mouth to ear as far as it is known, in ms.
+    pub delay_ms: u64,
+    /// Sound that was made up for lost packets, in ms; of what we heard only.
+    pub concealed_ms: Option<u64>,
+    /// Mean opinion score by the E-model (ITU-T G.107), 1 to 4.5.
+    pub mos: f64,
+}
+
+/// How a call sounded.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CallQuality {
+    /// What we heard of the caller; `None` where nothing came.
+    pub heard: Option<StreamQuality>,
+    /// What the caller heard of us, by the caller's own reports; `None` where it sent none.
+    pub spoken: Option<StreamQuality>,
+    /// From us to the caller and back, in ms.
+    pub round_trip_ms: Option<f64>,
+}
+
 /// Everything that is kept of one call.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -229,6 +261,12 @@ pub struct CallRecord {
     pub greeting_ms: Option<u64>,
     /// Codec name in SDP's spelling.
     pub codec: Option<String>,
+    /// The crypto suite of its media (RFC 4568); `None` where it is in the clear.
+    #[serde(default)]
+    pub srtp: Option<String>,
+    /// How it sounded; known at its end.
+    #[serde(default)]
+    pub quality: Option<CallQuality>,
     /// Recording, relative to the data folder.
     pub recording: Option<String>,
     /// What was said.

@@ -2,29 +2,31 @@
 
 use ipnet::IpNet;
 
-use crate::call::{Admission, CallRates, InboundTrunk, Keys, Trunks};
+use crate::call::{Admission, CallRates, InboundTrunk, Keys, MediaEncryption, Trunks};
 use crate::config::{Config, Dtmf, Rates, Srtp};
 use crate::ids::{AssistantId, TrunkName};
 use crate::sip::endpoint::Extensions;
 
 /// The trunks that calls come from.
 pub(super) fn inbound(config: &Config) -> Trunks {
-    let trunks = config.trunks.iter().map(|(name, trunk)| {
-        // There is nothing to set up for it.
-        let Srtp::Off = trunk.srtp;
-        InboundTrunk {
-            name: TrunkName::new(name),
-            sources: trunk.sources(),
-            account: trunk.username.clone().filter(|_| trunk.registers()),
-            numbers: trunk.numbers.clone(),
-            caller_headers: trunk.caller_headers.clone(),
-            codecs: trunk.codecs.iter().map(|codec| codec.0).collect(),
-            keys: match trunk.dtmf {
-                Dtmf::Rfc4733 => Keys::Rfc4733,
-                Dtmf::Info => Keys::Info,
-            },
-            limits: rates(trunk.limits),
-        }
+    let trunks = config.trunks.iter().map(|(name, trunk)| InboundTrunk {
+        name: TrunkName::new(name),
+        sources: trunk.sources(),
+        account: trunk.username.clone().filter(|_| trunk.registers()),
+        numbers: trunk.numbers.clone(),
+        caller_headers: trunk.caller_headers.clone(),
+        codecs: trunk.codecs.iter().map(|codec| codec.0).collect(),
+        keys: match trunk.dtmf {
+            Dtmf::Rfc4733 => Keys::Rfc4733,
+            Dtmf::Info => Keys::Info,
+            Dtmf::Inband => Keys::Inband,
+        },
+        encryption: match trunk.srtp {
+            Srtp::Off => MediaEncryption::Off,
+            Srtp::Optional => MediaEncryption::Optional,
+            Srtp::Required => MediaEncryption::Required,
+        },
+        limits: rates(trunk.limits),
     });
     Trunks::new(trunks.collect())
 }

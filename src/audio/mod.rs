@@ -4,6 +4,7 @@
 //! signed 16-bit, mono. Between media and engines the rate is 8 kHz and a [`Frame`] is 20 ms.
 
 pub mod codec;
+pub mod dtmf;
 mod frame;
 pub mod gain;
 pub mod level;

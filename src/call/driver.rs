@@ -10,12 +10,15 @@ use tokio::sync::mpsc;
 use super::command::CallCommand;
 use super::ending::ended;
 use super::hold::Holds;
+use super::quality;
 use super::registry::Line;
 use super::session::Session;
 use super::timeline::Timeline;
+use super::trunk::Keys;
 use super::work::{Work, engine_name};
 use super::{Recorder, Services};
 use crate::audio::Frame;
+use crate::audio::dtmf::Detector;
 use crate::conversation::settings::AssistantSettings;
 use crate::conversation::{
     CallTime, Control, Conversation, Engine, Input, Output, PhraseKind, SamplePosition, Transcript,
@@ -35,6 +38,9 @@ use crate::store::Entry;
 /// Engine events that a call may lag behind.
 const ENGINE_EVENTS: usize = 256;
 
+/// The media thread answers within a tick; an overloaded one is not waited for.
+const REPORT_PATIENCE: Duration = Duration::from_millis(500);
+
 /// Lost ticks that are made up for with silence: a minute.
 const MOST_LOST: u64 = 3000;
 
@@ -50,6 +56,7 @@ pub(super) struct Answered {
     pub(super) ticks: mpsc::Receiver<Tick>,
     pub(super) vad: VadStream,
     pub(super) recorder: Option<Recorder>,
+    pub(super) keys: Keys,
 }
 
 /// How a call ended.
@@ -72,6 +79,8 @@ pub(super) struct Driver {
     messages: u32,
     end: Option<End>,
     left_by_peer: bool,
+    /// Where keys come as tones.
+    tones: Option<Detector>,
 }
 
 impl Driver {
@@ -85,6 +94,7 @@ impl Driver {
             call.settings.voice.speed as f32,
         );
         let conversation = Conversation::new(&call.settings, work.prepared());
+        let tones = (call.keys == Keys::Inband).then(Detector::new);
         Self {
             call,
             conversation,
@@ -99,6 +109,7 @@ impl Driver {
             messages: 0,
             end: None,
             left_by_peer: false,
+            tones,
         }
     }
 
@@ -112,7 +123,7 @@ impl Driver {
             self.step().await;
             self.obey();
         }
-        self.finish();
+        self.finish().await;
     }
 
     async fn step(&mut self) {
@@ -186,9 +197,14 @@ impl Driver {
         }
         self.report_playback(tick);
         for digit in &tick.digits {
-            let key = digit.digit.to_char();
-            self.call.record.digits.push(key);
-            self.handle(Input::Digit(key));
+            self.key(digit.digit.to_char());
+        }
+        let mut toned = Vec::new();
+        if let Some(detector) = &mut self.tones {
+            detector.push(tick.heard.samples(), |digit| toned.push(digit.to_char()));
+        }
+        for key in toned {
+            self.key(key);
         }
         self.watch_engines();
         self.watch_media(tick.at);
@@ -277,9 +293,13 @@ impl Driver {
         if !self.call.session.has_key_events()
             && let Some(key) = keypad::key(content_type, body)
         {
-            self.call.record.digits.push(key);
-            self.handle(Input::Digit(key));
+            self.key(key);
         }
+    }
+
+    fn key(&mut self, key: char) {
+        self.call.record.digits.push(key);
+        self.handle(Input::Digit(key));
     }
 
     fn sip_event(&mut self, event: Event) {
@@ -475,7 +495,7 @@ impl Driver {
         }
     }
 
-    fn finish(mut self) {
+    async fn finish(mut self) {
         self.obey();
         let End { reason, by } = self.end.take().unwrap_or(End {
             reason: EndedReason::InternalError,
@@ -484,7 +504,10 @@ impl Driver {
         if !self.left_by_peer {
             self.call.session.hang_up();
         }
+        let report = self.call.session.stream.report();
+        let report = tokio::time::timeout(REPORT_PATIENCE, report).await;
         let record = &mut self.call.record;
+        record.quality = report.ok().flatten().map(|report| quality::kept(&report));
         record.status = CallStatus::Ended;
         record.ended_at = Some(OffsetDateTime::now_utc());
         record.ended_reason = Some(reason);
@@ -495,6 +518,9 @@ impl Driver {
         });
         let services = &self.call.services;
         services.metrics.call_ended(reason);
+        if let Some(quality) = &record.quality {
+            services.metrics.call_quality(quality);
+        }
         services.llm.release(record.id);
         if let Some(recorder) = &self.call.recorder {
             recorder.finish(record.id);

@@ -22,7 +22,7 @@ use crate::ids::{AssistantId, CallId};
 use crate::net::media::MediaPort;
 use crate::net::sip::{Incoming, LegCommand};
 use crate::record::{CallRecord, CallStatus, CallType, EndedBy, EndedReason};
-use crate::sdp::{self, Direction, LocalMedia, Negotiated, SdpError};
+use crate::sdp::{self, Direction, Encryption, LocalMedia, Negotiated, SdpError};
 use crate::sip::endpoint::{EndCause, Event, ExtraHeaders, IncomingCall};
 use crate::store::free_space;
 
@@ -84,6 +84,7 @@ struct Prepared {
     sdp: Vec<u8>,
     negotiated: Option<Negotiated>,
     recorder: Option<Recorder>,
+    keys: Keys,
 }
 
 async fn take(services: Services, incoming: Incoming) {
@@ -125,6 +126,9 @@ async fn take(services: Services, incoming: Incoming) {
     record.status = CallStatus::InProgress;
     record.started_at = Some(OffsetDateTime::now_utc());
     record.codec = Some(negotiated.codec.name().to_owned());
+    record.srtp = negotiated
+        .crypto
+        .map(|crypto| crypto.suite.name().to_owned());
     services
         .journal
         .write(crate::store::Entry::Call(Box::new(record.clone())));
@@ -156,6 +160,7 @@ async fn take(services: Services, incoming: Incoming) {
         phrases: prepared.phrases,
         ticks,
         recorder: prepared.recorder,
+        keys: prepared.keys,
     };
     Driver::new(answered).run().await;
 }
@@ -180,6 +185,8 @@ fn new_record(call: &IncomingCall) -> CallRecord {
         ended_by: None,
         greeting_ms: None,
         codec: None,
+        srtp: None,
+        quality: None,
         recording: None,
         messages: Vec::new(),
         turns: Vec::new(),
@@ -230,7 +237,8 @@ async fn prepare(
     let mut local = local_media(services, &port).map_err(|_| unavailable())?;
     if let Some(trunk) = trunk {
         local.codecs.clone_from(&trunk.codecs);
-        if trunk.keys == Keys::Info {
+        local.encryption = trunk.encryption.for_dialog();
+        if trunk.keys != Keys::Rfc4733 {
             local.telephone_event = None;
         }
     }
@@ -258,6 +266,7 @@ async fn prepare(
         sdp,
         negotiated,
         recorder,
+        keys: trunk.map(|trunk| trunk.keys).unwrap_or_default(),
     })
 }
 
@@ -293,6 +302,7 @@ fn local_media(services: &Services, port: &MediaPort) -> std::io::Result<LocalMe
         codecs: services.limits.codecs.clone(),
         telephone_event: Some(TELEPHONE_EVENT),
         ptime_ms: 20,
+        encryption: Encryption::Off,
         direction: Direction::SendRecv,
         session_id: u64::from(rand::rng().random::<u32>()),
         session_version: 1,

@@ -17,6 +17,7 @@ mod driver;
 mod ending;
 mod hold;
 mod inbound;
+mod quality;
 mod recording;
 mod registry;
 mod session;
@@ -46,7 +47,7 @@ pub use command::{CallCommand, CallSnapshot, CommandRefusal, Reply};
 pub use inbound::take_calls;
 pub use recording::Recorder;
 pub use registry::{Lookup, Registry};
-pub use trunk::{InboundTrunk, Keys, Trunks};
+pub use trunk::{InboundTrunk, Keys, MediaEncryption, Trunks};
 pub use work::chat_messages;
 
 /// Finds who answers what was called, which comes in each of its spellings.

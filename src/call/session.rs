@@ -58,6 +58,14 @@ impl Session {
         stream: MediaStream,
     ) -> Self {
         stream.set_sending(negotiated.direction.sends());
+        let local = LocalMedia {
+            encryption: if negotiated.crypto.is_some() {
+                local.encryption.kept()
+            } else {
+                local.encryption
+            },
+            ..local
+        };
         Self {
             sip,
             leg,
@@ -190,6 +198,9 @@ impl Session {
             self.stream.renegotiate(&negotiated);
         }
         self.stream.set_sending(sends);
+        if negotiated.crypto.is_some() {
+            self.local.encryption = self.local.encryption.kept();
+        }
         self.negotiated = negotiated;
     }
 }

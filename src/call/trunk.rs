@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use ipnet::IpNet;
+use rand::RngExt;
 
 use crate::audio::Codec;
 use crate::ids::TrunkName;
 use crate::record::{CallRecord, Customer};
+use crate::sdp::{Encryption, LocalKeys, MasterKey};
 use crate::sip::endpoint::IncomingCall;
 use crate::sip::headers::NameAddr;
 use crate::sip::identity::{self, CallerHeader};
@@ -20,6 +22,36 @@ pub enum Keys {
     Rfc4733,
     /// In INFO; we offer no events.
     Info,
+    /// As tones in the sound; we offer no events.
+    Inband,
+}
+
+/// Whether the media of a trunk's calls is encrypted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MediaEncryption {
+    /// Never.
+    #[default]
+    Off,
+    /// Where the peer offers it.
+    Optional,
+    /// Always, or there is no call.
+    Required,
+}
+
+impl MediaEncryption {
+    /// What SDP says of it in one dialog, with keys of its own.
+    pub(super) fn for_dialog(self) -> Encryption {
+        let mut random = rand::rng();
+        let keys = LocalKeys {
+            sha1_80: MasterKey(random.random()),
+            sha1_32: MasterKey(random.random()),
+        };
+        match self {
+            Self::Off => Encryption::Off,
+            Self::Optional => Encryption::Optional(keys),
+            Self::Required => Encryption::Required(keys),
+        }
+    }
 }
 
 /// What is known of a trunk that calls come from.
@@ -40,6 +72,8 @@ pub struct InboundTrunk {
     pub codecs: Vec<Codec>,
     /// How it sends keys.
     pub keys: Keys,
+    /// Whether its media is encrypted.
+    pub encryption: MediaEncryption,
     /// Calls at once, and calls a second.
     pub limits: super::CallRates,
 }

@@ -8,7 +8,7 @@ use time::format_description::well_known::Rfc3339;
 
 use super::{Failure, ladder, live, print};
 use crate::ids::CallId;
-use crate::record::{CallRecord, Role, TurnLedger};
+use crate::record::{CallQuality, CallRecord, Role, StreamQuality, TurnLedger};
 use crate::store::{CallQuery, Store};
 
 /// `offhook calls`.
@@ -230,7 +230,11 @@ fn describe(call: &CallRecord) {
         call.created_at.format(&Rfc3339).unwrap_or_default()
     ));
     if let Some(codec) = &call.codec {
-        print::line(&format!("codec      {codec}"));
+        let srtp = call.srtp.as_deref().unwrap_or("in the clear");
+        print::line(&format!("codec      {codec}, {srtp}"));
+    }
+    if let Some(quality) = &call.quality {
+        describe_quality(quality);
     }
     if let Some(reason) = call.ended_reason {
         print::line(&format!("ended      {reason}"));
@@ -278,6 +282,33 @@ fn describe(call: &CallRecord) {
         ],
         &rows,
     );
+}
+
+fn describe_quality(quality: &CallQuality) {
+    let streams = [("heard", &quality.heard), ("spoken", &quality.spoken)];
+    for (name, stream) in streams {
+        let Some(stream) = stream else { continue };
+        let StreamQuality {
+            packets,
+            lost,
+            late,
+            jitter_ms,
+            delay_ms,
+            concealed_ms,
+            mos,
+        } = stream;
+        let mut line = format!(
+            "{name:<10} MOS {mos:.2}: {packets} packets, {lost} lost, {late} late, \
+             jitter {jitter_ms:.1} ms, delay {delay_ms} ms"
+        );
+        if let Some(concealed) = concealed_ms {
+            line.push_str(&format!(", {concealed} ms made up"));
+        }
+        print::line(&line);
+    }
+    if let Some(ms) = quality.round_trip_ms {
+        print::line(&format!("round trip {ms:.1} ms"));
+    }
 }
 
 fn ledger_row(turn: &TurnLedger) -> Vec<String> {

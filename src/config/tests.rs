@@ -175,6 +175,7 @@ fn a_trunk_has_what_its_profile_says_unless_it_says_otherwise() {
         allow = ["192.0.2.2"]
         codecs = ["pcma"]
         dtmf = "info"
+        srtp = "required"
         [trunks.b.numbers]
         tech_prefix = "77"
         [trunks.b.limits]
@@ -187,6 +188,7 @@ fn a_trunk_has_what_its_profile_says_unless_it_says_otherwise() {
     assert_eq!(a.codecs, [CodecName(Codec::Pcmu)]);
     assert_eq!(b.codecs, [CodecName(Codec::Pcma)]);
     assert_eq!((a.dtmf, b.dtmf), (Dtmf::Rfc4733, Dtmf::Info));
+    assert_eq!((a.srtp, b.srtp), (Srtp::Off, Srtp::Required));
     assert_eq!(b.numbers.format, NumberFormat::E164);
     assert_eq!(b.numbers.tech_prefix, "77");
     assert_eq!(b.limits.calls_per_second, Some(5));
@@ -248,13 +250,13 @@ fn every_profile_is_a_trunk() {
 }
 
 #[test]
-fn mistakes_in_a_trunk_are_named_and_srtp_is_refused_in_words() {
+fn mistakes_in_a_trunk_are_named() {
     let text = r#"
         [trunks.t]
         allow = ["192.0.2.1"]
         codecs = ["opus"]
         caller_headers = ["x-caller"]
-        srtp = "required"
+        srtp = "always"
         [trunks.t.numbers]
         format = "national"
         [trunks.t.limits]
@@ -277,7 +279,7 @@ fn mistakes_in_a_trunk_are_named_and_srtp_is_refused_in_words() {
     for part in [
         "trunks.t.codecs.[0]",
         "trunks.t.caller_headers.[0]",
-        "trunks.t.srtp: \"required\" is not supported yet",
+        "trunks.t.srtp",
         "trunks.t.numbers.country_code",
         "trunks.t.limits.max_calls",
         "trunks.u.failover_seconds",

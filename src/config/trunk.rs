@@ -117,29 +117,21 @@ pub enum Dtmf {
     Rfc4733,
     /// In INFO.
     Info,
+    /// As tones in the sound.
+    Inband,
 }
 
-/// Encryption of media. There is none yet; who wants it is told so.
+/// Encryption of media (SRTP, with keys in SDP).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
+#[serde(rename_all = "lowercase")]
 pub enum Srtp {
-    /// Media is in the clear.
+    /// Media is in the clear; encrypted calls are refused.
     #[default]
     Off,
-}
-
-impl TryFrom<String> for Srtp {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        match text.as_str() {
-            "off" => Ok(Self::Off),
-            "optional" | "required" => Err(format!(
-                "{text:?} is not supported yet: media is not encrypted; only \"off\" is"
-            )),
-            _ => Err(format!("{text:?} is not \"off\"")),
-        }
-    }
+    /// Where the peer offers it.
+    Optional,
+    /// Always; calls in the clear are refused.
+    Required,
 }
 
 /// What of a profile no trunk can change.

@@ -11,7 +11,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 use super::trunks::{TrunkState, TrunkStatus};
-use crate::record::{EndedReason, TurnLedger};
+use crate::record::{CallQuality, EndedReason, TurnLedger};
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Reason {
@@ -37,6 +37,11 @@ struct Name {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfTrunk {
     trunk: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Direction {
+    direction: &'static str,
 }
 
 /// A stretch of a turn's latency.
@@ -94,6 +99,72 @@ fn latency() -> Histogram {
     Histogram::new(BUCKETS)
 }
 
+/// Mean opinion scores; dense where calls should be.
+const SCORES: [f64; 9] = [1.5, 2.0, 2.5, 3.0, 3.5, 3.8, 4.0, 4.2, 4.4];
+/// Shares of packets.
+const SHARES: [f64; 8] = [0.0, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2];
+/// Seconds, of jitter and round trips.
+const PATHS: [f64; 10] = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8];
+
+type ByDirection = Family<Direction, Histogram, fn() -> Histogram>;
+
+/// How calls sounded, counted at their end.
+#[derive(Clone)]
+struct Quality {
+    scores: ByDirection,
+    missing: ByDirection,
+    jitter: ByDirection,
+    round_trip: Histogram,
+}
+
+impl Quality {
+    fn register(registry: &mut Registry) -> Self {
+        let quality = Self {
+            scores: Family::new_with_constructor(|| Histogram::new(SCORES)),
+            missing: Family::new_with_constructor(|| Histogram::new(SHARES)),
+            jitter: Family::new_with_constructor(|| Histogram::new(PATHS)),
+            round_trip: Histogram::new(PATHS),
+        };
+        registry.register(
+            "call_mos",
+            "Mean opinion score of a call by the E-model: heard by us, spoken to the peer",
+            quality.scores.clone(),
+        );
+        registry.register(
+            "call_missing_ratio",
+            "Share of a call's packets that were lost or late",
+            quality.missing.clone(),
+        );
+        registry.register(
+            "call_jitter_seconds",
+            "Interarrival jitter at a call's end",
+            quality.jitter.clone(),
+        );
+        registry.register(
+            "call_round_trip_seconds",
+            "Round trip of media by RTCP at a call's end",
+            quality.round_trip.clone(),
+        );
+        quality
+    }
+
+    fn observe(&self, call: &CallQuality) {
+        let streams = [("heard", &call.heard), ("spoken", &call.spoken)];
+        for (direction, stream) in streams {
+            let Some(stream) = stream else { continue };
+            let label = Direction { direction };
+            self.scores.get_or_create(&label).observe(stream.mos);
+            let missing = (stream.lost + stream.late) as f64 / stream.packets.max(1) as f64;
+            self.missing.get_or_create(&label).observe(missing);
+            let jitter = stream.jitter_ms / 1_000.0;
+            self.jitter.get_or_create(&label).observe(jitter);
+        }
+        if let Some(ms) = call.round_trip_ms {
+            self.round_trip.observe(ms / 1_000.0);
+        }
+    }
+}
+
 /// Values that other parts count themselves, read at the moment of the scrape: name and value.
 pub type Scrape = Vec<(&'static str, u64)>;
 
@@ -111,6 +182,7 @@ pub struct Metrics {
     trunks_registered: Family<OfTrunk, Gauge>,
     trunks_up: Family<OfTrunk, Gauge>,
     trunks_round_trip: Family<OfTrunk, Gauge>,
+    quality: Quality,
 }
 
 impl fmt::Debug for Metrics {
@@ -174,6 +246,7 @@ impl Default for Metrics {
             "How long the last answer to OPTIONS took",
             trunks_round_trip.clone(),
         );
+        let quality = Quality::register(&mut registry);
         Self {
             registry: Arc::new(registry),
             started,
@@ -186,6 +259,7 @@ impl Default for Metrics {
             trunks_registered,
             trunks_up,
             trunks_round_trip,
+            quality,
         }
     }
 }
@@ -201,6 +275,11 @@ impl Metrics {
     pub fn call_ended(&self, reason: EndedReason) {
         self.active.dec();
         self.call_refused(reason);
+    }
+
+    /// How an answered call sounded.
+    pub fn call_quality(&self, quality: &CallQuality) {
+        self.quality.observe(quality);
     }
 
     /// A call ended before it was answered.
@@ -278,6 +357,19 @@ mod tests {
             ..TurnLedger::default()
         });
         metrics.call_ended(EndedReason::CustomerEndedCall);
+        metrics.call_quality(&CallQuality {
+            heard: Some(crate::record::StreamQuality {
+                packets: 1_000,
+                lost: 8,
+                late: 2,
+                jitter_ms: 3.0,
+                delay_ms: 60,
+                concealed_ms: Some(200),
+                mos: 4.1,
+            }),
+            spoken: None,
+            round_trip_ms: Some(30.0),
+        });
         metrics.text(&vec![("sip_legs", 3)]);
         let text = metrics.text(&vec![("sip_legs", 1)]);
         for line in [
@@ -287,6 +379,10 @@ mod tests {
             "offhook_turn_seconds_sum{part=\"voice_to_voice\"} 0.55",
             "offhook_turn_seconds_bucket{le=\"0.5\",part=\"voice_to_voice\"} 0",
             "offhook_turn_seconds_bucket{le=\"0.6\",part=\"voice_to_voice\"} 1",
+            "offhook_call_mos_bucket{le=\"4.2\",direction=\"heard\"} 1",
+            "offhook_call_missing_ratio_sum{direction=\"heard\"} 0.01",
+            "offhook_call_jitter_seconds_count{direction=\"heard\"} 1",
+            "offhook_call_round_trip_seconds_sum 0.03",
             "offhook_internal{name=\"sip_legs\"} 1",
         ] {
             assert!(text.contains(line), "{line} in\n{text}");

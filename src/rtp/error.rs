@@ -18,6 +18,12 @@ pub enum RtpError {
     /// More padding than payload (RFC 3550 section 5.1).
     #[error("more padding than payload")]
     Padding,
+    /// Not sealed with the key that was agreed on (RFC 3711), or not sealed at all.
+    #[error("not authentic")]
+    Authentication,
+    /// Received before, or too old to tell (RFC 3711 section 3.3.2).
+    #[error("a repetition")]
+    Replayed,
     /// Not a valid compound RTCP packet (RFC 3550 appendix A.2).
     #[error("not a valid RTCP packet")]
     Control,

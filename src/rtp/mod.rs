@@ -1,18 +1,23 @@
 //! RTP for one telephone call (RFC 3550, RFC 3551): packets, jitter buffer, loss concealment
-//! (ITU-T G.711 Appendix I), digits (RFC 4733) and RTCP reports.
+//! (ITU-T G.711 Appendix I), digits (RFC 4733), RTCP reports and encryption (RFC 3711).
 //!
 //! [`Session`] is the facade. Pure: sockets, the 20 ms clock and randomness are the caller's.
 
+mod bursts;
 mod conceal;
+mod control;
 mod delay;
 mod dtmf;
 mod error;
 mod jitter;
+mod outgoing;
 mod packet;
 mod pitch;
+mod quality;
 mod rtcp;
 mod session;
 mod source;
+mod srtp;
 mod statistics;
 mod stretch;
 
@@ -21,7 +26,9 @@ pub use dtmf::Digit;
 pub use error::RtpError;
 pub use jitter::{FrameKind, Outcome, PulledFrame};
 pub use packet::{HEADER_BYTES, Header, Packet, is_control};
+pub use quality::{Quality, StreamQuality};
 pub use session::{Received, Session, SessionConfig, StreamConfig};
+pub use srtp::{MasterKey, SrtpKeys, Tag};
 pub use statistics::{RemoteReport, Statistics};
 
 #[cfg(test)]

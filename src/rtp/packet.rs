@@ -70,6 +70,41 @@ impl<'a> Packet<'a> {
     }
 }
 
+/// What SRTP needs to know of a packet, whose payload and padding may be encrypted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Outline {
+    pub(super) sequence: u16,
+    pub(super) ssrc: u32,
+    /// Where what is encrypted begins.
+    pub(super) payload: usize,
+}
+
+impl Outline {
+    /// Reads what stays in the clear (RFC 3711 section 3.1).
+    pub(super) fn of(datagram: &[u8]) -> Result<Self, RtpError> {
+        let (fixed, rest) = datagram
+            .split_first_chunk::<HEADER_BYTES>()
+            .ok_or(RtpError::Short)?;
+        if fixed[0] >> 6 != 2 {
+            return Err(RtpError::Version);
+        }
+        let mut payload = HEADER_BYTES + usize::from(fixed[0] & 0x0f) * 4;
+        if fixed[0] & 0x10 != 0 {
+            let extension = rest.get(payload - HEADER_BYTES..).unwrap_or_default();
+            let head = extension.first_chunk::<4>().ok_or(RtpError::Short)?;
+            payload += 4 + usize::from(u16::from_be_bytes([head[2], head[3]])) * 4;
+        }
+        if payload > datagram.len() {
+            return Err(RtpError::Short);
+        }
+        Ok(Self {
+            sequence: u16::from_be_bytes([fixed[2], fixed[3]]),
+            ssrc: u32::from_be_bytes([fixed[8], fixed[9], fixed[10], fixed[11]]),
+            payload,
+        })
+    }
+}
+
 impl Header {
     /// The header's bytes, without CSRCs, extension or padding.
     pub fn to_bytes(self) -> [u8; HEADER_BYTES] {

@@ -11,12 +11,18 @@
 
 use std::time::{Duration, Instant};
 
+use super::conceal::DELAY_SAMPLES;
+use super::control::{Control, Moment};
+use super::delay::MOST_TARGET;
 use super::dtmf::{self, Digit, Event};
 use super::jitter::{JitterBuffer, Outcome, PulledFrame};
-use super::packet::{Header, Packet, is_control};
-use super::rtcp::{self, ReportBlock, SenderInfo};
+use super::outgoing::Outgoing;
+use super::packet::{Packet, is_control};
+use super::quality::{Measured, Quality};
+use super::rtcp::VoipMetrics;
 use super::source::{Candidate, Placed, Source};
-use super::{HEADER_BYTES, RemoteReport, RtpError, Statistics};
+use super::srtp::{Srtp, SrtpKeys};
+use super::{RtpError, Statistics};
 use crate::audio::level::{AUDIBLE_DBFS, SILENCE_DBFS, rms_dbfs};
 use crate::audio::tone::DtmfDigit;
 use crate::audio::{Codec, FRAME_SAMPLES, Frame, PayloadKind, SampleRate};
@@ -25,10 +31,8 @@ use crate::audio::{Codec, FRAME_SAMPLES, Frame, PayloadKind, SampleRate};
 const MOST_PAYLOAD: usize = 1_600;
 /// RFC 3389 comfort noise at 8 kHz has this static payload type (RFC 3551 table 4).
 const COMFORT_NOISE: u8 = 13;
-/// Between two RTCP reports: RFC 3550 section 6.2 recommends at least 5 s.
-const REPORT_INTERVAL: Duration = Duration::from_secs(5);
-/// Sent sender reports that are remembered to measure round trips.
-const REMEMBERED_REPORTS: usize = 4;
+/// What concealment needs to look back: 3.75 ms.
+const CONCEALMENT_DELAY: Duration = Duration::from_micros(DELAY_SAMPLES as u64 * 125);
 
 /// What was negotiated about a stream. The names are those of the SDP module's outcome.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,6 +47,11 @@ pub struct StreamConfig {
     pub receive: Vec<(u8, PayloadKind)>,
     /// The packet length to send, in ms: 10, or a multiple of 20.
     pub ptime_ms: u8,
+    /// The peer asked for VoIP metrics (RFC 3611) in our reports.
+    pub voip_metrics: bool,
+    /// The keys of both directions; `None` where media is in the clear. Where they are there,
+    /// nothing is sent or taken without them.
+    pub srtp: Option<SrtpKeys>,
 }
 
 /// What a session starts from. The first three are drawn at random by the caller (RFC 3550
@@ -103,6 +112,7 @@ impl Received {
 #[derive(Debug)]
 pub struct Session {
     stream: StreamConfig,
+    srtp: Option<Srtp>,
     epoch: Option<Instant>,
     // receiving
     source: Option<Source>,
@@ -111,30 +121,15 @@ pub struct Session {
     digits: dtmf::Receiver,
     /// Sources before the present one.
     past: Statistics,
-    // sending
-    ssrc: u32,
-    sequence: u16,
-    timestamp: u32,
-    /// Encoded sound that does not fill a packet yet, and its timestamp.
-    unsent: Vec<u8>,
-    unsent_timestamp: u32,
-    talking: bool,
-    sending_digits: dtmf::Sender,
-    datagram: Vec<u8>,
-    sent_packets: u64,
-    sent_octets: u64,
-    // control
-    next_report: Option<Instant>,
-    sent_at_last_report: u64,
-    own_reports: Vec<(u32, Instant)>,
-    their_report: Option<(u64, Instant)>,
-    remote: Option<RemoteReport>,
+    outgoing: Outgoing,
+    control: Control,
 }
 
 impl Session {
     /// A session that has neither sent nor received anything.
     pub fn new(config: SessionConfig) -> Self {
         Self {
+            srtp: config.stream.srtp.map(Srtp::new),
             stream: config.stream,
             epoch: None,
             source: None,
@@ -142,28 +137,19 @@ impl Session {
             jitter: JitterBuffer::new(),
             digits: dtmf::Receiver::default(),
             past: Statistics::default(),
-            ssrc: config.ssrc,
-            sequence: config.first_sequence,
-            timestamp: config.first_timestamp,
-            unsent: Vec::new(),
-            unsent_timestamp: config.first_timestamp,
-            talking: false,
-            sending_digits: dtmf::Sender::default(),
-            datagram: Vec::new(),
-            sent_packets: 0,
-            sent_octets: 0,
-            next_report: None,
-            sent_at_last_report: 0,
-            own_reports: Vec::new(),
-            their_report: None,
-            remote: None,
+            outgoing: Outgoing::new(config.ssrc, config.first_sequence, config.first_timestamp),
+            control: Control::new(config.ssrc),
         }
     }
 
     /// Goes on with what a re-INVITE negotiated. Our numbers, and what was received, go on.
     pub fn reconfigure(&mut self, stream: StreamConfig) {
         if self.stream.codec != stream.codec {
-            self.unsent.clear();
+            self.outgoing.codec_changes();
+        }
+        match (&mut self.srtp, stream.srtp) {
+            (Some(srtp), Some(keys)) => srtp.rekey(keys),
+            (_, keys) => self.srtp = keys.map(Srtp::new),
         }
         self.stream = stream;
     }
@@ -177,6 +163,37 @@ impl Session {
         if is_control(datagram) {
             return self.receive_control(now, datagram);
         }
+        match self.opened(now, datagram, false)? {
+            Opened::Clear => self.receive_clear(now, datagram),
+            Opened::Sealed(packet) => self.receive_clear(now, &packet),
+            Opened::Repeated => Ok(Received::Duplicate),
+        }
+    }
+
+    /// Takes the seal off a datagram, where the stream has one.
+    fn opened(
+        &mut self,
+        now: Instant,
+        datagram: &[u8],
+        is_control: bool,
+    ) -> Result<Opened, RtpError> {
+        let Some(srtp) = &mut self.srtp else {
+            return Ok(Opened::Clear);
+        };
+        match srtp.unprotect(now, datagram, is_control) {
+            Ok(packet) => Ok(Opened::Sealed(packet)),
+            Err(RtpError::Replayed) => {
+                self.past.duplicate += 1;
+                Ok(Opened::Repeated)
+            }
+            Err(error) => {
+                self.past.unauthentic += 1;
+                Err(error)
+            }
+        }
+    }
+
+    fn receive_clear(&mut self, now: Instant, datagram: &[u8]) -> Result<Received, RtpError> {
         let packet = match Packet::parse(datagram) {
             Ok(packet) if packet.payload.len() <= MOST_PAYLOAD => packet,
             Ok(_) => return Err(self.malformed(RtpError::Long)),
@@ -301,8 +318,8 @@ impl Session {
         self.digits.reset();
         self.source = Some(Source::starting_with(first.header()));
         // What it said itself is heard, but only the present packet is reported.
-        let _first = self.receive(first.arrived, &first.datagram);
-        self.receive(now, datagram)
+        let _first = self.receive_clear(first.arrived, &first.datagram);
+        self.receive_clear(now, datagram)
     }
 
     /// Adds the present source's figures to those of the past, and forgets it.
@@ -341,98 +358,26 @@ impl Session {
     /// the first packet after a pause has the marker (RFC 3551 section 4.1). While a queued
     /// digit is being sent, it is sent instead of the sound.
     pub fn send(&mut self, frame: Option<&Frame>, mut transmit: impl FnMut(&[u8])) {
-        let timestamp = self.timestamp;
-        self.timestamp = timestamp.wrapping_add(FRAME_SAMPLES as u32);
-        if let Some(payload_type) = self.stream.telephone_event
-            && let Some(packet) = self.sending_digits.tick(timestamp)
-        {
-            self.send_unsent(1, &mut transmit);
-            self.talking = false;
-            let payload = packet.event.to_bytes();
-            self.transmit(
-                packet.marker,
-                payload_type,
-                packet.timestamp,
-                &payload,
-                &mut transmit,
-            );
-            return;
-        }
-        match frame {
-            None => {
-                self.send_unsent(1, &mut transmit);
-                self.talking = false;
-            }
-            Some(frame) => {
-                if self.unsent.is_empty() {
-                    self.unsent_timestamp = timestamp;
-                }
-                self.stream.codec.encode(frame.samples(), &mut self.unsent);
-                let full = usize::from(self.stream.ptime_ms.clamp(10, 60)) * 8;
-                self.send_unsent(full, &mut transmit);
-            }
-        }
-    }
-
-    /// Sends what was encoded in packets of `full` bytes (or what is left, where that is 1).
-    fn send_unsent(&mut self, full: usize, transmit: &mut impl FnMut(&[u8])) {
-        let unsent = std::mem::take(&mut self.unsent);
-        let mut rest = unsent.as_slice();
-        while rest.len() >= full {
-            let length = if full == 1 { rest.len() } else { full };
-            let (payload, after) = rest.split_at(length);
-            let marker = !self.talking;
-            let timestamp = self.unsent_timestamp;
-            self.talking = true;
-            self.unsent_timestamp = timestamp.wrapping_add(length as u32);
-            self.transmit(
-                marker,
-                self.stream.payload_type,
-                timestamp,
-                payload,
-                transmit,
-            );
-            rest = after;
-        }
-        let sent = unsent.len() - rest.len();
-        self.unsent = unsent;
-        self.unsent.drain(..sent);
-    }
-
-    fn transmit(
-        &mut self,
-        marker: bool,
-        payload_type: u8,
-        timestamp: u32,
-        payload: &[u8],
-        transmit: &mut impl FnMut(&[u8]),
-    ) {
-        let header = Header {
-            marker,
-            payload_type,
-            sequence: self.sequence,
-            timestamp,
-            ssrc: self.ssrc,
+        let Some(srtp) = &mut self.srtp else {
+            return self.outgoing.send(&self.stream, frame, transmit);
         };
-        self.sequence = self.sequence.wrapping_add(1);
-        self.sent_packets += 1;
-        self.sent_octets += payload.len() as u64;
-        self.datagram.clear();
-        self.datagram.reserve(HEADER_BYTES + payload.len());
-        self.datagram.extend_from_slice(&header.to_bytes());
-        self.datagram.extend_from_slice(payload);
-        transmit(&self.datagram);
+        self.outgoing.send(&self.stream, frame, |packet| {
+            let mut sealed = packet.to_vec();
+            if srtp.protect(&mut sealed).is_ok() {
+                transmit(&sealed);
+            }
+        });
     }
 
     /// Queues a digit to be sent for `duration` (at least 40 ms, in steps of 20 ms). `false`
     /// where the peer takes no events or too many digits wait.
     pub fn send_digit(&mut self, digit: DtmfDigit, duration: Duration) -> bool {
-        self.stream.telephone_event.is_some() && self.sending_digits.queue(digit, duration)
+        self.stream.telephone_event.is_some() && self.outgoing.queue_digit(digit, duration)
     }
 
     /// Whether digits are being sent or wait to be.
     pub fn is_sending_digits(&self) -> bool {
-        self.stream.telephone_event.is_some() && self.sending_digits.is_busy()
+        self.stream.telephone_event.is_some() && self.outgoing.is_sending_digits()
     }
 
     /// Takes a datagram from the RTCP port.
@@ -440,93 +385,52 @@ impl Session {
     /// # Errors
     /// [`RtpError::Control`] for what is not RTCP; it is counted and changes nothing else.
     pub fn receive_control(&mut self, now: Instant, datagram: &[u8]) -> Result<Received, RtpError> {
-        let compound = rtcp::parse(datagram).map_err(|error| self.malformed(error))?;
-        if let Some(ntp) = compound.sender_ntp {
-            self.their_report = Some((ntp, now));
-        }
-        if let Some(block) = compound.blocks.iter().find(|block| block.ssrc == self.ssrc) {
-            self.remote = Some(RemoteReport {
-                fraction_lost: f32::from(block.fraction_lost) / 256.0,
-                lost: block.lost,
-                jitter: SampleRate::TELEPHONE.duration_of(block.jitter as usize),
-                round_trip: self.round_trip(block, now),
-            });
-        }
-        Ok(Received::Control {
-            goodbye: compound.goodbye,
-        })
-    }
-
-    /// RFC 3550 section 6.4.1: from our report to theirs, without the time they kept it.
-    fn round_trip(&self, block: &ReportBlock, now: Instant) -> Option<Duration> {
-        let sent = self
-            .own_reports
-            .iter()
-            .find(|(id, _)| *id == block.last_report)?
-            .1;
-        let kept = Duration::from_secs(1) * (block.delay >> 16)
-            + Duration::from_secs(1) * (block.delay & 0xffff) / 65_536;
-        now.saturating_duration_since(sent).checked_sub(kept)
+        let opened = match self.opened(now, datagram, true)? {
+            Opened::Clear => None,
+            Opened::Sealed(report) => Some(report),
+            Opened::Repeated => return Ok(Received::Duplicate),
+        };
+        let report = opened.as_deref().unwrap_or(datagram);
+        let goodbye = self
+            .control
+            .receive(now, report, self.outgoing.packets())
+            .map_err(|error| self.malformed(error))?;
+        Ok(Received::Control { goodbye })
     }
 
     /// When [`poll_control`](Self::poll_control) next has a report.
     pub fn control_deadline(&self) -> Option<Instant> {
-        self.next_report
+        self.control.deadline()
     }
 
-    /// A report to send to the peer's RTCP address, each 5 s from the first call on. `ntp` is
-    /// the wall clock in NTP's format: seconds since 1900 in the upper 32 bits.
+    /// A report to send to the peer's RTCP address, about each 5 s from the first call on (RFC
+    /// 3550 section 6.3). `ntp` is the wall clock in NTP's format: seconds since 1900 in the
+    /// upper 32 bits.
     pub fn poll_control(&mut self, now: Instant, ntp: u64) -> Option<Vec<u8>> {
-        match self.next_report {
-            // Two sides that start together should not report together (section 6.3.5).
-            None => {
-                self.next_report =
-                    Some(now + REPORT_INTERVAL / 2 + REPORT_INTERVAL / 256 * (self.ssrc & 0x7f));
-                None
-            }
-            Some(due) if now < due => None,
-            Some(due) => {
-                self.next_report = Some((due + REPORT_INTERVAL).max(now));
-                Some(self.report(now, ntp, false))
-            }
-        }
+        self.control
+            .is_due(now)
+            .then(|| self.report(now, ntp, false))
+            .flatten()
     }
 
     /// The last report, with a goodbye, for when the call ends.
-    pub fn goodbye(&mut self, now: Instant, ntp: u64) -> Vec<u8> {
+    pub fn goodbye(&mut self, now: Instant, ntp: u64) -> Option<Vec<u8>> {
         self.report(now, ntp, true)
     }
 
-    fn report(&mut self, now: Instant, ntp: u64, goodbye: bool) -> Vec<u8> {
-        let sends = self.sent_packets > self.sent_at_last_report;
-        self.sent_at_last_report = self.sent_packets;
-        let sender = sends.then_some(SenderInfo {
-            ntp,
-            rtp_timestamp: self.timestamp,
-            packets: self.sent_packets as u32,
-            octets: self.sent_octets as u32,
-        });
-        if sends {
-            if self.own_reports.len() == REMEMBERED_REPORTS {
-                self.own_reports.remove(0);
-            }
-            self.own_reports.push((middle(ntp), now));
-        }
-        let times = self.their_report.map(|(ntp, arrived)| {
-            let kept = now.saturating_duration_since(arrived).as_micros() * 65_536 / 1_000_000;
-            (middle(ntp), u32::try_from(kept).unwrap_or(u32::MAX))
-        });
-        let block = self.source.as_mut().map(|source| {
-            let block = ReportBlock::about(&source.reception());
-            source.reported();
-            let (last_report, delay) = times.unwrap_or_default();
-            ReportBlock {
-                last_report,
-                delay,
-                ..block
-            }
-        });
-        rtcp::write(self.ssrc, sender, block, goodbye)
+    fn report(&mut self, now: Instant, ntp: u64, goodbye: bool) -> Option<Vec<u8>> {
+        let voip = self.stream.voip_metrics.then(|| self.voip_metrics());
+        let moment = Moment { now, ntp };
+        let sent = self.outgoing.sent();
+        let source = self.source.as_mut();
+        let mut report = self
+            .control
+            .report(moment, sent, source, voip.flatten(), goodbye);
+        let sealed = self.srtp.as_mut();
+        sealed
+            .map_or(Ok(()), |srtp| srtp.protect_control(&mut report))
+            .ok()
+            .map(|()| report)
     }
 
     /// What happened so far.
@@ -549,10 +453,73 @@ impl Session {
             concealed: duration(counters.concealed),
             removed: duration(counters.removed),
             added: duration(counters.added),
-            sent: self.sent_packets,
-            remote: self.remote,
+            sent: self.outgoing.packets(),
+            remote: self.control.remote(),
             ..self.past
         }
+    }
+
+    /// How good both directions are so far.
+    pub fn quality(&self) -> Quality {
+        let statistics = self.statistics();
+        let remote = statistics.remote;
+        let round_trip = remote.and_then(|remote| remote.round_trip);
+        let under_way = round_trip.unwrap_or_default() / 2;
+        let packet = Duration::from_millis(u64::from(self.stream.ptime_ms));
+        let expected = statistics.received + statistics.lost;
+        let bursts = self.source.as_ref().map(Source::bursts).unwrap_or_default();
+        let share = statistics.lost as f64 / expected.max(1) as f64;
+        let heard = Measured {
+            codec: self.stream.codec,
+            expected,
+            lost: statistics.lost,
+            discarded: statistics.late + statistics.dropped,
+            burst_ratio: bursts.ratio(share),
+            jitter: statistics.jitter,
+            delay: under_way + packet + statistics.target_delay + CONCEALMENT_DELAY,
+        };
+        let spoken = remote.map(|remote| Measured {
+            codec: self.stream.codec,
+            expected: remote.sent,
+            lost: u64::try_from(remote.lost).unwrap_or(0),
+            discarded: remote.discarded,
+            burst_ratio: 1.0,
+            jitter: remote.jitter,
+            // A peer that does not say so is taken to wait for twice its jitter.
+            delay: under_way + packet + remote.playout.unwrap_or(remote.jitter * 2),
+        });
+        Quality {
+            heard: (expected > 0).then(|| heard.rated()),
+            spoken: spoken.map(Measured::rated),
+            round_trip,
+        }
+    }
+
+    fn voip_metrics(&self) -> Option<VoipMetrics> {
+        let source = self.source.as_ref()?;
+        let quality = self.quality();
+        let heard = quality.heard?;
+        let density = source.bursts().density();
+        let expected = heard.expected.max(1) as f64;
+        let in_256ths = |share: f64| (share * 256.0).min(255.0) as u8;
+        let ms = |duration: Duration| u16::try_from(duration.as_millis()).unwrap_or(u16::MAX);
+        let packets = |count: f64| (count * f64::from(self.stream.ptime_ms)) as u16;
+        let target = self.statistics().target_delay;
+        Some(VoipMetrics {
+            ssrc: source.reception().ssrc,
+            loss_rate: in_256ths(heard.lost as f64 / expected),
+            discard_rate: in_256ths(heard.discarded as f64 / expected),
+            burst_density: in_256ths(density.burst),
+            gap_density: in_256ths(density.gap),
+            burst_ms: packets(density.burst_packets),
+            gap_ms: packets(density.gap_packets),
+            round_trip_ms: quality.round_trip.map(ms).unwrap_or_default(),
+            end_system_ms: ms(target + CONCEALMENT_DELAY + Frame::DURATION),
+            r_factor: heard.rating.round() as u8,
+            mos: (heard.mos * 10.0).round() as u8,
+            nominal_ms: ms(target),
+            maximum_ms: ms(SampleRate::TELEPHONE.duration_of(MOST_TARGET as usize)),
+        })
     }
 
     /// Samples at 8 kHz from the first call on.
@@ -563,9 +530,13 @@ impl Session {
     }
 }
 
-/// The middle 32 bits of an NTP time (RFC 3550 section 6.4.1).
-fn middle(ntp: u64) -> u32 {
-    (ntp >> 16) as u32
+/// A datagram without its seal.
+enum Opened {
+    /// It had none, as agreed.
+    Clear,
+    Sealed(Vec<u8>),
+    /// It came before.
+    Repeated,
 }
 
 /// What a payload type stands for.

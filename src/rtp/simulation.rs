@@ -94,6 +94,8 @@ pub(super) fn stream(codec: Codec, ptime_ms: u8) -> StreamConfig {
             (101, PayloadKind::TelephoneEvent),
         ],
         ptime_ms,
+        voip_metrics: true,
+        srtp: None,
     }
 }
 

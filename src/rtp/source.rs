@@ -1,12 +1,15 @@
 //! Where a stream stands: extended sequence numbers and timestamps, duplicates, RFC 3550's loss
 //! and jitter, and packets that do not belong to the stream.
 
+use super::bursts::Bursts;
 use super::packet::Header;
 
 /// Sequence numbers may jump this far ahead (RFC 3550 appendix A.1): a minute of 20 ms.
 const MAX_DROPOUT: i16 = 3_000;
 /// And lie this far back. Also the memory for duplicates, less than 128.
 const MAX_MISORDER: i16 = 100;
+/// A packet that is missing this many packets later counts as lost.
+const GIVEN_UP: u32 = 32;
 /// Timestamp and arrival may disagree by this many samples, 1 s, before it is another clock.
 const MAX_TRANSIT_CHANGE: i64 = 8_000;
 /// A packet that confirms a new stream is at most this many after the first.
@@ -29,6 +32,7 @@ pub(super) struct Source {
     jitter: f64,
     /// Expected and received at the last report.
     reported: (u64, u64),
+    bursts: Bursts,
 }
 
 /// Where a packet belongs.
@@ -73,6 +77,7 @@ impl Source {
             received: 0,
             jitter: 0.0,
             reported: (0, 0),
+            bursts: Bursts::default(),
         }
     }
 
@@ -92,12 +97,10 @@ impl Source {
         }
         let bit = 1u128 << ahead.min(0).unsigned_abs();
         if ahead > 0 {
-            self.window = self
-                .window
-                .checked_shl(u32::from(ahead.unsigned_abs()))
-                .unwrap_or(0)
-                | 1;
-            self.highest += i64::from(ahead);
+            for _ in 0..ahead {
+                self.advance();
+            }
+            self.window |= 1;
         } else if self.window & bit != 0 {
             return Placed::Duplicate;
         } else {
@@ -119,6 +122,18 @@ impl Source {
             timestamp,
             reordered: ahead < 0,
         }
+    }
+
+    fn advance(&mut self) {
+        self.window <<= 1;
+        self.highest += 1;
+        if self.highest - self.first >= i64::from(GIVEN_UP) {
+            self.bursts.push((self.window >> GIVEN_UP) & 1 == 1);
+        }
+    }
+
+    pub(super) fn bursts(&self) -> Bursts {
+        self.bursts
     }
 
     /// Packets that should have come so far.

@@ -19,6 +19,8 @@ pub struct Statistics {
     pub dropped: u64,
     /// Datagrams that were neither RTP nor RTCP.
     pub malformed: u64,
+    /// Datagrams that were not sealed with the key that was agreed on (RFC 3711).
+    pub unauthentic: u64,
     /// Packets of a payload type that was not negotiated.
     pub unknown_payload: u64,
     /// Packets of another source that no second one confirmed.
@@ -54,4 +56,12 @@ pub struct RemoteReport {
     pub jitter: Duration,
     /// From us to the peer and back.
     pub round_trip: Option<Duration>,
+    /// Packets that we had sent when it came.
+    pub sent: u64,
+    /// Packets that reached the peer too late to be heard, as far as it says so (RFC 3611).
+    pub discarded: u64,
+    /// How long its jitter buffer waits, where it says so.
+    pub playout: Option<Duration>,
+    /// The mean opinion score that it gives, where it says so.
+    pub score: Option<f32>,
 }

@@ -15,9 +15,12 @@ pub enum SdpError {
     /// It offers no audio stream, or none that is open.
     #[error("no audio stream is offered")]
     NoAudio,
-    /// All its audio streams use a transport that we do not speak, such as RTP/SAVP.
-    #[error("no audio stream uses RTP/AVP")]
+    /// All its audio streams use a transport that we do not speak, or not with this peer.
+    #[error("no audio stream has a usable transport")]
     Transport,
+    /// Encryption is required and not offered, or offered with nothing that we can use.
+    #[error("no usable encryption is offered")]
+    Encryption,
     /// All its codecs are strange to us.
     #[error("no common codec")]
     Codec,
@@ -34,7 +37,12 @@ impl SdpError {
     pub fn status(&self) -> u16 {
         match self {
             Self::Malformed(_) | Self::TooLarge(_) => 400,
-            Self::NoAudio | Self::Transport | Self::Codec | Self::Address(_) | Self::Refused => 488,
+            Self::NoAudio
+            | Self::Transport
+            | Self::Encryption
+            | Self::Codec
+            | Self::Address(_)
+            | Self::Refused => 488,
         }
     }
 
@@ -44,7 +52,7 @@ impl SdpError {
         let code = match self {
             Self::Malformed(_) | Self::TooLarge(_) | Self::Refused => 399,
             Self::NoAudio => 304,
-            Self::Transport => 302,
+            Self::Transport | Self::Encryption => 302,
             Self::Codec => 305,
             Self::Address(_) => 301,
         };
@@ -58,6 +66,7 @@ impl SdpError {
             Self::TooLarge(_) => "too_large",
             Self::NoAudio => "no_audio",
             Self::Transport => "transport",
+            Self::Encryption => "encryption",
             Self::Codec => "codec",
             Self::Address(_) => "address",
             Self::Refused => "refused",

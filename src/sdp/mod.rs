@@ -12,12 +12,14 @@
 //! beyond 64 bits, a missing `s=` or `t=`, a space in the user name of `o=`, `b=AS:84.5`,
 //! `m=... UDP/BFCP *`). The lexer here reads what it needs and ignores the rest.
 
+mod crypto;
 mod error;
 mod negotiate;
 mod parse;
 
 use std::net::{IpAddr, SocketAddr};
 
+pub use crypto::{Crypto, CryptoSuite, Encryption, LocalKeys, MasterKey};
 pub use error::SdpError;
 pub use negotiate::{accept, answer, offer};
 
@@ -102,6 +104,8 @@ pub struct LocalMedia {
     pub telephone_event: Option<u8>,
     /// The packet length that we ask for, in ms.
     pub ptime_ms: u8,
+    /// Whether media is encrypted.
+    pub encryption: Encryption,
     /// What we want: `SendRecv`, or `SendOnly` to put the peer on hold.
     pub direction: Direction,
     /// `o=` session id: drawn once a dialog. At most 2^62, since some peers read it as signed.
@@ -127,6 +131,8 @@ pub struct Negotiated {
     pub remote_rtcp: SocketAddr,
     /// RTP and RTCP share a port both ways (RFC 5761).
     pub rtcp_mux: bool,
+    /// The peer asks for VoIP metrics in our RTCP (RFC 3611 section 5).
+    pub voip_metrics: bool,
     /// The codec to send.
     pub codec: Codec,
     /// The payload type to send it with.
@@ -135,6 +141,8 @@ pub struct Negotiated {
     pub telephone_event: Option<u8>,
     /// What the peer may send, by payload type.
     pub receive: Vec<(u8, PayloadKind)>,
+    /// The keys of both directions; `None` where media is in the clear.
+    pub crypto: Option<Crypto>,
     /// The packet length to send, in ms: 10, 20, 40 or 60. The peer's wish rounded down.
     pub ptime_ms: u8,
     /// What we may do. Never sends while the peer holds us.

@@ -3,8 +3,9 @@
 use std::fmt::Write;
 use std::net::{IpAddr, SocketAddr};
 
-use super::parse::{Connection, Description, Media, RtpMap, Transport};
-use super::{Direction, LocalMedia, Negotiated, SdpError};
+use super::crypto::{Side, protection};
+use super::parse::{Connection, Description, Media, RtpMap};
+use super::{Crypto, Direction, LocalMedia, Negotiated, SdpError};
 use crate::audio::{Codec, PayloadKind};
 
 /// The packet lengths that we send, in ms.
@@ -16,16 +17,19 @@ const EVENTS: &str = "0-16";
 /// An offer of one audio stream with all our codecs (RFC 3264 section 5).
 pub fn offer(local: &LocalMedia) -> Vec<u8> {
     let codecs: Vec<(u8, Codec)> = offered(local).collect();
+    let (protocol, crypto) = local.encryption.offered();
     let mut text = session_lines(local);
     audio_lines(
         &mut text,
         local,
         &Stream {
-            protocol: "RTP/AVP",
+            protocol,
+            crypto: &crypto,
             codecs: &codecs,
             telephone_event: local.telephone_event,
             direction: local.direction,
             rtcp_mux: false,
+            voip_metrics: false,
         },
     );
     text.into_bytes()
@@ -43,7 +47,8 @@ pub fn offer(local: &LocalMedia) -> Vec<u8> {
 pub fn answer(offer: &[u8], local: &LocalMedia) -> Result<(Vec<u8>, Negotiated), SdpError> {
     let offer = String::from_utf8_lossy(offer);
     let description = Description::parse(&offer)?;
-    let (index, negotiated) = choose(&description, local)?;
+    let (index, negotiated) = choose(&description, local, Side::Offer)?;
+    let crypto: Vec<String> = negotiated.crypto.iter().map(Crypto::answered).collect();
     let mut text = session_lines(local);
     for (at, media) in description.media.iter().enumerate() {
         if at == index {
@@ -52,10 +57,12 @@ pub fn answer(offer: &[u8], local: &LocalMedia) -> Result<(Vec<u8>, Negotiated),
                 local,
                 &Stream {
                     protocol: media.protocol,
+                    crypto: &crypto,
                     codecs: &[(negotiated.payload_type, negotiated.codec)],
                     telephone_event: negotiated.telephone_event,
                     direction: negotiated.direction,
                     rtcp_mux: negotiated.rtcp_mux,
+                    voip_metrics: negotiated.voip_metrics,
                 },
             );
         } else {
@@ -81,7 +88,7 @@ pub fn accept(answer: &[u8], local: &LocalMedia) -> Result<Negotiated, SdpError>
     if audio.peek().is_some() && audio.all(|media| media.port == 0) {
         return Err(SdpError::Refused);
     }
-    let (_, mut negotiated) = choose(&description, local)?;
+    let (_, mut negotiated) = choose(&description, local, Side::Answer)?;
     // We did not offer to share a port.
     negotiated.rtcp_mux = false;
     // The answer's numbers are those the peer wants to get; it sends with ours, or, where it is
@@ -113,13 +120,14 @@ fn offered(local: &LocalMedia) -> impl Iterator<Item = (u8, Codec)> {
 fn choose(
     description: &Description<'_>,
     local: &LocalMedia,
+    side: Side,
 ) -> Result<(usize, Negotiated), SdpError> {
     let mut reason = SdpError::NoAudio;
     for (index, media) in description.media.iter().enumerate() {
         if !media.is_audio() || media.port == 0 {
             continue;
         }
-        match negotiate(description, media, local) {
+        match negotiate(description, media, local, side) {
             Ok(negotiated) => return Ok((index, negotiated)),
             Err(closer) if closeness(&closer) > closeness(&reason) => reason = closer,
             Err(_) => {}
@@ -131,7 +139,7 @@ fn choose(
 fn closeness(error: &SdpError) -> u8 {
     match error {
         SdpError::NoAudio | SdpError::TooLarge(_) | SdpError::Refused => 1,
-        SdpError::Transport => 2,
+        SdpError::Transport | SdpError::Encryption => 2,
         SdpError::Codec => 3,
         SdpError::Address(_) | SdpError::Malformed(_) => 4,
     }
@@ -141,11 +149,9 @@ fn negotiate(
     description: &Description<'_>,
     media: &Media<'_>,
     local: &LocalMedia,
+    side: Side,
 ) -> Result<Negotiated, SdpError> {
-    match media.transport() {
-        Transport::Plain => {}
-        Transport::Other => return Err(SdpError::Transport),
-    }
+    let crypto = protection(media, &local.encryption, side)?;
     let (payload_type, codec) = media
         .payloads()
         .find_map(|map| Some((map.payload_type, codec_of(&map, local)?)))
@@ -168,6 +174,7 @@ fn negotiate(
         remote,
         remote_rtcp: rtcp_address(media, remote),
         rtcp_mux: media.rtcp_mux,
+        voip_metrics: description.wants_voip_metrics(media),
         codec,
         payload_type,
         telephone_event,
@@ -175,6 +182,7 @@ fn negotiate(
             .into_iter()
             .chain(digits)
             .collect(),
+        crypto,
         ptime_ms: sending_ptime(media, local),
         direction: theirs.mirrored().limited_to(local.direction),
         remote_hold: !theirs.receives(),
@@ -232,10 +240,13 @@ fn sending_ptime(media: &Media<'_>, local: &LocalMedia) -> u8 {
 /// What our `m=` line and its attributes say.
 struct Stream<'a> {
     protocol: &'a str,
+    /// Attribute lines.
+    crypto: &'a [String],
     codecs: &'a [(u8, Codec)],
     telephone_event: Option<u8>,
     direction: Direction,
     rtcp_mux: bool,
+    voip_metrics: bool,
 }
 
 fn session_lines(local: &LocalMedia) -> String {
@@ -280,10 +291,14 @@ fn audio_lines(text: &mut String, local: &LocalMedia, stream: &Stream<'_>) {
         );
         line(text, format_args!("a=fmtp:{number} {EVENTS}\r\n"));
     }
+    text.extend(stream.crypto.iter().map(String::as_str));
     line(text, format_args!("a=ptime:{}\r\n", local.ptime_ms));
     line(text, format_args!("a={}\r\n", stream.direction.name()));
     if stream.rtcp_mux {
         text.push_str("a=rtcp-mux\r\n");
+    }
+    if stream.voip_metrics {
+        text.push_str("a=rtcp-xr:voip-metrics\r\n");
     }
 }
 

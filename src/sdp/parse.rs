@@ -4,6 +4,7 @@
 
 use std::net::IpAddr;
 
+use super::crypto::CryptoLine;
 use super::{Direction, SdpError};
 
 const MAX_BYTES: usize = 16 * 1024;
@@ -11,6 +12,8 @@ const MAX_LINES: usize = 1_000;
 const MAX_MEDIA: usize = 32;
 /// Formats of one `m=` line that are looked at.
 const MAX_FORMATS: usize = 64;
+/// Usable `a=crypto` lines of one stream that are kept.
+const MAX_CRYPTO: usize = 8;
 /// `a=rtpmap` lines of one stream that are looked at; there are 128 payload types.
 const MAX_RTPMAPS: usize = 128;
 
@@ -21,6 +24,8 @@ pub(super) struct Description<'a> {
     origin: Option<Connection>,
     connection: Option<Connection>,
     direction: Option<Direction>,
+    /// `a=rtcp-xr` names VoIP metrics for every stream.
+    voip_metrics: bool,
     pub(super) media: Vec<Media<'a>>,
 }
 
@@ -39,6 +44,9 @@ pub(super) struct Media<'a> {
     pub(super) rtcp_port: Option<u16>,
     pub(super) rtcp_address: Option<Connection>,
     pub(super) rtcp_mux: bool,
+    /// `a=rtcp-xr` names VoIP metrics.
+    pub(super) voip_metrics: bool,
+    pub(super) crypto: Vec<CryptoLine>,
 }
 
 /// `a=rtpmap`.
@@ -63,7 +71,9 @@ pub(super) enum Connection {
 pub(super) enum Transport {
     /// RTP/AVP, and RTP/AVPF, whose feedback is optional.
     Plain,
-    /// Whatever else: SRTP, DTLS, TCP.
+    /// RTP/SAVP, and RTP/SAVPF: with keys in SDP.
+    Secure,
+    /// Whatever else: DTLS, TCP.
     Other,
 }
 
@@ -107,7 +117,12 @@ impl<'a> Description<'a> {
             ("c", Some(media)) => media.connection = Some(Connection::parse(value)),
             ("c", None) => self.connection = Some(Connection::parse(value)),
             ("a", Some(media)) => media.attribute(value),
-            ("a", None) => self.direction = direction(value).or(self.direction),
+            ("a", None) => match value.split_once(':') {
+                Some((name, value)) if name.trim().eq_ignore_ascii_case("rtcp-xr") => {
+                    self.voip_metrics |= names_voip_metrics(value);
+                }
+                _ => self.direction = direction(value).or(self.direction),
+            },
             _ => {}
         }
         Ok(())
@@ -116,6 +131,11 @@ impl<'a> Description<'a> {
     /// The address of a stream: its own `c=`, else the session's, else that of `o=`.
     pub(super) fn connection_of(&self, media: &Media<'_>) -> Option<Connection> {
         media.connection.or(self.connection).or(self.origin)
+    }
+
+    /// Whether VoIP metrics are asked for about a stream.
+    pub(super) fn wants_voip_metrics(&self, media: &Media<'_>) -> bool {
+        self.voip_metrics || media.voip_metrics
     }
 
     /// The direction of a stream: its own, else the session's, else both ways.
@@ -146,6 +166,8 @@ impl<'a> Media<'a> {
             rtcp_port: None,
             rtcp_address: None,
             rtcp_mux: false,
+            voip_metrics: false,
+            crypto: Vec::new(),
         })
     }
 
@@ -161,6 +183,10 @@ impl<'a> Media<'a> {
             "ptime" => self.ptime_ms = milliseconds(value).or(self.ptime_ms),
             "maxptime" => self.maxptime_ms = milliseconds(value).or(self.maxptime_ms),
             "rtcp-mux" => self.rtcp_mux = true,
+            "rtcp-xr" => self.voip_metrics |= names_voip_metrics(value),
+            "crypto" if self.crypto.len() < MAX_CRYPTO => {
+                self.crypto.extend(CryptoLine::parse(value));
+            }
             "rtcp" => {
                 // RFC 3605: a port, and perhaps `IN IP4 192.0.2.1`
                 let (port, address) = value.split_once(char::is_whitespace).unwrap_or((value, ""));
@@ -172,11 +198,14 @@ impl<'a> Media<'a> {
     }
 
     pub(super) fn transport(&self) -> Transport {
-        if ["RTP/AVP", "RTP/AVPF"]
-            .iter()
-            .any(|known| known.eq_ignore_ascii_case(self.protocol))
-        {
+        let is = |names: [&str; 2]| {
+            let mut names = names.into_iter();
+            names.any(|known| known.eq_ignore_ascii_case(self.protocol))
+        };
+        if is(["RTP/AVP", "RTP/AVPF"]) {
             Transport::Plain
+        } else if is(["RTP/SAVP", "RTP/SAVPF"]) {
+            Transport::Secure
         } else {
             Transport::Other
         }
@@ -240,6 +269,13 @@ fn direction(attribute: &str) -> Option<Direction> {
     [SendRecv, SendOnly, RecvOnly, Inactive]
         .into_iter()
         .find(|direction| direction.name().eq_ignore_ascii_case(attribute.trim()))
+}
+
+/// RFC 3611 section 5.1: `pkt-loss-rle=300 voip-metrics`.
+fn names_voip_metrics(formats: &str) -> bool {
+    formats
+        .split_whitespace()
+        .any(|format| format.eq_ignore_ascii_case("voip-metrics"))
 }
 
 /// Some write `20.0`; what is beyond 255 is not a packet of speech.

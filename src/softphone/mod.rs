@@ -21,7 +21,7 @@ use crate::net::local::advertised_address;
 use crate::net::media::{ClipKey, Media, MediaAddress, MediaConfig, MediaPort, MediaStream, Tick};
 use crate::net::resolve::{Resolver, Target};
 use crate::net::sip::{LegCommand, OutgoingLeg, Sip, SipConfig, Snapshot, TlsSettings};
-use crate::sdp::{self, Direction, LocalMedia, Negotiated};
+use crate::sdp::{self, Direction, Encryption, LocalMedia, Negotiated};
 use crate::sip::endpoint::{EndCause, Event, Hangup, InviteRequest, Limits, Protocol};
 use crate::sip::headers::NameAddr;
 use crate::sip::uri::Uri;
@@ -255,6 +255,7 @@ fn describe(port: &MediaPort, codec: Option<Codec>) -> io::Result<LocalMedia> {
         codecs: codec.map_or_else(|| vec![Codec::Pcmu, Codec::Pcma], |codec| vec![codec]),
         telephone_event: Some(101),
         ptime_ms: 20,
+        encryption: Encryption::Off,
         direction: Direction::SendRecv,
         session_id: u64::from(rand::rng().random::<u32>()),
         session_version: 1,

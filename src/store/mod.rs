@@ -303,12 +303,13 @@ async fn save_call(connection: &mut SqliteConnection, call: &CallRecord) -> Resu
     sqlx::query(
         "INSERT INTO calls (id, call_type, status, assistant, caller, called, peer, sip_call_id, created_at,
              started_at, ended_at, ended_reason, ended_by, greeting_ms, codec, recording, digits,
-             customer_number, customer_name, trunk, diverted_from)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21)
+             customer_number, customer_name, trunk, diverted_from, quality, srtp)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23)
          ON CONFLICT (id) DO UPDATE SET status = excluded.status, started_at = excluded.started_at,
              ended_at = excluded.ended_at, ended_reason = excluded.ended_reason, ended_by = excluded.ended_by,
              greeting_ms = excluded.greeting_ms, codec = excluded.codec, recording = excluded.recording,
-             digits = excluded.digits",
+             digits = excluded.digits, quality = excluded.quality,
+             srtp = excluded.srtp",
     )
     .bind(call.id.to_string())
     .bind(name_of(&call.call_type))
@@ -331,6 +332,9 @@ async fn save_call(connection: &mut SqliteConnection, call: &CallRecord) -> Resu
     .bind(call.customer.as_ref().and_then(|customer| customer.name.as_deref()))
     .bind(call.trunk.as_ref().map(TrunkName::as_str))
     .bind(call.diverted_from.as_deref())
+    // Numbers and names always serialise.
+    .bind(call.quality.as_ref().and_then(|quality| serde_json::to_string(quality).ok()))
+    .bind(call.srtp.as_deref())
     .execute(connection)
     .await?;
     Ok(())

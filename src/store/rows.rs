@@ -114,6 +114,8 @@ pub(super) fn call(row: &SqliteRow) -> Result<CallRecord, StoreError> {
             .try_get::<Option<i64>, _>("greeting_ms")?
             .and_then(|value| u64::try_from(value).ok()),
         codec: row.try_get("codec")?,
+        srtp: row.try_get("srtp")?,
+        quality: parsed_option(row, "quality", |text| serde_json::from_str(text).ok())?,
         recording: row.try_get("recording")?,
         messages: Vec::new(),
         turns: Vec::new(),

@@ -22,6 +22,11 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         "heartbeat",
         include_str!("../../migrations/0004_heartbeat.sql"),
     ),
+    (
+        5,
+        "call_quality",
+        include_str!("../../migrations/0005_call_quality.sql"),
+    ),
 ];
 
 /// Brings an empty or older database to this version's schema.

@@ -4,7 +4,9 @@ use time::Duration as Span;
 
 use super::*;
 use crate::ids::{AssistantId, TrunkName, TurnNumber};
-use crate::record::{CallType, Customer, Role, SipDirection, SipMessage, SipTransport};
+use crate::record::{
+    CallQuality, CallType, Customer, Role, SipDirection, SipMessage, SipTransport, StreamQuality,
+};
 
 struct Folder(PathBuf);
 
@@ -48,6 +50,20 @@ fn call(seed: u8, created_at: OffsetDateTime) -> CallRecord {
         ended_by: None,
         greeting_ms: Some(40),
         codec: Some("PCMU".to_owned()),
+        srtp: Some("AES_CM_128_HMAC_SHA1_80".to_owned()),
+        quality: Some(CallQuality {
+            heard: Some(StreamQuality {
+                packets: 500,
+                lost: 5,
+                late: 1,
+                jitter_ms: 1.5,
+                delay_ms: 44,
+                concealed_ms: Some(120),
+                mos: 4.31,
+            }),
+            spoken: None,
+            round_trip_ms: Some(20.5),
+        }),
         recording: None,
         messages: Vec::new(),
         turns: Vec::new(),

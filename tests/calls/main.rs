@@ -21,6 +21,7 @@ mod control;
 mod conversations;
 mod credentials;
 mod dialogs;
+mod encryption;
 mod failures;
 mod hold;
 mod ladders;

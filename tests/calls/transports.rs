@@ -133,7 +133,8 @@ fn baresip_calls_over_tcp_and_tls() {
         (format!("sip:demo@127.0.0.1:{tls};transport=tls"), "TLS"),
     ] {
         let more = [ca.clone()];
-        let (seen, record) = server.record_of(|| baresip::dial_uri(&uri, &play, &more));
+        let (seen, record) =
+            server.record_of(|| baresip::dial_uri(&uri, &play, &more, "audio_codecs=pcma"));
         assert_eq!(
             record.reason(),
             ("customer-ended-call", "customer"),

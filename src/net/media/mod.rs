@@ -14,17 +14,18 @@
 mod pacer;
 mod player;
 mod ports;
+mod reports;
 mod stream;
 
 use std::io;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc as blocking;
 use std::time::Instant;
 
 use mio::Waker;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use std::time::Duration;
 
@@ -32,11 +33,14 @@ use rand::RngExt;
 
 use crate::audio::Frame;
 use crate::audio::tone::DtmfDigit;
-use crate::rtp::{Digit, Session, SessionConfig, StreamConfig};
-use crate::sdp::Negotiated;
+use crate::rtp::{
+    Digit, MasterKey, Quality, Session, SessionConfig, SrtpKeys, Statistics, StreamConfig, Tag,
+};
+use crate::sdp::{Crypto, CryptoSuite, Negotiated};
 
 pub use ports::NoPort;
-use ports::Ports;
+use ports::{Pair, Ports};
+use reports::{ReportRoute, Reports};
 use stream::Stream;
 
 /// Ticks that a call may lag behind before they are lost: one second.
@@ -142,10 +146,27 @@ enum Command {
     Remove(StreamId),
     Play(StreamId, ClipKey, Arc<[i16]>, u32),
     Stop(StreamId, u32),
-    Redirect(StreamId, SocketAddr, Box<StreamConfig>),
+    Redirect(StreamId, Box<Destination>),
     SendDigit(StreamId, DtmfDigit, Duration),
     Music(StreamId, Option<Arc<[i16]>>),
     SetSending(StreamId, bool),
+    Report(StreamId, oneshot::Sender<StreamReport>),
+}
+
+/// Where a stream goes, and how.
+struct Destination {
+    remote: SocketAddr,
+    reports: ReportRoute,
+    config: StreamConfig,
+}
+
+/// How a stream has fared so far.
+#[derive(Clone, Copy, Debug)]
+pub struct StreamReport {
+    /// What was counted.
+    pub statistics: Statistics,
+    /// What it amounts to.
+    pub quality: Quality,
 }
 
 /// A handle to the media thread. Cheap to clone; the thread ends with the last handle or stream.
@@ -199,17 +220,15 @@ impl Media {
         })
     }
 
-    /// Binds a media port for a peer at `peer`, whose family it has, for the SDP. It is given back
-    /// when dropped.
+    /// Binds a media port for a peer at `peer`, whose family it has, for the SDP, and the next one
+    /// for RTCP. They are given back when dropped.
     ///
     /// # Errors
     /// Where no port of the range is free, or media has no address of that family.
     pub fn reserve(&self, peer: IpAddr) -> Result<MediaPort, NoPort> {
-        let (socket, advertised) = self.ports.bind(peer)?;
         Ok(MediaPort {
             link: Arc::clone(&self.link),
-            socket,
-            advertised,
+            pair: self.ports.bind(peer)?,
         })
     }
 
@@ -223,14 +242,13 @@ impl Media {
 #[derive(Debug)]
 pub struct MediaPort {
     link: Arc<Link>,
-    socket: UdpSocket,
-    advertised: IpAddr,
+    pair: Pair,
 }
 
 impl MediaPort {
     /// What the SDP says of its address.
     pub fn address(&self) -> IpAddr {
-        self.advertised
+        self.pair.advertised
     }
 
     /// The port that peers send to.
@@ -238,7 +256,7 @@ impl MediaPort {
     /// # Errors
     /// Where the socket is gone.
     pub fn port(&self) -> io::Result<u16> {
-        Ok(self.socket.local_addr()?.port())
+        Ok(self.pair.rtp.local_addr()?.port())
     }
 
     /// Lets media flow as negotiated: one packet out every 20 ms, silence where nothing is
@@ -247,7 +265,9 @@ impl MediaPort {
     /// # Errors
     /// Where the socket cannot be made non-blocking.
     pub fn flow(self, negotiated: &Negotiated) -> io::Result<(MediaStream, mpsc::Receiver<Tick>)> {
-        self.socket.set_nonblocking(true)?;
+        let Pair { rtp, rtcp, .. } = self.pair;
+        rtp.set_nonblocking(true)?;
+        rtcp.set_nonblocking(true)?;
         let mut random = rand::rng();
         let session = Session::new(SessionConfig {
             ssrc: random.random(),
@@ -256,11 +276,13 @@ impl MediaPort {
             stream: stream_config(negotiated),
         });
         let (ticks, receiver) = mpsc::channel(TICKS);
-        let socket = mio::net::UdpSocket::from_std(self.socket);
+        let socket = mio::net::UdpSocket::from_std(rtp);
+        let rtcp = mio::net::UdpSocket::from_std(rtcp);
+        let reports = Reports::new(rtcp, ReportRoute::of(negotiated));
         let number = self.link.next_stream.fetch_add(1, Ordering::Relaxed);
         // 64-bit targets only; a counter of streams does not wrap.
         let id = StreamId(usize::try_from(number).unwrap_or(usize::MAX));
-        let stream = Stream::new(socket, session, negotiated.remote, ticks);
+        let stream = Stream::new(socket, reports, session, negotiated.remote, ticks);
         self.link.send(Command::Add(id, Box::new(stream)));
         Ok((
             MediaStream {
@@ -303,14 +325,25 @@ impl MediaStream {
     /// The session was negotiated anew: media goes where and how it says from now on, and the
     /// peer may be learned afresh.
     pub fn renegotiate(&self, negotiated: &Negotiated) {
-        let stream = Box::new(stream_config(negotiated));
+        let destination = Destination {
+            remote: negotiated.remote,
+            reports: ReportRoute::of(negotiated),
+            config: stream_config(negotiated),
+        };
         self.link
-            .send(Command::Redirect(self.id, negotiated.remote, stream));
+            .send(Command::Redirect(self.id, Box::new(destination)));
     }
 
     /// Sends a key (RFC 4733) after those asked for before, where the peer takes keys.
     pub fn send_digit(&self, digit: DtmfDigit, duration: Duration) {
         self.link.send(Command::SendDigit(self.id, digit, duration));
+    }
+
+    /// How the stream has fared so far; `None` where the media thread is gone.
+    pub async fn report(&self) -> Option<StreamReport> {
+        let (sender, report) = oneshot::channel();
+        self.link.send(Command::Report(self.id, sender));
+        report.await.ok()
     }
 }
 
@@ -328,6 +361,19 @@ fn stream_config(negotiated: &Negotiated) -> StreamConfig {
         telephone_event: negotiated.telephone_event,
         receive: negotiated.receive.clone(),
         ptime_ms: negotiated.ptime_ms,
+        voip_metrics: negotiated.voip_metrics,
+        srtp: negotiated.crypto.map(srtp_keys),
+    }
+}
+
+fn srtp_keys(crypto: Crypto) -> SrtpKeys {
+    SrtpKeys {
+        tag: match crypto.suite {
+            CryptoSuite::AesCm128HmacSha1_80 => Tag::Bits80,
+            CryptoSuite::AesCm128HmacSha1_32 => Tag::Bits32,
+        },
+        ours: MasterKey(crypto.ours.0),
+        theirs: MasterKey(crypto.theirs.0),
     }
 }
 

@@ -129,6 +129,28 @@ fn timespec(at: Duration) -> Timespec {
     }
 }
 
+/// One of a stream's two sockets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Port {
+    Rtp,
+    Rtcp,
+}
+
+impl Port {
+    fn of(token: Token) -> Self {
+        if token.0.is_multiple_of(2) {
+            Self::Rtp
+        } else {
+            Self::Rtcp
+        }
+    }
+}
+
+/// Names for a stream's RTP and RTCP sockets.
+fn tokens(StreamId(id): StreamId) -> [Token; 2] {
+    [Token(id * 2), Token(id * 2 + 1)]
+}
+
 struct Pacer {
     poll: Poll,
     grid: Grid,
@@ -141,7 +163,7 @@ impl Pacer {
     fn run(mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(256);
         // Sockets that had more than a batch; epoll reports edges only.
-        let mut unread: Vec<StreamId> = Vec::new();
+        let mut unread: Vec<Token> = Vec::new();
         loop {
             let timeout = (!unread.is_empty()).then_some(Duration::ZERO);
             match self.poll.poll(&mut events, timeout) {
@@ -157,15 +179,13 @@ impl Pacer {
                 return Ok(());
             }
             let ready = events.iter().map(mio::event::Event::token);
-            let ready = ready
-                .filter(|token| ![TIMER, WAKER].contains(token))
-                .map(|token| StreamId(token.0));
-            let waiting: Vec<StreamId> = ready.chain(unread.drain(..)).collect();
-            for id in waiting {
-                if let Some(stream) = self.streams.get_mut(&id)
-                    && stream.read(&self.counters)
+            let ready = ready.filter(|token| ![TIMER, WAKER].contains(token));
+            let waiting: Vec<Token> = ready.chain(unread.drain(..)).collect();
+            for token in waiting {
+                if let Some(stream) = self.streams.get_mut(&StreamId(token.0 / 2))
+                    && stream.read(Port::of(token), &self.counters)
                 {
-                    unread.push(id);
+                    unread.push(token);
                 }
             }
         }
@@ -202,11 +222,13 @@ impl Pacer {
     fn carry_out(&mut self, command: Command) {
         match command {
             Command::Add(id, mut stream) => {
-                let registered = self.poll.registry().register(
-                    &mut stream.socket,
-                    Token(id.0),
-                    Interest::READABLE,
-                );
+                let [rtp, rtcp] = tokens(id);
+                let registry = self.poll.registry();
+                let registered = registry
+                    .register(&mut stream.socket, rtp, Interest::READABLE)
+                    .and_then(|()| {
+                        registry.register(&mut stream.reports.socket, rtcp, Interest::READABLE)
+                    });
                 match registered {
                     Ok(()) => {
                         self.streams.insert(id, stream);
@@ -217,16 +239,23 @@ impl Pacer {
             }
             Command::Remove(id) => {
                 if let Some(mut stream) = self.streams.remove(&id) {
-                    let _ = self.poll.registry().deregister(&mut stream.socket);
+                    stream.say_goodbye();
+                    let registry = self.poll.registry();
+                    let _ = registry.deregister(&mut stream.socket);
+                    let _ = registry.deregister(&mut stream.reports.socket);
                 }
             }
             Command::Play(id, key, samples, from) => {
                 self.with(id, |stream| stream.play(key, samples, from));
             }
             Command::Stop(id, fade_ms) => self.with(id, |stream| stream.stop(fade_ms)),
-            Command::Redirect(id, remote, config) => {
-                self.with(id, |stream| stream.redirect(remote, *config));
+            Command::Redirect(id, destination) => {
+                self.with(id, |stream| stream.redirect(*destination));
             }
+            Command::Report(id, reply) => self.with(id, |stream| {
+                // Whoever asked may have gone.
+                let _ = reply.send(stream.report());
+            }),
             Command::SendDigit(id, digit, duration) => {
                 self.with(id, |stream| stream.send_digit(digit, duration));
             }

@@ -14,8 +14,17 @@ use super::MediaConfig;
 #[error("no media port is free: {0}")]
 pub struct NoPort(#[source] io::Error);
 
-/// Hands out even ports (RFC 3550 section 11), each one as late as possible after its last use,
-/// so that a late packet of an old call does not reach a new one.
+/// An even port for RTP, the next one for RTCP (RFC 3550 section 11), and what peers are told of
+/// their address.
+#[derive(Debug)]
+pub(super) struct Pair {
+    pub(super) rtp: UdpSocket,
+    pub(super) rtcp: UdpSocket,
+    pub(super) advertised: IpAddr,
+}
+
+/// Hands out pairs of ports, each one as late as possible after its last use, so that a late
+/// packet of an old call does not reach a new one.
 #[derive(Debug)]
 pub(super) struct Ports {
     config: MediaConfig,
@@ -30,23 +39,30 @@ impl Ports {
         }
     }
 
-    /// Binds the next free port of the family of `peer`; with what peers are told of its address.
-    pub(super) fn bind(&self, peer: IpAddr) -> Result<(UdpSocket, IpAddr), NoPort> {
+    /// Binds the next free pair of the family of `peer`.
+    pub(super) fn bind(&self, peer: IpAddr) -> Result<Pair, NoPort> {
         let mut addresses = self.config.addresses.iter();
         let address = addresses
             .find(|address| address.bind.is_ipv4() == peer.is_ipv4())
             .ok_or_else(|| NoPort(io::ErrorKind::AddrNotAvailable.into()))?;
         let first = u32::from(self.config.port_min).next_multiple_of(2);
         let last = u32::from(self.config.port_max);
-        let pairs = (last.saturating_sub(first) + 1).div_ceil(2).max(1);
+        let pairs = last.saturating_sub(first).div_ceil(2).max(1);
         let mut error = io::Error::from(io::ErrorKind::AddrInUse);
         for _ in 0..pairs {
             let pair = self.next.fetch_add(1, Ordering::Relaxed) % pairs;
             let Ok(port) = u16::try_from(first + pair * 2) else {
                 continue;
             };
-            match open(SocketAddr::new(address.bind, port)) {
-                Ok(socket) => return Ok((socket, address.advertised)),
+            let open = |port: u16| open(SocketAddr::new(address.bind, port));
+            match open(port).and_then(|rtp| Ok((rtp, open(port.saturating_add(1))?))) {
+                Ok((rtp, rtcp)) => {
+                    return Ok(Pair {
+                        rtp,
+                        rtcp,
+                        advertised: address.advertised,
+                    });
+                }
                 Err(taken) => error = taken,
             }
         }
@@ -89,7 +105,7 @@ mod tests {
         let port = ports
             .bind(bind)
             .expect("free again")
-            .0
+            .rtp
             .local_addr()
             .expect("address")
             .port();

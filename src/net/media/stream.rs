@@ -19,10 +19,12 @@ use tokio::sync::mpsc;
 
 use crate::audio::level::SILENCE_DBFS;
 use crate::audio::tone::DtmfDigit;
-use crate::rtp::{Received, Session, StreamConfig};
+use crate::rtp::{Received, Session};
 
+use super::pacer::Port;
 use super::player::Player;
-use super::{Arrival, ClipKey, MediaCounters, Tick};
+use super::reports::{Reports, ntp_now};
+use super::{Arrival, ClipKey, Destination, MediaCounters, StreamReport, Tick};
 
 /// How long a peer behind NAT may take to show its real address.
 const LEARNING_WINDOW: Duration = Duration::from_secs(10);
@@ -41,6 +43,7 @@ enum Peer {
 
 pub(super) struct Stream {
     pub(super) socket: UdpSocket,
+    pub(super) reports: Reports,
     session: Session,
     remote: SocketAddr,
     peer: Peer,
@@ -55,12 +58,14 @@ pub(super) struct Stream {
 impl Stream {
     pub(super) fn new(
         socket: UdpSocket,
+        reports: Reports,
         session: Session,
         remote: SocketAddr,
         ticks: mpsc::Sender<Tick>,
     ) -> Self {
         Self {
             socket,
+            reports,
             session,
             remote,
             peer: Peer::Learning { since: None },
@@ -88,28 +93,65 @@ impl Stream {
         self.sending = sending;
     }
 
-    pub(super) fn redirect(&mut self, remote: SocketAddr, stream: StreamConfig) {
-        self.remote = remote;
-        self.session.reconfigure(stream);
+    pub(super) fn redirect(&mut self, to: Destination) {
+        self.remote = to.remote;
+        self.reports.redirect(to.reports);
+        self.session.reconfigure(to.config);
         self.peer = Peer::Learning { since: None };
+    }
+
+    pub(super) fn report(&self) -> StreamReport {
+        StreamReport {
+            statistics: self.session.statistics(),
+            quality: self.session.quality(),
+        }
+    }
+
+    /// Tells the peer that the stream ends (RFC 3550 section 6.6).
+    pub(super) fn say_goodbye(&mut self) {
+        if let Some(goodbye) = self.session.goodbye(Instant::now(), ntp_now()) {
+            // The call is over; nobody waits for it.
+            let _ = self.reports.send(&goodbye, (&self.socket, self.remote));
+        }
     }
 
     pub(super) fn send_digit(&mut self, digit: DtmfDigit, duration: Duration) {
         self.session.send_digit(digit, duration);
     }
 
-    /// Reads what arrived. True where more may wait.
-    pub(super) fn read(&mut self, counters: &MediaCounters) -> bool {
+    /// Reads what arrived on one of the sockets. True where more may wait.
+    pub(super) fn read(&mut self, port: Port, counters: &MediaCounters) -> bool {
         let mut buffer = [0; PACKET];
         for _ in 0..READ_BATCH {
-            match self.socket.recv_from(&mut buffer) {
-                Ok((length, source)) => self.received(&buffer[..length], source, counters),
+            let read = match port {
+                Port::Rtp => self.socket.recv_from(&mut buffer),
+                Port::Rtcp => self.reports.socket.recv_from(&mut buffer),
+            };
+            match read {
+                Ok((length, source)) => {
+                    let datagram = &buffer[..length];
+                    match port {
+                        Port::Rtp => self.received(datagram, source, counters),
+                        Port::Rtcp => self.received_control(datagram, source, counters),
+                    }
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
                 // ICMP about an earlier packet; the next read goes on.
                 Err(_) => {}
             }
         }
         true
+    }
+
+    fn received_control(&mut self, datagram: &[u8], source: SocketAddr, counters: &MediaCounters) {
+        if !self.reports.is_peer(source, self.remote) {
+            MediaCounters::count(&counters.stranger_packets);
+            return;
+        }
+        match self.session.receive_control(Instant::now(), datagram) {
+            Ok(_) => self.reports.heard_from(source),
+            Err(_) => MediaCounters::count(&counters.bad_packets),
+        }
     }
 
     fn received(&mut self, packet: &[u8], source: SocketAddr, counters: &MediaCounters) {
@@ -122,6 +164,7 @@ impl Stream {
             Ok(received) => {
                 if self.remote != source {
                     self.remote = source;
+                    self.reports.follow(source);
                 }
                 self.peer = Peer::Locked;
                 let arrival = match received {
@@ -164,6 +207,12 @@ impl Stream {
                 MediaCounters::count(&counters.unsent_packets);
             }
         });
+        if let Some(report) = self.session.poll_control(now, ntp_now()) {
+            let sent = self.reports.send(&report, (&self.socket, self.remote));
+            if sent.is_err() {
+                MediaCounters::count(&counters.unsent_packets);
+            }
+        }
         if let Peer::Learning { since } = &mut self.peer {
             since.get_or_insert(now);
         }

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::audio::Codec;
-use crate::sdp::{Direction, LocalMedia};
+use crate::sdp::{Direction, Encryption, LocalMedia};
 
 /// A peer of IPv4.
 const LOOPBACK: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
@@ -27,6 +27,7 @@ fn describe(bind: &str, port: &MediaPort) -> LocalMedia {
         codecs: vec![Codec::Pcmu],
         telephone_event: Some(101),
         ptime_ms: 20,
+        encryption: Encryption::Off,
         direction: Direction::SendRecv,
         session_id: 1,
         session_version: 1,

@@ -32,6 +32,7 @@ def arguments():
     parser.add_argument("--transport", choices=["udp", "tcp", "tls"], default="udp")
     parser.add_argument("--ca", help="verify the server's certificate by this file")
     parser.add_argument("--require-extensions", action="store_true")
+    parser.add_argument("--srtp", choices=["optional", "mandatory"], help="encrypt media")
     return parser.parse_args()
 
 
@@ -124,6 +125,10 @@ def account(args):
     config.mediaConfig.transportConfig.port = args.rtp_port
     config.mediaConfig.transportConfig.boundAddress = "127.0.0.1"
     config.mediaConfig.transportConfig.publicAddress = "127.0.0.1"
+    if args.srtp:
+        uses = {"optional": pj.PJMEDIA_SRTP_OPTIONAL, "mandatory": pj.PJMEDIA_SRTP_MANDATORY}
+        config.mediaConfig.srtpUse = uses[args.srtp]
+        config.mediaConfig.srtpSecureSignaling = 0
     if args.user:
         config.sipConfig.authCreds.append(pj.AuthCredInfo("digest", "*", args.user, 0, args.password))
     if args.require_extensions:

@@ -25,13 +25,13 @@ pub(crate) struct Seen {
 }
 
 pub(crate) fn dial(server: &Server, user: &str, play: &Path) -> Seen {
-    dial_uri(&server.uri(user), play, &[])
+    dial_uri(&server.uri(user), play, &[], "audio_codecs=pcma")
 }
 
-/// Calls a URI, with more lines of configuration.
-pub(crate) fn dial_uri(uri: &str, play: &Path, more: &[String]) -> Seen {
+/// Calls a URI, with more lines of configuration and these parameters of the account.
+pub(crate) fn dial_uri(uri: &str, play: &Path, more: &[String], account: &str) -> Seen {
     let folder = Folder::new("baresip");
-    configure(folder.path(), play, more);
+    configure(folder.path(), play, more, account);
     let mut command = Command::new("baresip");
     command.arg("-f").arg(folder.path()).args(["-t", "60"]);
     command.arg("-e").arg(format!("/dial {uri}"));
@@ -49,7 +49,7 @@ pub(crate) fn dial_uri(uri: &str, play: &Path, more: &[String]) -> Seen {
     }
 }
 
-fn configure(folder: &Path, play: &Path, more: &[String]) {
+fn configure(folder: &Path, play: &Path, more: &[String], account: &str) {
     let modules = MODULES
         .into_iter()
         .find(|folder| Path::new(folder).is_dir())
@@ -76,7 +76,7 @@ fn configure(folder: &Path, play: &Path, more: &[String]) {
     ];
     let lines = [&lines, more].concat();
     fs::write(folder.join("config"), lines.join("\n") + "\n").expect("room on the disk");
-    let account = "<sip:baresip@127.0.0.1>;regint=0;audio_codecs=pcma\n";
+    let account = format!("<sip:baresip@127.0.0.1>;regint=0;{account}\n");
     fs::write(folder.join("accounts"), account).expect("room on the disk");
     fs::write(folder.join("contacts"), "").expect("room on the disk");
 }

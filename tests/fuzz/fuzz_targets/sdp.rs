@@ -12,7 +12,7 @@ mod sdp;
 
 use audio::Codec;
 use libfuzzer_sys::fuzz_target;
-use sdp::{Direction, LocalMedia};
+use sdp::{Direction, Encryption, LocalMedia};
 
 fuzz_target!(|bytes: &[u8]| {
     let local = LocalMedia {
@@ -21,6 +21,7 @@ fuzz_target!(|bytes: &[u8]| {
         codecs: vec![Codec::Pcmu, Codec::Pcma],
         telephone_event: Some(101),
         ptime_ms: 20,
+        encryption: Encryption::Off,
         direction: Direction::SendRecv,
         session_id: 1,
         session_version: 1,
