@@ -3,7 +3,7 @@
 //! # Map
 //!
 //! Pure modules (no sockets, tasks, threads, clocks or global randomness):
-//! [`ids`] and [`record`] name things, [`audio`] is samples, [`sip`], [`sdp`] and [`rtp`] are the
+//! [`ids`] and [`record`] name things, [`numbers`] may be called or not, [`audio`] is samples, [`sip`], [`sdp`] and [`rtp`] are the
 //! protocols, [`conversation`] decides who speaks.
 //!
 //! IO modules: [`net`] owns sockets and the 20 ms pacer, [`engines`] the workers that hear, think
@@ -41,6 +41,7 @@ pub mod http;
 pub mod ids;
 pub mod models;
 pub mod net;
+pub mod numbers;
 pub mod observe;
 pub mod record;
 pub mod rtp;

@@ -27,6 +27,8 @@ pub enum CallStatus {
     Ringing,
     /// Answered.
     InProgress,
+    /// Being passed on, or talking to somebody else through us.
+    Forwarding,
     /// Over.
     Ended,
 }
@@ -41,6 +43,8 @@ pub enum EndedBy {
     Assistant,
     /// The operator of this server: command, drain, limit.
     Operator,
+    /// The person that the call was transferred to.
+    TransferDestination,
     /// Nobody meant to: a failure or a crash.
     System,
 }
@@ -53,6 +57,8 @@ pub enum EndedReason {
     CustomerEndedCall,
     /// CANCEL before the answer.
     CustomerCanceled,
+    /// The caller was transferred, or the person that they were transferred to hung up.
+    AssistantForwardedCall,
     /// The assistant decided to end the call.
     AssistantEndedCall,
     /// The assistant or the caller said one of `endCallPhrases`.
@@ -85,6 +91,16 @@ pub enum EndedReason {
     CustomerDidNotAnswer,
     /// Outbound: refused with another final response.
     CallRejected,
+    /// Outbound: the trunk cannot be reached.
+    SipGatewayFailedToConnectCall,
+    /// Outbound: the trunk wants somebody else called, which is not allowed.
+    SipOutboundRedirectRefused,
+    /// Outbound: our credentials or our right to call this number.
+    SipOutboundForbidden,
+    /// Outbound: there is no such number.
+    SipOutboundNumberInvalid,
+    /// Outbound: the trunk or the network behind it failed.
+    SipOutboundServerFailed,
 }
 
 impl fmt::Display for EndedReason {

@@ -16,6 +16,7 @@ const LONG_FILES: &[(&str, &str)] = &[];
 
 const PURE: &[&str] = &[
     "ids",
+    "numbers",
     "record",
     "audio",
     "sip",
@@ -27,6 +28,7 @@ const PURE: &[&str] = &[
 /// What each top-level module may import of ours. `main` and `app` see everything.
 const IMPORTS: &[(&str, &[&str])] = &[
     ("ids", &[]),
+    ("numbers", &[]),
     ("record", &["ids"]),
     ("audio", &[]),
     ("sip", &["ids", "audio"]),
@@ -77,12 +79,13 @@ const IMPORTS: &[(&str, &[&str])] = &[
     // audio, sip and engines for the settings that they own.
     (
         "config",
-        &["ids", "audio", "sip", "conversation", "engines"],
+        &["ids", "audio", "numbers", "sip", "conversation", "engines"],
     ),
     (
         "call",
         &[
             "ids",
+            "numbers",
             "audio",
             "sip",
             "sdp",

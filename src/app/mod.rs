@@ -7,6 +7,7 @@
 
 mod engines;
 mod hold;
+mod outbound;
 mod pings;
 mod registrations;
 mod trunks;
@@ -32,6 +33,7 @@ use crate::config::{Config, Transport};
 use crate::control::{ControlError, Desk, Socket};
 use crate::engines::EngineError;
 use crate::http::{self, Routes, Scraper};
+use crate::ids::AssistantId;
 use crate::net::local::advertised_address;
 use crate::net::media::{Media, MediaAddress, MediaConfig};
 use crate::net::sip::{self, Sip, SipConfig, TlsSettings, Witness};
@@ -207,10 +209,14 @@ impl Server {
             numbers: number_plan(&config),
             trunks: trunks::inbound(&config),
             admission: trunks::admission(&config),
+            assistants: assistant_book(&config),
+            routes: outbound::routes(&config),
             registry: registry.clone(),
             limits: call_limits(&config, hold_music),
         };
+        let dialling = services.clone();
         let desk = Desk {
+            dialler: Arc::new(move |request| Box::pin(call::place(dialling.clone(), request))),
             registry: registry.clone(),
             trunks: trunks.clone(),
         };
@@ -373,6 +379,7 @@ fn call_limits(config: &Config, hold_music: Arc<[i16]>) -> CallLimits {
     CallLimits {
         codecs: vec![Codec::Pcmu, Codec::Pcma],
         hold_music,
+        refer_targets: config.sip.refer_targets.clone(),
         data: config.data.clone(),
         media_timeout: Duration::from_secs(u64::from(config.rtp.timeout_seconds)),
         minimum_free: config
@@ -387,6 +394,14 @@ fn number_plan(config: &Arc<Config>) -> call::NumberPlan {
     Arc::new(move |called| {
         let (id, settings) = config.assistant_for(called)?;
         Some((id, settings.clone()))
+    })
+}
+
+fn assistant_book(config: &Arc<Config>) -> call::Assistants {
+    let config = Arc::clone(config);
+    Arc::new(move |name| {
+        let settings = config.assistants.get(name)?;
+        Some((AssistantId::new(name), settings.clone()))
     })
 }
 

@@ -16,16 +16,9 @@ pub(super) fn inbound(config: &Config) -> Trunks {
         numbers: trunk.numbers.clone(),
         caller_headers: trunk.caller_headers.clone(),
         codecs: trunk.codecs.iter().map(|codec| codec.0).collect(),
-        keys: match trunk.dtmf {
-            Dtmf::Rfc4733 => Keys::Rfc4733,
-            Dtmf::Info => Keys::Info,
-            Dtmf::Inband => Keys::Inband,
-        },
-        encryption: match trunk.srtp {
-            Srtp::Off => MediaEncryption::Off,
-            Srtp::Optional => MediaEncryption::Optional,
-            Srtp::Required => MediaEncryption::Required,
-        },
+        keys: keys(trunk.dtmf),
+        encryption: encryption(trunk.srtp),
+        refer: trunk.refer != Some(false),
         limits: rates(trunk.limits),
     });
     Trunks::new(trunks.collect())
@@ -45,6 +38,22 @@ pub(super) fn extensions(config: &Config) -> Vec<(IpNet, Extensions)> {
     networks
 }
 
+pub(super) fn keys(dtmf: Dtmf) -> Keys {
+    match dtmf {
+        Dtmf::Rfc4733 => Keys::Rfc4733,
+        Dtmf::Info => Keys::Info,
+        Dtmf::Inband => Keys::Inband,
+    }
+}
+
+pub(super) fn encryption(srtp: Srtp) -> MediaEncryption {
+    match srtp {
+        Srtp::Off => MediaEncryption::Off,
+        Srtp::Optional => MediaEncryption::Optional,
+        Srtp::Required => MediaEncryption::Required,
+    }
+}
+
 /// The limits of assistants.
 pub(super) fn admission(config: &Config) -> Admission {
     let limits = config.limits.assistants.iter();
@@ -52,7 +61,7 @@ pub(super) fn admission(config: &Config) -> Admission {
     Admission::new(limits.collect())
 }
 
-fn rates(rates: Rates) -> CallRates {
+pub(super) fn rates(rates: Rates) -> CallRates {
     CallRates {
         max_calls: rates.max_calls,
         calls_per_second: rates.calls_per_second,

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use tokio::sync::oneshot;
 
+use super::taking_over::TakeOver;
 use crate::ids::{AssistantId, CallId};
 use crate::record::{CallRecord, CallStatus, CallType, EndedBy, EndedReason};
 
@@ -31,6 +32,56 @@ pub enum CallCommand {
         /// Whether it will be said.
         reply: Reply,
     },
+    /// Let another leg take the place of one of the call's.
+    TakeOver {
+        /// Which, by which.
+        take_over: Box<TakeOver>,
+        /// Whether it has. Where not, whoever asked ends the new leg.
+        reply: Reply,
+    },
+    /// Pass the caller on.
+    Transfer {
+        /// A number or a SIP address.
+        target: String,
+        /// The trunk to call through; not needed where there is only one.
+        trunk: Option<String>,
+        /// How.
+        manner: Manner,
+        /// Said to the person called.
+        briefing: Option<String>,
+        /// Whether it is begun.
+        reply: Reply,
+    },
+}
+
+/// How the operator has a caller passed on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Manner {
+    /// By REFER; as a bridge where the caller's side cannot.
+    #[default]
+    Blind,
+    /// The person called is spoken to first; then REFER with Replaces, or a bridge.
+    Attended,
+    /// Offhook calls there and stays between the two.
+    Bridge,
+}
+
+impl CallCommand {
+    /// Says no.
+    pub(super) fn refuse(self, why: &'static str) {
+        match self {
+            Self::End { .. } => {}
+            Self::Hold(reply)
+            | Self::Resume(reply)
+            | Self::Say { reply, .. }
+            | Self::TakeOver { reply, .. }
+            | Self::Transfer { reply, .. } => {
+                // Whoever asked may have gone.
+                let _ = reply.send(Err(CommandRefusal::NotNow(why)));
+            }
+        }
+    }
 }
 
 /// Why a call does not do what it was asked.
@@ -42,6 +93,9 @@ pub enum CommandRefusal {
     /// Its state does not allow it; the text says why.
     #[error("{0}")]
     NotNow(&'static str),
+    /// What is asked for is wrong or not allowed.
+    #[error("{0}")]
+    Wrong(String),
 }
 
 /// A live call as others see it.

@@ -10,10 +10,12 @@ use tokio::sync::mpsc;
 use super::command::CallCommand;
 use super::ending::ended;
 use super::hold::Holds;
+use super::passing::Passing;
 use super::quality;
 use super::registry::Line;
-use super::session::Session;
+use super::session::Party;
 use super::timeline::Timeline;
+use super::transfer::Wish;
 use super::trunk::Keys;
 use super::work::{Work, engine_name};
 use super::{Recorder, Services};
@@ -29,7 +31,6 @@ use crate::engines::vad::{VadStream, WINDOW_SAMPLES};
 use crate::engines::{EngineError, EngineEvent, Transcript as Heard};
 use crate::ids::Generation;
 use crate::net::media::{TICK_MS, Tick};
-use crate::net::sip::LegCommand;
 use crate::record::{CallRecord, CallStatus, EndedBy, EndedReason};
 use crate::sip::endpoint::Event;
 use crate::sip::keypad;
@@ -48,15 +49,15 @@ const MOST_LOST: u64 = 3000;
 pub(super) struct Answered {
     pub(super) services: Services,
     pub(super) line: Line,
-    pub(super) session: Session,
-    pub(super) sip_events: mpsc::Receiver<Event>,
+    pub(super) party: Party,
     pub(super) record: CallRecord,
     pub(super) settings: AssistantSettings,
     pub(super) phrases: HashMap<PhraseKind, Arc<[i16]>>,
-    pub(super) ticks: mpsc::Receiver<Tick>,
     pub(super) vad: VadStream,
     pub(super) recorder: Option<Recorder>,
     pub(super) keys: Keys,
+    /// The caller's side can be asked to call somebody else.
+    pub(super) refer: bool,
 }
 
 /// How a call ended.
@@ -73,10 +74,17 @@ pub(super) struct Driver {
     timeline: Timeline,
     epoch: Option<Instant>,
     next_tick: u64,
+    /// From a stream's count of ticks to the call's.
+    shift: Option<u64>,
     pub(super) last_arrival: Instant,
     pub(super) holds: Holds,
+    pub(super) passing: Passing,
+    /// The last packet from the person that the caller talks to.
+    pub(super) last_beyond: Instant,
+    /// The caller's side agreed to call somebody else, and said no more.
+    pub(super) forwarded: Option<Instant>,
     engines_up: [bool; 3],
-    messages: u32,
+    pub(super) messages: u32,
     end: Option<End>,
     left_by_peer: bool,
     /// Where keys come as tones.
@@ -103,8 +111,12 @@ impl Driver {
             timeline: Timeline::default(),
             epoch: None,
             next_tick: 0,
+            shift: None,
             last_arrival: Instant::now(),
             holds: Holds::default(),
+            passing: Passing::Idle,
+            last_beyond: Instant::now(),
+            forwarded: None,
             engines_up: [true; 3],
             messages: 0,
             end: None,
@@ -118,6 +130,7 @@ impl Driver {
         self.call
             .line
             .show(|call| call.status = CallStatus::InProgress);
+        self.show_legs();
         self.call.services.metrics.call_started();
         while self.end.is_none() {
             self.step().await;
@@ -128,15 +141,15 @@ impl Driver {
 
     async fn step(&mut self) {
         let conversation = self.conversation.deadline().map(|(at, _)| at);
-        let session = self.call.session.deadline();
+        let session = self.call.party.session.deadline();
         let deadline = conversation.into_iter().chain(session).min();
         tokio::select! {
             biased;
-            tick = self.call.ticks.recv() => match tick {
-                Some(tick) => self.tick(&tick),
+            tick = self.call.party.ticks.recv() => match tick {
+                Some(tick) => self.tick(tick),
                 None => self.end_now(EndedReason::InternalError, EndedBy::System),
             },
-            event = self.call.sip_events.recv() => match event {
+            event = self.call.party.events.recv() => match event {
                 Some(event) => self.sip_event(event),
                 None => self.hung_up(EndedReason::SignallingTimedOut, EndedBy::System),
             },
@@ -149,13 +162,14 @@ impl Driver {
                 };
                 self.handle(input);
             }
+            beyond = self.passing.next() => self.beyond(beyond),
             command = self.call.line.command() => self.command(command),
             () = sleep_until(deadline) => self.time(),
         }
     }
 
     fn time(&mut self) {
-        self.call.session.timeout(Instant::now());
+        self.call.party.session.timeout(Instant::now());
         self.handle(Input::Timeout);
     }
 
@@ -163,14 +177,19 @@ impl Driver {
         self.conversation.handle(input, Instant::now());
     }
 
-    fn call_time(&self, at: Instant) -> CallTime {
+    pub(super) fn call_time(&self, at: Instant) -> CallTime {
         let since = self
             .epoch
             .map_or(Duration::ZERO, |epoch| at.saturating_duration_since(epoch));
         CallTime(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
     }
 
-    fn tick(&mut self, tick: &Tick) {
+    fn tick(&mut self, mut tick: Tick) {
+        // Media may have flown before the call's clock began to run.
+        let place = tick.index.wrapping_sub(self.next_tick);
+        let shift = *self.shift.get_or_insert(place);
+        tick.index = tick.index.wrapping_sub(shift);
+        let tick = &tick;
         if self.epoch.is_none() {
             let before = Duration::from_millis(tick.index * TICK_MS);
             self.epoch = Some(tick.at.checked_sub(before).unwrap_or(tick.at));
@@ -216,8 +235,17 @@ impl Driver {
         for _ in 0..lost.min(MOST_LOST) {
             self.call.vad.push(Frame::SILENCE.samples());
         }
-        self.call.vad.push(tick.heard.samples());
+        if !self.passing.is_joined() {
+            self.call.vad.push(tick.heard.samples());
+        }
         self.next_tick = tick.index + 1;
+    }
+
+    /// Another stream's ticks follow, which count from their own start.
+    pub(super) fn restart_ticks(&mut self) {
+        self.shift = None;
+        let now = self.call_time(Instant::now()).millis() / TICK_MS;
+        self.next_tick = self.next_tick.max(now);
     }
 
     fn report_playback(&mut self, tick: &Tick) {
@@ -259,7 +287,8 @@ impl Driver {
 
     fn watch_media(&mut self, now: Instant) {
         let silent = now.saturating_duration_since(self.last_arrival);
-        if !self.holds.any() && silent > self.call.services.limits.media_timeout {
+        let heard = !self.holds.any() || (self.passing.is_joined() && !self.holds.theirs);
+        if heard && silent > self.call.services.limits.media_timeout {
             self.handle(Input::Control(Control::End {
                 reason: EndedReason::MediaTimedOut,
                 by: EndedBy::System,
@@ -285,12 +314,30 @@ impl Driver {
             CallCommand::Say { text, reply } => {
                 let _ = reply.send(self.say(text));
             }
+            CallCommand::TakeOver { take_over, reply } => {
+                let _ = reply.send(self.taken_over(*take_over));
+            }
+            CallCommand::Transfer {
+                target,
+                trunk,
+                manner,
+                briefing,
+                reply,
+            } => {
+                let wish = Wish {
+                    target,
+                    trunk,
+                    manner,
+                    briefing,
+                };
+                let _ = reply.send(self.transfer(wish));
+            }
         }
     }
 
     /// Keys in INFO count only where none come in RTP, or peers that send both would press twice.
     fn info(&mut self, content_type: &str, body: &[u8]) {
-        if !self.call.session.has_key_events()
+        if !self.call.party.session.has_key_events()
             && let Some(key) = keypad::key(content_type, body)
         {
             self.key(key);
@@ -305,28 +352,30 @@ impl Driver {
     fn sip_event(&mut self, event: Event) {
         match event {
             Event::Offer { sdp, .. } => {
-                self.call.session.offered(sdp.as_deref());
+                self.call.party.session.offered(sdp.as_deref());
                 self.renegotiated();
             }
             Event::Answer { sdp, .. } => {
-                self.call.session.answered(&sdp);
+                self.call.party.session.answered(&sdp);
                 self.renegotiated();
             }
             Event::OfferRefused { status, .. } => {
-                self.call.session.refused(status, Instant::now());
+                self.call.party.session.refused(status, Instant::now());
             }
             Event::Ended { cause, .. } => {
-                let (reason, by) = ended(&cause);
+                let (reason, by) = match self.was_forwarded() {
+                    true => (EndedReason::AssistantForwardedCall, EndedBy::Assistant),
+                    false => ended(&cause),
+                };
                 self.hung_up(reason, by);
             }
-            // Whom we call is never the caller's to say.
-            Event::ReferRequested(_) => self.call.session.send(LegCommand::RejectRefer(603)),
+            Event::ReferRequested(request) => self.refer_requested(*request),
+            Event::ReferProgress { .. } => self.forwarded = Some(Instant::now()),
+            Event::ReferFinished { outcome, .. } => self.referred(outcome),
             Event::Info {
                 content_type, body, ..
             } => self.info(&content_type, &body),
-            Event::ReferProgress { .. }
-            | Event::ReferFinished { .. }
-            | Event::Confirmed { .. }
+            Event::Confirmed { .. }
             | Event::OfferWithdrawn { .. }
             | Event::Progress { .. }
             | Event::Answered { .. }
@@ -342,7 +391,7 @@ impl Driver {
         self.end_now(reason, by);
     }
 
-    fn end_now(&mut self, reason: EndedReason, by: EndedBy) {
+    pub(super) fn end_now(&mut self, reason: EndedReason, by: EndedBy) {
         self.end.get_or_insert(End { reason, by });
     }
 
@@ -449,20 +498,21 @@ impl Driver {
                 self.check(asked, Engine::Tts, generation, Failing::Speak { clause });
             }
             Output::Play { clip, from } => match self.work.clip(clip) {
-                Some((key, samples)) => self.call.session.stream.play(key, samples, from),
+                Some((key, samples)) => self.call.party.session.stream.play(key, samples, from),
                 None => {
                     let at = self.call_time(Instant::now());
                     self.handle(Input::PlaybackFinished { clip, at });
                 }
             },
             Output::StopPlayback { fade_ms } => {
-                self.call.session.stream.stop(fade_ms);
+                self.call.party.session.stream.stop(fade_ms);
                 self.work.silenced();
             }
             Output::Commit { generation } => self.work.commit(generation),
             Output::CancelWork { generation } | Output::Release { generation } => {
                 self.work.cancel(generation);
             }
+            Output::Transfer(to) => self.pass_on(to),
             Output::EndCall { reason, by } => self.end_now(reason, by),
             Output::Message(message) => {
                 let entry = Entry::Message(self.call.record.id, self.messages, message);
@@ -497,14 +547,15 @@ impl Driver {
 
     async fn finish(mut self) {
         self.obey();
+        self.leave_beyond();
         let End { reason, by } = self.end.take().unwrap_or(End {
             reason: EndedReason::InternalError,
             by: EndedBy::System,
         });
         if !self.left_by_peer {
-            self.call.session.hang_up();
+            self.call.party.session.hang_up();
         }
-        let report = self.call.session.stream.report();
+        let report = self.call.party.session.stream.report();
         let report = tokio::time::timeout(REPORT_PATIENCE, report).await;
         let record = &mut self.call.record;
         record.quality = report.ok().flatten().map(|report| quality::kept(&report));

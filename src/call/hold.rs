@@ -19,13 +19,15 @@ pub(super) struct Holds {
     /// We hold the caller.
     pub(super) ours: bool,
     /// The caller holds us.
-    theirs: bool,
+    pub(super) theirs: bool,
+    /// The caller is being passed on.
+    pub(super) transfer: bool,
 }
 
 impl Holds {
     /// The conversation stands still.
     pub(super) fn any(self) -> bool {
-        self.ours || self.theirs
+        self.ours || self.theirs || self.transfer
     }
 }
 
@@ -35,9 +37,12 @@ impl Driver {
         if self.holds.ours {
             return Err(CommandRefusal::NotNow("the caller is on hold already"));
         }
+        if !self.passing.is_idle() {
+            return Err(CommandRefusal::NotNow("the caller is being passed on"));
+        }
         self.change_holds(|holds| holds.ours = true);
-        self.call.session.set_hold(true);
-        let session = &self.call.session;
+        self.call.party.session.set_hold(true);
+        let session = &self.call.party.session;
         if let Some(message) = self.call.phrases.get(&PhraseKind::Hold) {
             session.stream.play(ANNOUNCEMENT, message.clone(), 0);
         }
@@ -51,15 +56,18 @@ impl Driver {
         if !self.holds.ours {
             return Err(CommandRefusal::NotNow("the caller is not on hold"));
         }
-        self.call.session.stream.music(None);
-        self.call.session.stream.stop(FADE_MS);
-        self.call.session.set_hold(false);
+        self.call.party.session.stream.music(None);
+        self.call.party.session.stream.stop(FADE_MS);
+        self.call.party.session.set_hold(false);
         self.change_holds(|holds| holds.ours = false);
         Ok(())
     }
 
     /// The operator has something to say.
     pub(super) fn say(&mut self, text: String) -> Result<(), CommandRefusal> {
+        if !self.passing.is_idle() {
+            return Err(CommandRefusal::NotNow("the caller is being passed on"));
+        }
         if self.holds.any() {
             return Err(CommandRefusal::NotNow("the call is on hold"));
         }
@@ -72,7 +80,7 @@ impl Driver {
 
     /// The session was negotiated anew.
     pub(super) fn renegotiated(&mut self) {
-        let theirs = self.call.session.peer_holds();
+        let theirs = self.call.party.session.peer_holds();
         if theirs != self.holds.theirs {
             self.change_holds(|holds| holds.theirs = theirs);
         }

@@ -9,31 +9,27 @@ use time::OffsetDateTime;
 use tokio::sync::mpsc;
 
 use super::admission::Full;
+use super::answering::Proposed;
 use super::command::CallSnapshot;
 use super::driver::{Answered, Driver};
-use super::ending::ended;
 use super::registry::Line;
-use super::session::Session;
-use super::trunk::{self, Keys};
+use super::taking_over::take_over;
+use super::trunk;
 use super::{Recorder, Services};
 use crate::conversation::PhraseKind;
 use crate::conversation::settings::AssistantSettings;
 use crate::ids::{AssistantId, CallId};
-use crate::net::media::MediaPort;
 use crate::net::sip::{Incoming, LegCommand};
 use crate::record::{CallRecord, CallStatus, CallType, EndedBy, EndedReason};
-use crate::sdp::{self, Direction, Encryption, LocalMedia, Negotiated, SdpError};
-use crate::sip::endpoint::{EndCause, Event, ExtraHeaders, IncomingCall};
-use crate::store::free_space;
+use crate::sdp::SdpError;
+use crate::sip::endpoint::{ExtraHeaders, IncomingCall};
+use crate::store::{Entry, free_space};
 
 /// How long the database may take to take a new call's row.
 const ROW_DEADLINE: Duration = Duration::from_secs(2);
 
 /// How long a caller is asked to wait before trying a busy or broken server again.
 const RETRY_AFTER_SECONDS: u32 = 10;
-
-/// The payload type of telephone-event where the peer leaves it to us.
-const TELEPHONE_EVENT: u8 = 101;
 
 /// Takes calls until the driver of SIP is gone, each in a task of its own.
 pub async fn take_calls(services: Services, mut incoming: mpsc::Receiver<Incoming>) {
@@ -43,14 +39,14 @@ pub async fn take_calls(services: Services, mut incoming: mpsc::Receiver<Incomin
 }
 
 /// A call that is not answered, and what the caller and the record are told.
-struct Refusal {
-    status: u16,
-    headers: ExtraHeaders,
+pub(super) struct Refusal {
+    pub(super) status: u16,
+    pub(super) headers: ExtraHeaders,
     reason: EndedReason,
 }
 
 impl Refusal {
-    fn new(status: u16, reason: EndedReason) -> Self {
+    pub(super) fn new(status: u16, reason: EndedReason) -> Self {
         Self {
             status,
             headers: Vec::new(),
@@ -58,14 +54,14 @@ impl Refusal {
         }
     }
 
-    fn retry_later(status: u16, reason: EndedReason) -> Self {
+    pub(super) fn retry_later(status: u16, reason: EndedReason) -> Self {
         Self {
             headers: vec![("Retry-After".to_owned(), RETRY_AFTER_SECONDS.to_string())],
             ..Self::new(status, reason)
         }
     }
 
-    fn sdp(error: &SdpError) -> Self {
+    pub(super) fn sdp(error: &SdpError) -> Self {
         let (code, text) = error.warning();
         Self {
             headers: vec![("Warning".to_owned(), format!("{code} offhook \"{text}\""))],
@@ -79,16 +75,15 @@ struct Prepared {
     line: Line,
     settings: AssistantSettings,
     phrases: HashMap<PhraseKind, Arc<[i16]>>,
-    port: MediaPort,
-    local: LocalMedia,
-    sdp: Vec<u8>,
-    negotiated: Option<Negotiated>,
+    proposed: Proposed,
     recorder: Option<Recorder>,
-    keys: Keys,
 }
 
 async fn take(services: Services, incoming: Incoming) {
-    let Incoming { call, mut events } = incoming;
+    if let Some(replaced) = incoming.call.replaces {
+        return take_over(services, incoming, replaced).await;
+    }
+    let Incoming { call, events } = incoming;
     let mut record = new_record(&call);
     let leg = call.leg;
     let prepared = match prepare(&services, &call, &mut record).await {
@@ -100,67 +95,32 @@ async fn take(services: Services, incoming: Incoming) {
             return close(&services, record, refusal.reason, EndedBy::System);
         }
     };
-    services
-        .sip
-        .leg(leg, LegCommand::Accept(prepared.sdp.clone()));
-    let confirmed = wait_for_ack(&mut events).await;
-    let negotiated = match (confirmed, prepared.negotiated) {
-        (Err(cause), _) => {
-            let (reason, by) = ended(&cause);
-            return close(&services, record, reason, by);
-        }
-        (Ok(_), Some(negotiated)) => Ok(negotiated),
-        (Ok(answer), None) => sdp::accept(&answer.unwrap_or_default(), &prepared.local),
+    let mut party = match prepared.proposed.accept(&services, leg, events).await {
+        Ok(party) => party,
+        Err((reason, by)) => return close(&services, record, reason, by),
     };
-    let Ok(negotiated) = negotiated else {
-        services
-            .sip
-            .leg(leg, LegCommand::Hangup(Default::default()));
-        return close(
-            &services,
-            record,
-            EndedReason::IncompatibleMedia,
-            EndedBy::System,
-        );
-    };
+    party.trunk.clone_from(&record.trunk);
     record.status = CallStatus::InProgress;
     record.started_at = Some(OffsetDateTime::now_utc());
-    record.codec = Some(negotiated.codec.name().to_owned());
-    record.srtp = negotiated
-        .crypto
-        .map(|crypto| crypto.suite.name().to_owned());
+    record.codec = Some(party.codec.to_owned());
+    record.srtp.clone_from(&party.srtp);
     services
         .journal
-        .write(crate::store::Entry::Call(Box::new(record.clone())));
-    let flow = prepared.port.flow(&negotiated);
-    let (stream, ticks) = match flow {
-        Ok(flow) => flow,
-        Err(error) => {
-            tracing::error!(call = %record.id, %error, "media cannot flow");
-            services
-                .sip
-                .leg(leg, LegCommand::Hangup(Default::default()));
-            return close(
-                &services,
-                record,
-                EndedReason::InternalError,
-                EndedBy::System,
-            );
-        }
-    };
-    let sip = services.sip.clone();
+        .write(Entry::Call(Box::new(record.clone())));
+    let trunk = services.trunks.of(&call);
+    let refer = trunk.is_none_or(|trunk| trunk.refer);
+    let keys = trunk.map(|trunk| trunk.keys).unwrap_or_default();
     let answered = Answered {
         vad: services.vad.stream(),
         services,
         line: prepared.line,
-        session: Session::new(sip, leg, prepared.local, negotiated, stream),
-        sip_events: events,
+        party,
         record,
         settings: prepared.settings,
         phrases: prepared.phrases,
-        ticks,
         recorder: prepared.recorder,
-        keys: prepared.keys,
+        keys,
+        refer,
     };
     Driver::new(answered).run().await;
 }
@@ -201,10 +161,6 @@ async fn prepare(
     record: &mut CallRecord,
 ) -> Result<Prepared, Refusal> {
     let unavailable = || Refusal::retry_later(503, EndedReason::ServiceUnavailable);
-    // Calls cannot be joined yet.
-    if call.replaces.is_some() {
-        return Err(Refusal::new(603, EndedReason::CallRejected));
-    }
     let trunk = services.trunks.of(call);
     trunk::describe(trunk, call, record);
     let called = trunk::called(trunk, call);
@@ -230,26 +186,7 @@ async fn prepare(
         .admit(CallSnapshot::of(record))
         .ok_or_else(|| Refusal::retry_later(486, EndedReason::AdmissionRefused))?;
     line.occupies(place);
-    let port = services.media.reserve(call.source.ip()).map_err(|error| {
-        tracing::error!(%error, "a call is refused with 503");
-        unavailable()
-    })?;
-    let mut local = local_media(services, &port).map_err(|_| unavailable())?;
-    if let Some(trunk) = trunk {
-        local.codecs.clone_from(&trunk.codecs);
-        local.encryption = trunk.encryption.for_dialog();
-        if trunk.keys != Keys::Rfc4733 {
-            local.telephone_event = None;
-        }
-    }
-    let (sdp, negotiated) = match &call.offer {
-        Some(offer) => {
-            let (answer, negotiated) =
-                sdp::answer(offer, &local).map_err(|error| Refusal::sdp(&error))?;
-            (answer, Some(negotiated))
-        }
-        None => (sdp::offer(&local), None),
-    };
+    let proposed = Proposed::new(services, call, trunk)?;
     services.sip.leg(call.leg, LegCommand::Ring);
     let recorder = open_recording(services, record)
         .await
@@ -261,22 +198,21 @@ async fn prepare(
         line,
         phrases: phrases(services, &settings),
         settings,
-        port,
-        local,
-        sdp,
-        negotiated,
+        proposed,
         recorder,
-        keys: trunk.map(|trunk| trunk.keys).unwrap_or_default(),
     })
 }
 
 /// The assistant's fixed phrases, as far as there is audio for them.
-fn phrases(services: &Services, settings: &AssistantSettings) -> HashMap<PhraseKind, Arc<[i16]>> {
+pub(super) fn phrases(
+    services: &Services,
+    settings: &AssistantSettings,
+) -> HashMap<PhraseKind, Arc<[i16]>> {
     let spoken = |(kind, text): (PhraseKind, String)| Some((kind, services.phrases.get(&text)?));
     settings.phrases().into_iter().filter_map(spoken).collect()
 }
 
-fn check_disk(services: &Services) -> Result<(), ()> {
+pub(super) fn check_disk(services: &Services) -> Result<(), ()> {
     let limits = &services.limits;
     match free_space(&limits.data) {
         Ok(free) if free.0 >= limits.minimum_free => Ok(()),
@@ -295,21 +231,7 @@ fn check_disk(services: &Services) -> Result<(), ()> {
     }
 }
 
-fn local_media(services: &Services, port: &MediaPort) -> std::io::Result<LocalMedia> {
-    Ok(LocalMedia {
-        address: port.address(),
-        port: port.port()?,
-        codecs: services.limits.codecs.clone(),
-        telephone_event: Some(TELEPHONE_EVENT),
-        ptime_ms: 20,
-        encryption: Encryption::Off,
-        direction: Direction::SendRecv,
-        session_id: u64::from(rand::rng().random::<u32>()),
-        session_version: 1,
-    })
-}
-
-async fn open_recording(
+pub(super) async fn open_recording(
     services: &Services,
     record: &mut CallRecord,
 ) -> Result<Option<Recorder>, ()> {
@@ -334,7 +256,7 @@ async fn open_recording(
     }
 }
 
-async fn write_row(services: &Services, record: &CallRecord) -> Result<(), ()> {
+pub(super) async fn write_row(services: &Services, record: &CallRecord) -> Result<(), ()> {
     let written =
         tokio::time::timeout(ROW_DEADLINE, services.journal.write_now(record.clone())).await;
     match written {
@@ -350,20 +272,8 @@ async fn write_row(services: &Services, record: &CallRecord) -> Result<(), ()> {
     }
 }
 
-/// Waits for the ACK; gives its SDP answer, where there is one, or why the leg ended.
-async fn wait_for_ack(events: &mut mpsc::Receiver<Event>) -> Result<Option<Vec<u8>>, EndCause> {
-    loop {
-        match events.recv().await {
-            Some(Event::Confirmed { answer, .. }) => return Ok(answer),
-            Some(Event::Ended { cause, .. }) => return Err(cause),
-            Some(_) => {}
-            None => return Err(EndCause::NoAck),
-        }
-    }
-}
-
 /// Writes down a call that was never established.
-fn close(services: &Services, mut record: CallRecord, reason: EndedReason, by: EndedBy) {
+pub(super) fn close(services: &Services, mut record: CallRecord, reason: EndedReason, by: EndedBy) {
     record.status = CallStatus::Ended;
     record.ended_at = Some(OffsetDateTime::now_utc());
     record.ended_reason = Some(reason);

@@ -12,16 +12,22 @@
 //! ```
 
 mod admission;
+mod answering;
 mod command;
 mod driver;
 mod ending;
+mod follow;
 mod hold;
 mod inbound;
+mod outbound;
+mod passing;
 mod quality;
 mod recording;
 mod registry;
 mod session;
+mod taking_over;
 mod timeline;
+mod transfer;
 mod trunk;
 mod work;
 
@@ -43,8 +49,9 @@ use crate::observe::{Health, Metrics};
 use crate::store::Journal;
 
 pub use admission::{Admission, CallRates};
-pub use command::{CallCommand, CallSnapshot, CommandRefusal, Reply};
+pub use command::{CallCommand, CallSnapshot, CommandRefusal, Manner, Reply};
 pub use inbound::take_calls;
+pub use outbound::{DialRefusal, DialRequest, NoRoute, Placed, Route, Routes, place};
 pub use recording::Recorder;
 pub use registry::{Lookup, Registry};
 pub use trunk::{InboundTrunk, Keys, MediaEncryption, Trunks};
@@ -53,6 +60,9 @@ pub use work::chat_messages;
 /// Finds who answers what was called, which comes in each of its spellings.
 pub type NumberPlan =
     Arc<dyn Fn(&[&str]) -> Option<(AssistantId, AssistantSettings)> + Send + Sync>;
+
+/// Finds an assistant by its name.
+pub type Assistants = Arc<dyn Fn(&str) -> Option<(AssistantId, AssistantSettings)> + Send + Sync>;
 
 /// What calls need of the rest of the server. Handles only; cheap to clone.
 #[derive(Clone)]
@@ -85,6 +95,10 @@ pub struct Services {
     pub trunks: Trunks,
     /// How many calls trunks and assistants may have.
     pub admission: Admission,
+    /// Assistants by name.
+    pub assistants: Assistants,
+    /// The ways out.
+    pub routes: Routes,
     /// Live calls.
     pub registry: Registry,
     /// Numbers and limits.
@@ -98,6 +112,8 @@ pub struct CallLimits {
     pub codecs: Vec<Codec>,
     /// What callers on hold hear, at 8 kHz, over and over.
     pub hold_music: Arc<[i16]>,
+    /// Whom callers may send us to by REFER: numbers, addresses, or beginnings of them.
+    pub refer_targets: Vec<String>,
     /// Data folder.
     pub data: PathBuf,
     /// A call without packets for this long is over.

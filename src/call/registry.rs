@@ -7,7 +7,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::admission::Place;
 use super::command::{CallCommand, CallSnapshot, CommandRefusal, Reply};
-use crate::ids::CallId;
+use crate::ids::{CallId, TrunkName};
+use crate::sip::endpoint::LegId;
 
 /// Commands that a call may lag behind.
 const COMMANDS: usize = 16;
@@ -15,6 +16,8 @@ const COMMANDS: usize = 16;
 struct Entry {
     snapshot: watch::Sender<CallSnapshot>,
     commands: mpsc::Sender<CallCommand>,
+    /// Its legs that may be taken over, with their trunks.
+    legs: Vec<(LegId, Option<TrunkName>)>,
 }
 
 struct State {
@@ -66,7 +69,12 @@ impl Registry {
         let id = snapshot.id;
         let (commands, queue) = mpsc::channel(COMMANDS);
         let snapshot = watch::Sender::new(snapshot);
-        state.calls.insert(id, Entry { snapshot, commands });
+        let entry = Entry {
+            snapshot,
+            commands,
+            legs: Vec::new(),
+        };
+        state.calls.insert(id, entry);
         state.count.send_replace(state.calls.len());
         Some(Line {
             registry: self.clone(),
@@ -100,6 +108,17 @@ impl Registry {
             (Some(id), None) => Ok(*id),
             (Some(_), Some(_)) => Err(Lookup::Many),
         }
+    }
+
+    /// The call whose leg may be taken over by a call through this trunk.
+    pub(super) fn owner(&self, leg: LegId, trunk: Option<&TrunkName>) -> Option<CallId> {
+        let state = self.lock();
+        let owns = |entry: &Entry| {
+            let mut legs = entry.legs.iter();
+            legs.any(|(own, of)| *own == leg && of.as_ref() == trunk)
+        };
+        let mut calls = state.calls.iter();
+        calls.find(|(_, entry)| owns(entry)).map(|(id, _)| *id)
     }
 
     /// Sends a command; false where there is no such call or it is not listening.
@@ -158,6 +177,13 @@ impl Line {
     pub(super) fn show(&self, change: impl FnOnce(&mut CallSnapshot)) {
         if let Some(entry) = self.registry.lock().calls.get(&self.id) {
             entry.snapshot.send_modify(change);
+        }
+    }
+
+    /// Its legs that may be taken over by calls through the same trunk.
+    pub(super) fn leads(&self, legs: Vec<(LegId, Option<TrunkName>)>) {
+        if let Some(entry) = self.registry.lock().calls.get_mut(&self.id) {
+            entry.legs = legs;
         }
     }
 
@@ -231,6 +257,23 @@ mod tests {
         assert_eq!(registry.find(""), Err(Lookup::None));
         drop(lines);
         assert_eq!(registry.find("21"), Err(Lookup::None));
+    }
+
+    #[test]
+    fn a_leg_is_taken_over_only_through_its_own_trunk() {
+        let registry = Registry::new(2);
+        let line = registry.admit(snapshot(1)).expect("free");
+        let (carrier, other) = (TrunkName::new("carrier"), TrunkName::new("other"));
+        line.leads(vec![(LegId(1), None), (LegId(2), Some(carrier.clone()))]);
+        let id = Some(snapshot(1).id);
+        assert_eq!(registry.owner(LegId(1), None), id);
+        assert_eq!(registry.owner(LegId(2), Some(&carrier)), id);
+        assert_eq!(registry.owner(LegId(1), Some(&carrier)), None);
+        assert_eq!(registry.owner(LegId(2), Some(&other)), None);
+        assert_eq!(registry.owner(LegId(2), None), None);
+        assert_eq!(registry.owner(LegId(3), None), None);
+        drop(line);
+        assert_eq!(registry.owner(LegId(1), None), None);
     }
 
     #[tokio::test]

@@ -17,10 +17,13 @@
 
 use std::time::{Duration, Instant};
 
-use crate::net::media::MediaStream;
+use tokio::sync::mpsc;
+
+use crate::ids::TrunkName;
+use crate::net::media::{MediaStream, Tick};
 use crate::net::sip::{LegCommand, Sip};
 use crate::sdp::{self, Direction, LocalMedia, Negotiated};
-use crate::sip::endpoint::{Hangup, LegId};
+use crate::sip::endpoint::{Event, Hangup, LegId};
 
 /// Until an offer that met another one is made again.
 const OFFER_AGAIN: Duration = Duration::from_millis(700);
@@ -34,6 +37,20 @@ enum Ours {
     Settled,
     Open { direction: Direction, tries: u32 },
     Waiting { until: Instant, tries: u32 },
+}
+
+/// One leg that was answered, with everything that comes from it.
+pub(super) struct Party {
+    pub(super) leg: LegId,
+    /// The trunk it goes through.
+    pub(super) trunk: Option<TrunkName>,
+    pub(super) session: Session,
+    pub(super) events: mpsc::Receiver<Event>,
+    pub(super) ticks: mpsc::Receiver<Tick>,
+    /// How its media is encrypted, where it is.
+    pub(super) srtp: Option<String>,
+    /// Its codec, in SDP's spelling.
+    pub(super) codec: &'static str,
 }
 
 /// A leg that was answered.

@@ -8,7 +8,7 @@ use rand::RngExt;
 use crate::audio::Codec;
 use crate::ids::TrunkName;
 use crate::record::{CallRecord, Customer};
-use crate::sdp::{Encryption, LocalKeys, MasterKey};
+use crate::sdp::{Encryption, LocalKeys, LocalMedia, MasterKey};
 use crate::sip::endpoint::IncomingCall;
 use crate::sip::headers::NameAddr;
 use crate::sip::identity::{self, CallerHeader};
@@ -54,6 +54,21 @@ impl MediaEncryption {
     }
 }
 
+/// Speaks to a peer in its codecs, encrypted as it wants, and takes keys as it sends them.
+pub(super) fn speak(
+    local: &mut LocalMedia,
+    codecs: &[Codec],
+    keys: Keys,
+    encryption: MediaEncryption,
+) {
+    local.codecs = codecs.to_vec();
+    local.encryption = encryption.for_dialog();
+    match keys {
+        Keys::Rfc4733 => {}
+        Keys::Info | Keys::Inband => local.telephone_event = None,
+    }
+}
+
 /// What is known of a trunk that calls come from.
 #[derive(Clone, Debug)]
 pub struct InboundTrunk {
@@ -74,6 +89,8 @@ pub struct InboundTrunk {
     pub keys: Keys,
     /// Whether its media is encrypted.
     pub encryption: MediaEncryption,
+    /// It transfers calls by REFER.
+    pub refer: bool,
     /// Calls at once, and calls a second.
     pub limits: super::CallRates,
 }

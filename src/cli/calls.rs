@@ -38,6 +38,8 @@ enum CallsCommand {
     Say(live::Say),
     /// Save the SIP messages of one call as a packet capture, which Wireshark reads.
     Pcap(Pcap),
+    /// Pass a live call's caller on to somebody else.
+    Transfer(live::Transfer),
 }
 
 #[derive(Debug, Args)]
@@ -108,6 +110,7 @@ pub(super) async fn calls(command: Calls) -> Result<(), Failure> {
         Some(CallsCommand::Hangup(command)) => live::hangup(command).await,
         Some(CallsCommand::Say(command)) => live::say(command).await,
         Some(CallsCommand::Pcap(command)) => pcap(command).await,
+        Some(CallsCommand::Transfer(command)) => live::transfer(command).await,
     }
 }
 

@@ -1,4 +1,4 @@
-//! `offhook calls live|hold|resume|hangup|say`: what a running server does with its calls.
+//! `offhook calls live|hold|resume|hangup|say|transfer`: what a running server does with its calls.
 
 use std::path::{Path, PathBuf};
 
@@ -6,7 +6,7 @@ use clap::Args;
 use time::format_description::well_known::Rfc3339;
 
 use super::{Failure, print};
-use crate::control::{self, Answer, Ask, CallSnapshot, Refusal};
+use crate::control::{self, Answer, Ask, CallSnapshot, Manner, Refusal};
 use crate::ids::CallId;
 use crate::record::CallType;
 
@@ -46,6 +46,29 @@ pub(super) struct Say {
     at: At,
 }
 
+/// Somebody to pass a caller on to.
+#[derive(Debug, Args)]
+pub(super) struct Transfer {
+    /// The call's id, or the beginning of it.
+    id: String,
+    /// A number, as the trunk's `outbound.destinations` allow it, or sip:user@host.
+    target: String,
+    /// Speak to the person called first.
+    #[arg(long, conflicts_with = "bridge")]
+    attended: bool,
+    /// Call there and stay between the two, instead of asking the caller's side to (REFER).
+    #[arg(long)]
+    bridge: bool,
+    /// What the person called hears first.
+    #[arg(long, value_name = "TEXT")]
+    message: Option<String>,
+    /// The trunk to call through; not needed where there is only one.
+    #[arg(long, value_name = "NAME")]
+    trunk: Option<String>,
+    #[command(flatten)]
+    at: At,
+}
+
 /// Asks the server; a refusal is a failure.
 pub(super) async fn ask(data: &Path, ask: Ask) -> Result<Answer, Failure> {
     let answer = control::ask(data, ask)
@@ -54,7 +77,9 @@ pub(super) async fn ask(data: &Path, ask: Ask) -> Result<Answer, Failure> {
     match answer {
         Answer::Refused { refusal, message } => Err(match refusal {
             Refusal::BadRequest | Refusal::AmbiguousCall => Failure::Usage(message),
-            Refusal::UnknownCall | Refusal::NotNow => Failure::Failed(message),
+            Refusal::UnknownCall | Refusal::NotNow | Refusal::NotAllowed => {
+                Failure::Failed(message)
+            }
         }),
         answer => Ok(answer),
     }
@@ -118,6 +143,22 @@ pub(super) async fn hangup(which: Which) -> Result<(), Failure> {
 pub(super) async fn say(command: Say) -> Result<(), Failure> {
     let Say { id, text, at } = command;
     tell(&at, Ask::Say { id, text }, "will hear it").await
+}
+
+pub(super) async fn transfer(command: Transfer) -> Result<(), Failure> {
+    let manner = match (command.attended, command.bridge) {
+        (true, _) => Manner::Attended,
+        (false, true) => Manner::Bridge,
+        (false, false) => Manner::Blind,
+    };
+    let what = Ask::Transfer {
+        id: command.id,
+        target: command.target,
+        trunk: command.trunk,
+        manner,
+        briefing: command.message,
+    };
+    tell(&command.at, what, "is being passed on").await
 }
 
 async fn tell(at: &At, what: Ask, done: &str) -> Result<(), Failure> {

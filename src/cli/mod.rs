@@ -5,6 +5,7 @@ mod dial;
 mod ladder;
 mod live;
 mod models;
+mod outbound;
 mod pcap;
 pub mod print;
 mod trunks;
@@ -35,6 +36,8 @@ pub enum Command {
     Call(dial::Call),
     /// Call the demo assistant of a running server with speech made on this machine.
     Demo(dial::Demo),
+    /// Have an assistant of a running server call a number through a trunk.
+    Dial(outbound::Dial),
     /// List the calls that a server has kept, show one, or act on a live one.
     Calls(calls::Calls),
     /// Show where each trunk of a running server stands with its registrar.
@@ -105,6 +108,7 @@ pub async fn run(command: Command) -> Result<(), Failure> {
         Command::Check(command) => check(&command),
         Command::Call(command) => dial::call(command).await,
         Command::Demo(command) => dial::demo(command).await,
+        Command::Dial(command) => outbound::dial(command).await,
         Command::Calls(command) => calls::calls(command).await,
         Command::Trunks(command) => trunks::trunks(command).await,
         Command::Models(command) => models::models(command).await,

@@ -7,6 +7,7 @@
 
 mod listen;
 mod load;
+mod outbound;
 mod trunk;
 mod validate;
 
@@ -20,6 +21,7 @@ use serde::Deserialize;
 
 pub use listen::{Listen, Tls, Transport};
 pub use load::{Mistake, Mistakes, Source, load};
+pub use outbound::{FromUser, Outbound};
 pub use trunk::{CodecName, Dtmf, Profile, Srtp, Trunk};
 
 use listen::one_or_more;
@@ -139,6 +141,8 @@ pub struct Sip {
     pub allow: Vec<Network>,
     /// Credentials that callers from outside `allow` and the trunks' addresses must show.
     pub digest: Option<Digest>,
+    /// Whom callers may send us to by REFER: numbers, `sip:user@host`, or beginnings with a `*`.
+    pub refer_targets: Vec<String>,
     /// What we call ourselves in User-Agent and Server.
     pub user_agent: String,
 }
@@ -155,6 +159,7 @@ impl Default for Sip {
             public_address: None,
             allow: Vec::new(),
             digest: None,
+            refer_targets: Vec::new(),
             user_agent: concat!("Offhook/", env!("CARGO_PKG_VERSION")).to_owned(),
         }
     }

@@ -3,6 +3,7 @@ use std::path::Path;
 use super::*;
 use crate::audio::Codec;
 use crate::sip::extensions::{Extensions, Support};
+use crate::sip::identity::CallerHeader;
 use crate::sip::numbering::NumberFormat;
 use crate::sip::registration::KeepAlive;
 use crate::sip::session_timer::{RefreshedBy, SessionTimerSettings};
@@ -180,6 +181,13 @@ fn a_trunk_has_what_its_profile_says_unless_it_says_otherwise() {
         tech_prefix = "77"
         [trunks.b.limits]
         calls_per_second = 5
+        [trunks.c]
+        profile = "freepbx"
+        registrar = "pbx.example.com"
+        username = "200"
+        password = "secret"
+        [trunks.c.outbound]
+        destinations = ["+49*"]
         "#,
         &[],
     )
@@ -192,6 +200,10 @@ fn a_trunk_has_what_its_profile_says_unless_it_says_otherwise() {
     assert_eq!(b.numbers.format, NumberFormat::E164);
     assert_eq!(b.numbers.tech_prefix, "77");
     assert_eq!(b.limits.calls_per_second, Some(5));
+    assert!(a.outbound.is_none(), "nobody said that calls go there");
+    let outbound = config.trunks["c"].outbound.as_ref().expect("set");
+    assert_eq!(outbound.from, FromUser::Account);
+    assert_eq!(outbound.identity, CallerHeader::PAssertedIdentity);
 }
 
 #[test]

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use toml::{Table, Value};
 
 use super::listen::{Transport, one_or_more};
-use super::{Network, Rates, Secret};
+use super::{Network, Outbound, Rates, Secret};
 use crate::audio::Codec;
 use crate::sip::extensions::{Extensions, Support};
 use crate::sip::identity::CallerHeader;
@@ -37,6 +37,10 @@ pub struct Trunk {
     pub password: Option<Secret>,
     /// Register at start and keep the registration fresh. The profile decides where not set.
     pub register: Option<bool>,
+    /// Whether the trunk transfers calls by REFER; bridged where false. Tried where not set.
+    pub refer: Option<bool>,
+    /// How calls are sent there. None are where it is not set.
+    pub outbound: Option<Outbound>,
     /// Sources that calls of this trunk come from, beside those the profile knows.
     pub allow: Vec<Network>,
     /// How it writes numbers.
@@ -75,6 +79,8 @@ impl Default for Trunk {
             username: None,
             password: None,
             register: None,
+            refer: None,
+            outbound: None,
             allow: Vec::new(),
             numbers: NumberRules::default(),
             caller_headers: vec![CallerHeader::PAssertedIdentity, CallerHeader::From],
@@ -211,7 +217,11 @@ pub(super) fn fill_in(configuration: &mut Table) {
             Some(_) => continue,
             None => Trunk::default().profile,
         };
-        if let Some(defaults) = Profile::defaults(&profile) {
+        if let Some(mut defaults) = Profile::defaults(&profile) {
+            // No calls are sent where the operator does not say so.
+            if !trunk.contains_key("outbound") {
+                defaults.remove("outbound");
+            }
             merge(trunk, defaults);
         }
     }

@@ -2,7 +2,8 @@
 
 use std::net::IpAddr;
 
-use super::{Config, Profile, Rates, Trunk, listen};
+use super::{Config, FromUser, Profile, Rates, Trunk, listen};
+use crate::numbers::{Number, Pattern};
 
 /// Every broken rule, as its dotted key and what is allowed.
 pub(super) fn validate(config: &Config) -> Vec<(String, String)> {
@@ -39,6 +40,16 @@ fn validate_sip(config: &Config, report: &mut dyn FnMut(String, String)) {
     let sip = &config.sip;
     for (key, message) in listen::mistakes(&sip.listen, &sip.tls) {
         report(format!("sip.{key}"), message);
+    }
+    for (index, target) in sip.refer_targets.iter().enumerate() {
+        if !target.starts_with("sip:")
+            && let Err(message) = target.parse::<Pattern>()
+        {
+            report(
+                format!("sip.refer_targets.[{index}]"),
+                format!("{message}, or sip:user@host"),
+            );
+        }
     }
     if let Some(digest) = &sip.digest
         && digest.users.is_empty()
@@ -173,7 +184,65 @@ fn validate_numbers(config: &Config, report: &mut dyn FnMut(String, String)) {
     }
 }
 
+fn validate_outbound(key: &str, trunk: &Trunk, report: &mut dyn FnMut(String, String)) {
+    let Some(outbound) = &trunk.outbound else {
+        return;
+    };
+    if let Some(host) = &outbound.host
+        && !is_host(host)
+    {
+        report(format!("{key}.outbound.host"), no_host(host));
+    }
+    if outbound.from == FromUser::Account && trunk.username.is_none() {
+        report(
+            format!("{key}.username"),
+            "is needed, because calls come from the account (outbound.from)".to_owned(),
+        );
+    }
+    if trunk.outbound_host().is_none() {
+        report(
+            format!("{key}.outbound.host"),
+            "is needed: the host that calls go to".to_owned(),
+        );
+    }
+    for (index, pattern) in outbound.destinations.iter().enumerate() {
+        if let Err(message) = pattern.parse::<Pattern>() {
+            report(format!("{key}.outbound.destinations.[{index}]"), message);
+        }
+    }
+    if let Some(caller) = &outbound.caller_id
+        && caller.parse::<Number>().is_err()
+    {
+        report(
+            format!("{key}.outbound.caller_id"),
+            format!("{caller:?} is no telephone number"),
+        );
+    }
+    if let Some(seconds) = outbound.ring_seconds
+        && !(5..=300).contains(&seconds)
+    {
+        report(
+            format!("{key}.outbound.ring_seconds"),
+            format!("{seconds} is not from 5 to 300"),
+        );
+    }
+}
+
+fn is_host(text: &str) -> bool {
+    let host = text.trim_start_matches("sips:");
+    let host = host.trim_start_matches("sip:");
+    !host.is_empty() && !host.contains(|c: char| c == '@' || c.is_whitespace())
+}
+
+fn no_host(text: &str) -> String {
+    format!(
+        "{text:?} is not a host like \"pbx.example.com\", \"pbx.example.com:5070\", \
+         \"sip:pbx.example.com;transport=tcp\" or \"sips:pbx.example.com\""
+    )
+}
+
 fn validate_trunk(key: &str, trunk: &Trunk, report: &mut dyn FnMut(String, String)) {
+    validate_outbound(key, trunk, report);
     if Profile::named(&trunk.profile).is_none() {
         report(
             format!("{key}.profile"),
@@ -225,20 +294,11 @@ fn validate_trunk(key: &str, trunk: &Trunk, report: &mut dyn FnMut(String, Strin
             }
         }
         for registrar in &trunk.registrar {
-            let host = registrar.trim_start_matches("sips:");
-            let host = host.trim_start_matches("sip:");
-            if host.is_empty() || host.contains(|c: char| c == '@' || c.is_whitespace()) {
-                report(
-                    format!("{key}.registrar"),
-                    format!(
-                        "{registrar:?} is not a registrar like \"pbx.example.com\", \
-                         \"pbx.example.com:5070\", \"sip:pbx.example.com;transport=tcp\" or \
-                         \"sips:pbx.example.com\""
-                    ),
-                );
+            if !is_host(registrar) {
+                report(format!("{key}.registrar"), no_host(registrar));
             }
         }
-    } else if trunk.sources().is_empty() {
+    } else if trunk.sources().is_empty() && trunk.outbound.is_none() {
         report(
             format!("{key}.allow"),
             "is needed: the addresses that this trunk's calls come from".to_owned(),

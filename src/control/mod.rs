@@ -17,11 +17,12 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 pub use client::{AskError, ask};
-pub use server::{ControlError, Desk, Socket};
+pub use server::{ControlError, Desk, Dialler, Socket};
 
-pub use crate::call::CallSnapshot;
+pub use crate::call::{CallSnapshot, Manner};
 use crate::ids::CallId;
 pub use crate::observe::{TrunkState, TrunkStatus};
+use crate::record::EndedReason;
 
 /// The version of the lines below. Another one is refused.
 pub const VERSION: u32 = 1;
@@ -77,6 +78,30 @@ pub enum Ask {
         /// The words.
         text: String,
     },
+    /// Pass a caller on.
+    Transfer {
+        /// The call.
+        id: String,
+        /// A number or a SIP address.
+        target: String,
+        /// The trunk to call through; not needed where there is only one.
+        trunk: Option<String>,
+        /// How.
+        manner: Manner,
+        /// Said to the person called before the calls are joined.
+        briefing: Option<String>,
+    },
+    /// Have an assistant call somebody.
+    Dial {
+        /// The assistant, by its name in the configuration.
+        assistant: String,
+        /// The number.
+        number: String,
+        /// The trunk; not needed where there is only one.
+        trunk: Option<String>,
+        /// Answer when the call is over rather than when it is begun.
+        wait: bool,
+    },
 }
 
 /// A line from the server.
@@ -91,7 +116,7 @@ pub struct Response {
 
 /// What came of what was asked.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "kebab-case", rename_all_fields = "camelCase")]
 pub enum Answer {
     /// The live calls, the oldest first.
     Calls(Vec<CallSnapshot>),
@@ -101,6 +126,15 @@ pub enum Answer {
     Done {
         /// The call's whole id.
         id: CallId,
+    },
+    /// A call that was waited for is over.
+    Over {
+        /// The call.
+        id: CallId,
+        /// Somebody answered.
+        answered: bool,
+        /// Why it ended.
+        ended_reason: Option<EndedReason>,
     },
     /// Nothing came of it.
     Refused {
@@ -121,6 +155,8 @@ pub enum Refusal {
     UnknownCall,
     /// More than one live call's id begins so.
     AmbiguousCall,
-    /// The call's state does not allow it. Retry later, perhaps.
+    /// The call's state, or the server's, does not allow it. Retry later, perhaps.
     NotNow,
+    /// It is not allowed, or there is no such thing: asking again does not help.
+    NotAllowed,
 }

@@ -4,6 +4,7 @@ use std::fs::{self, Permissions};
 use std::io;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,10 +16,12 @@ use tokio::sync::Semaphore;
 use super::{
     Answer, Ask, LONGEST_LINE, LONGEST_TEXT, Refusal, Request, Response, VERSION, socket_path,
 };
-use crate::call::{CallCommand, CommandRefusal, Lookup, Registry, Reply};
+use crate::call::{
+    CallCommand, CommandRefusal, DialRefusal, DialRequest, Lookup, Placed, Registry, Reply,
+};
 use crate::ids::CallId;
 use crate::observe::TrunkBoard;
-use crate::record::{EndedBy, EndedReason};
+use crate::record::{CallStatus, EndedBy, EndedReason};
 
 /// Clients at once; the next one waits.
 const CLIENTS: usize = 16;
@@ -39,9 +42,17 @@ pub struct ControlError {
     pub source: io::Error,
 }
 
+/// Begins a call.
+pub type Dialler = Arc<dyn Fn(DialRequest) -> Dialled + Send + Sync>;
+
+/// What comes of that.
+type Dialled = Pin<Box<dyn Future<Output = Result<Placed, DialRefusal>> + Send>>;
+
 /// What the operator can reach.
 #[derive(Clone)]
 pub struct Desk {
+    /// Begins calls.
+    pub dialler: Dialler,
     /// The live calls.
     pub registry: Registry,
     /// Where the trunks stand.
@@ -194,6 +205,35 @@ impl Desk {
             Ask::Resume { id } => self.tell(&id, CallCommand::Resume).await,
             Ask::Hangup { id } => self.hang_up(&id),
             Ask::Say { id, text } => self.say(&id, text).await,
+            Ask::Transfer {
+                id,
+                target,
+                trunk,
+                manner,
+                briefing,
+            } => {
+                let transfer = |reply| CallCommand::Transfer {
+                    target,
+                    trunk,
+                    manner,
+                    briefing,
+                    reply,
+                };
+                self.tell(&id, transfer).await
+            }
+            Ask::Dial {
+                assistant,
+                number,
+                trunk,
+                wait,
+            } => {
+                let request = DialRequest {
+                    assistant,
+                    number,
+                    trunk,
+                };
+                self.dial(request, wait).await
+            }
         }
     }
 
@@ -222,7 +262,39 @@ impl Desk {
                 refused(Refusal::UnknownCall, format!("call {id} is over"))
             }
             Ok(Err(CommandRefusal::NotNow(why))) => refused(Refusal::NotNow, why),
+            Ok(Err(CommandRefusal::Wrong(why))) => refused(Refusal::NotAllowed, why),
             Err(_) => refused(Refusal::NotNow, "the call is not answered yet"),
+        }
+    }
+
+    async fn dial(&self, request: DialRequest, wait: bool) -> Answer {
+        let Placed { id, mut seen } = match (self.dialler)(request).await {
+            Ok(placed) => placed,
+            Err(refusal) => {
+                let kind = match refusal {
+                    DialRefusal::Busy
+                    | DialRefusal::TrunkBusy
+                    | DialRefusal::AssistantBusy
+                    | DialRefusal::Unavailable(_) => Refusal::NotNow,
+                    DialRefusal::UnknownAssistant(_) | DialRefusal::NoRoute(_) => {
+                        Refusal::NotAllowed
+                    }
+                };
+                return refused(kind, refusal.to_string());
+            }
+        };
+        if !wait {
+            return Answer::Done { id };
+        }
+        let mut answered = false;
+        while seen.changed().await.is_ok() {
+            answered |= seen.borrow_and_update().status == CallStatus::InProgress;
+        }
+        let ended_reason = seen.borrow().ended_reason;
+        Answer::Over {
+            id,
+            answered,
+            ended_reason,
         }
     }
 

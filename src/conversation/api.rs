@@ -74,6 +74,34 @@ pub enum PhraseKind {
     Hold,
     /// `holdPlan.resumedMessage`.
     Resumed,
+    /// Before the operator passes the caller on.
+    Announcement,
+    /// Before the caller is passed on to the n-th of `transfers`.
+    Transfer(u8),
+    /// For the person called by the n-th of `transfers`. The driver's to play.
+    Briefing(u8),
+    /// The caller could not be passed on.
+    NotThrough(NotThrough),
+}
+
+/// Why a caller was not put through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum NotThrough {
+    /// The person was busy.
+    Busy,
+    /// Nobody answered.
+    NoAnswer,
+    /// Anything else.
+    Failed,
+}
+
+/// To whom a caller is passed on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TransferTo {
+    /// The n-th of `transfers`, as the caller asked.
+    Destination(u8),
+    /// Whomever the operator named.
+    Operators,
 }
 
 /// Length and lead-in of audio that the driver holds, in samples at 8 kHz.
@@ -147,6 +175,11 @@ pub enum Control {
     /// The hold was ours and is over: the caller is thanked for waiting, then as
     /// [`Control::Resume`].
     TakeBack,
+    /// The operator has the caller passed on: they are told, then comes [`Output::Transfer`].
+    Transfer,
+    /// The caller was not put through after [`Output::Transfer`]: they are told why, and the
+    /// conversation goes on.
+    ComeBack(NotThrough),
     /// The assistant says this, after what it is saying now.
     Say {
         /// The words.
@@ -420,6 +453,8 @@ pub enum Output {
         /// By whom.
         by: EndedBy,
     },
+    /// The caller was told: pass them on. As on hold until [`Control::ComeBack`] or the end.
+    Transfer(TransferTo),
     /// A message is final.
     Message(Message),
     /// A turn is final.

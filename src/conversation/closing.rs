@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::record::{EndedBy, EndedReason, TurnLedger};
 
-use super::api::{Control, Output, PhraseKind};
+use super::api::{Control, Output, PhraseKind, TransferTo};
 use super::hearing::samples;
 use super::speech::{Speech, SpeechKind};
 use super::timers::Timer;
@@ -89,7 +89,7 @@ impl Conversation {
     }
 
     /// Records what was heard and cancels all else.
-    fn abandon_everything(&mut self) {
+    pub(super) fn abandon_everything(&mut self) {
         self.drop_utterance();
         self.stop_playback();
         self.queue.clear();
@@ -152,6 +152,12 @@ impl Conversation {
                 self.thank_for_waiting();
             }
             Control::TakeBack => {}
+            Control::Transfer => {
+                if self.phase == Phase::Live && !self.timers.paused() {
+                    self.announce(TransferTo::Operators);
+                }
+            }
+            Control::ComeBack(why) => self.come_back(why, now),
             Control::Say {
                 text,
                 end_call_after_spoken,
@@ -184,7 +190,7 @@ impl Conversation {
         }
     }
 
-    fn hold(&mut self, now: Instant) {
+    pub(super) fn hold(&mut self, now: Instant) {
         if self.timers.paused() {
             return;
         }
@@ -214,6 +220,9 @@ impl Conversation {
     }
 
     pub(super) fn digit(&mut self, key: char, now: Instant) {
+        if let Some(place) = self.destination_pressed(key) {
+            return self.announce(TransferTo::Destination(place));
+        }
         let known = matches!(key, '0'..='9' | '*' | '#' | 'A'..='D');
         let Some(timeout) = self.rules.keypad.filter(|_| known) else {
             return;

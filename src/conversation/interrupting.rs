@@ -28,6 +28,7 @@ impl Conversation {
         match speech.kind {
             SpeechKind::Greeting => self.rules.greeting_interruptible,
             SpeechKind::Phrase(PhraseKind::EndCall | PhraseKind::Trouble)
+            | SpeechKind::Announcement(_)
             | SpeechKind::Operator { end_call: true } => false,
             SpeechKind::Reply | SpeechKind::Phrase(_) | SpeechKind::Operator { .. } => true,
         }

@@ -48,6 +48,7 @@ mod rules;
 mod speech;
 mod talking;
 mod timers;
+mod transferring;
 mod utterance;
 
 pub mod settings;
@@ -280,6 +281,10 @@ impl Conversation {
             Timer::MaxDuration => {
                 let (reason, by) = (EndedReason::ExceededMaxDuration, EndedBy::Assistant);
                 self.close(reason, by, Some(PhraseKind::EndCall), now);
+                if self.timers.paused() {
+                    // Nobody hears a goodbye on hold or through a bridge.
+                    self.end_call();
+                }
             }
             Timer::Keypad => self.complete_entry(),
             Timer::Closing | Timer::Tail => self.end_call(),

@@ -8,6 +8,7 @@ use super::endpointing::Waits;
 use super::hearing::samples;
 use super::phrases::PhraseSet;
 use super::settings::{AssistantSettings, FirstMessageMode, Range, check, seconds};
+use super::transferring::Trigger;
 
 /// What a conversation goes by. Values that are not allowed became the nearest allowed ones.
 #[derive(Debug)]
@@ -33,6 +34,7 @@ pub(super) struct Rules {
     pub(super) idle_most: u32,
     pub(super) max_duration: Duration,
     pub(super) end_call_phrases: PhraseSet,
+    pub(super) transfers: Vec<Trigger>,
     pub(super) keypad: Option<Duration>,
     pub(super) delimiters: String,
     pub(super) holding: Duration,
@@ -103,6 +105,7 @@ impl Rules {
             idle_most: messages.idle_message_max_spoken_count.min(10),
             max_duration: time(settings.max_duration_seconds, check::MAX_DURATION),
             end_call_phrases: PhraseSet::new(&settings.end_call_phrases),
+            transfers: Trigger::all(settings),
             keypad: keypad
                 .enabled
                 .then(|| time(keypad.timeout_seconds, check::KEYPAD_TIMEOUT)),

@@ -11,10 +11,14 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::api::{ChatMessage, ChatRole, PhraseKind};
+use super::api::{ChatMessage, ChatRole, NotThrough, PhraseKind};
 use super::phrases;
 
-pub use call_control::HoldPlan;
+use call_control::ANNOUNCEMENT;
+pub use call_control::{
+    HoldPlan, SipVerb, Transfer, TransferDestination, TransferFailurePlan, TransferMode,
+    TransferPlan,
+};
 pub use check::Range;
 
 /// One assistant. Every key is optional.
@@ -54,6 +58,11 @@ pub struct AssistantSettings {
     pub keypad_input_plan: KeypadInputPlan,
     /// What the caller hears round a hold. Not in Vapi.
     pub hold_plan: HoldPlan,
+    /// To whom callers are passed on, and what makes the assistant do it. Vapi has the
+    /// destinations in its `transferCall` tool.
+    pub transfers: Vec<Transfer>,
+    /// What a caller hears who could not be passed on. Not in Vapi.
+    pub transfer_failure_plan: TransferFailurePlan,
     /// What the caller hears when something fails. Not in Vapi.
     pub failure_plan: FailurePlan,
     /// How speech is told from silence. Not in Vapi.
@@ -81,6 +90,8 @@ impl Default for AssistantSettings {
             end_call_phrases: Vec::new(),
             keypad_input_plan: KeypadInputPlan::default(),
             hold_plan: HoldPlan::default(),
+            transfers: Vec::new(),
+            transfer_failure_plan: TransferFailurePlan::default(),
             failure_plan: FailurePlan::default(),
             speech_detection_plan: SpeechDetectionPlan::default(),
             speculation_plan: SpeculationPlan::default(),
@@ -424,7 +435,9 @@ impl AssistantSettings {
             (PhraseKind::Trouble, failure.trouble_message.clone()),
             (PhraseKind::Hold, self.hold_plan.message.clone()),
             (PhraseKind::Resumed, self.hold_plan.resumed_message.clone()),
+            (PhraseKind::Announcement, ANNOUNCEMENT.to_owned()),
         ];
+        phrases.extend(self.transfer_phrases());
         if let (FirstMessageMode::AssistantSpeaksFirst, Some(text)) =
             (self.first_message_mode, &self.first_message)
         {
@@ -436,6 +449,26 @@ impl AssistantSettings {
         let idle = self.message_plan.idle_messages.iter().zip(0..=u8::MAX);
         phrases.extend(idle.map(|(text, index)| (PhraseKind::Idle(index), text.clone())));
         phrases.retain(|(_, text)| !text.trim().is_empty());
+        phrases
+    }
+
+    fn transfer_phrases(&self) -> Vec<(PhraseKind, String)> {
+        let failure = &self.transfer_failure_plan;
+        let mut phrases = vec![
+            (NotThrough::Busy, &failure.busy_message),
+            (NotThrough::NoAnswer, &failure.no_answer_message),
+            (NotThrough::Failed, &failure.failed_message),
+        ]
+        .into_iter()
+        .map(|(why, text)| (PhraseKind::NotThrough(why), text.clone()))
+        .collect::<Vec<_>>();
+        for (transfer, place) in self.transfers.iter().zip(0..=u8::MAX) {
+            let announcement = transfer.destination.announcement().to_owned();
+            phrases.push((PhraseKind::Transfer(place), announcement));
+            if let Some(words) = transfer.destination.plan().briefing() {
+                phrases.push((PhraseKind::Briefing(place), words.to_owned()));
+            }
+        }
         phrases
     }
 

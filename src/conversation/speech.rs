@@ -10,7 +10,7 @@
 use crate::ids::{Generation, TurnNumber};
 use crate::record::TurnLedger;
 
-use super::api::{CallTime, ClipId, ClipLength, PhraseKind, SAMPLES_PER_MS};
+use super::api::{CallTime, ClipId, ClipLength, PhraseKind, SAMPLES_PER_MS, TransferTo};
 use super::speakable::speakable;
 use super::speech_text::ClauseCutter;
 
@@ -31,6 +31,8 @@ pub(super) enum SpeechKind {
     Reply,
     /// A fixed phrase.
     Phrase(PhraseKind),
+    /// That the caller is put through, who then is.
+    Announcement(TransferTo),
     /// The operator's words; then perhaps the call ends.
     Operator { end_call: bool },
 }

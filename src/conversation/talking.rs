@@ -240,7 +240,10 @@ impl Conversation {
         if !speech.note_played(clip, played, at) || speech.first_sound != Some(at) {
             return;
         }
-        let answers = matches!(speech.kind, SpeechKind::Reply | SpeechKind::Greeting);
+        let answers = matches!(
+            speech.kind,
+            SpeechKind::Reply | SpeechKind::Greeting | SpeechKind::Announcement(_)
+        );
         // A last breath may come after the turn was judged to be over.
         let last_sound = self
             .hearing
@@ -322,6 +325,7 @@ impl Conversation {
         self.suspended = false;
         match (self.phase, kind) {
             (Phase::Closing { .. }, _) => self.start_tail(now),
+            (_, SpeechKind::Announcement(to)) => self.pass_on(to, now),
             (_, SpeechKind::Operator { end_call: true }) => {
                 self.start_closing(EndedReason::ManuallyCanceled, EndedBy::Operator, now);
             }
@@ -342,7 +346,10 @@ impl Conversation {
     pub(super) fn conclude(&mut self, speech: Speech, interrupted: bool) {
         self.record_message(&speech, interrupted);
         let told = match speech.kind {
-            SpeechKind::Greeting | SpeechKind::Reply | SpeechKind::Operator { .. } => true,
+            SpeechKind::Greeting
+            | SpeechKind::Reply
+            | SpeechKind::Announcement(_)
+            | SpeechKind::Operator { .. } => true,
             SpeechKind::Phrase(_) => false,
         };
         if told {

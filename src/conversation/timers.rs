@@ -1,4 +1,5 @@
-//! A call's timers, which stand still while the call is on hold.
+//! A call's timers, which stand still while the call is on hold. A caller who is passed on does not
+//! get a longer call by it: that timer runs on.
 
 use std::time::Instant;
 
@@ -70,6 +71,8 @@ impl Timer {
 pub(super) struct Timers {
     due: [Option<Instant>; Timer::ALL.len()],
     paused_at: Option<Instant>,
+    /// The longest call is counted all the same.
+    counting: bool,
 }
 
 impl Timers {
@@ -94,24 +97,25 @@ impl Timers {
         self.due[timer as usize].is_some()
     }
 
-    /// The next one and its name; none on hold.
+    /// What does not stand still.
+    fn running(&self) -> impl Iterator<Item = Timer> + use<> {
+        let (paused, counting) = (self.paused(), self.counting);
+        let all = Timer::ALL.into_iter();
+        all.filter(move |timer| !paused || (counting && *timer == Timer::MaxDuration))
+    }
+
+    /// The next one and its name.
     pub(super) fn next(&self) -> Option<(Instant, &'static str)> {
-        if self.paused_at.is_some() {
-            return None;
-        }
-        let running = Timer::ALL
-            .into_iter()
+        let running = self
+            .running()
             .filter_map(|timer| Some((self.due[timer as usize]?, timer.name())));
         running.min_by_key(|(at, _)| *at)
     }
 
     /// Takes the earliest one that is due at `now`.
     pub(super) fn take_due(&mut self, now: Instant) -> Option<(Timer, Instant)> {
-        if self.paused_at.is_some() {
-            return None;
-        }
-        let due = Timer::ALL
-            .into_iter()
+        let due = self
+            .running()
             .filter_map(|timer| Some((self.due[timer as usize].filter(|at| *at <= now)?, timer)));
         let (at, timer) = due.min_by_key(|(at, _)| *at)?;
         self.clear(timer);
@@ -129,9 +133,19 @@ impl Timers {
             return;
         };
         let held = now.saturating_duration_since(since);
-        for at in self.due.iter_mut().flatten() {
-            *at += held;
+        for timer in Timer::ALL {
+            if !(self.counting && timer == Timer::MaxDuration)
+                && let Some(at) = &mut self.due[timer as usize]
+            {
+                *at += held;
+            }
         }
+        self.counting = false;
+    }
+
+    /// On hold the longest call is counted from now on.
+    pub(super) fn count_on(&mut self) {
+        self.counting = true;
     }
 
     pub(super) fn paused(&self) -> bool {

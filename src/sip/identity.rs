@@ -3,6 +3,7 @@
 use serde::Deserialize;
 
 use super::headers::{HeaderName, Headers, NameAddr};
+use super::uri::{Host, Uri};
 
 /// A header field that says who calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -32,6 +33,55 @@ pub fn caller(headers: &Headers, trusted: &[CallerHeader]) -> Option<NameAddr> {
         };
         found.filter(|address: &NameAddr| !is_anonymous(address))
     })
+}
+
+/// Who calls, as we say it of ourselves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// The number that we call from, at the peer's domain.
+    pub caller: Uri,
+    /// What From has where `caller` must not be there: the peer knows its customers by it.
+    pub account: Option<Uri>,
+    /// The header field that says it, beside From.
+    pub shown_in: CallerHeader,
+    /// The person called shall not see it (RFC 3323, RFC 3325).
+    pub hidden: bool,
+}
+
+impl Identity {
+    /// From, and the header fields that go with it.
+    pub fn written(&self) -> (NameAddr, Vec<(String, String)>) {
+        let mut headers = Vec::new();
+        let caller = &self.caller;
+        match self.shown_in {
+            CallerHeader::From => {}
+            CallerHeader::PAssertedIdentity => {
+                headers.push(("P-Asserted-Identity".to_owned(), format!("<{caller}>")));
+            }
+            CallerHeader::RemotePartyId => {
+                let privacy = if self.hidden { "full" } else { "off" };
+                let value = format!("<{caller}>;party=calling;privacy={privacy}");
+                headers.push(("Remote-Party-ID".to_owned(), value));
+            }
+        }
+        if self.hidden {
+            headers.push(("Privacy".to_owned(), "id".to_owned()));
+        }
+        let from = match (&self.account, self.shown_in) {
+            (Some(account), _) => NameAddr::new(account.clone()),
+            // A peer that is told in no other way needs From.
+            (None, CallerHeader::From) => NameAddr::new(caller.clone()),
+            (None, _) if self.hidden => anonymous(),
+            (None, _) => NameAddr::new(caller.clone()),
+        };
+        (from, headers)
+    }
+}
+
+/// RFC 3323 section 4.1.1.3.
+fn anonymous() -> NameAddr {
+    let host = Host::Name("anonymous.invalid".to_owned());
+    NameAddr::new(Uri::sip(Some("anonymous"), host, None)).with_display_name("Anonymous")
 }
 
 /// RFC 3323: `anonymous@anonymous.invalid` and what is like it.
@@ -99,6 +149,40 @@ mod tests {
             (HeaderName::PAssertedIdentity, "<<>"),
         ]);
         assert_eq!(user(caller(&broken, &ALL)), Some("200".to_owned()));
+    }
+
+    #[test]
+    fn who_calls_is_written_where_the_peer_looks_for_it() {
+        let plain = Identity {
+            caller: "sip:+4930555@c".parse().expect("a URI"),
+            account: None,
+            shown_in: CallerHeader::From,
+            hidden: false,
+        };
+        let (from, headers) = plain.written();
+        assert_eq!(from.uri, plain.caller);
+        assert!(headers.is_empty());
+        let asserted = Identity {
+            shown_in: CallerHeader::PAssertedIdentity,
+            hidden: true,
+            ..plain.clone()
+        };
+        let (from, headers) = asserted.written();
+        assert_eq!(from.uri.to_string(), "sip:anonymous@anonymous.invalid");
+        let field = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let pai = field("P-Asserted-Identity", "<sip:+4930555@c>");
+        assert_eq!(headers, [pai, field("Privacy", "id")]);
+        let of_account = Identity {
+            account: Some("sip:200@c".parse().expect("a URI")),
+            shown_in: CallerHeader::RemotePartyId,
+            hidden: true,
+            ..plain
+        };
+        let (from, headers) = of_account.written();
+        assert_eq!(from.uri.to_string(), "sip:200@c", "the account stays known");
+        let rpid = "<sip:+4930555@c>;party=calling;privacy=full";
+        let rpid = field("Remote-Party-ID", rpid);
+        assert_eq!(headers, [rpid, field("Privacy", "id")]);
     }
 
     #[test]

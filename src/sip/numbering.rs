@@ -78,6 +78,28 @@ impl NumberRules {
         number(&format!("{}{national}", self.country_code))
     }
 
+    /// A number with a plus as the peer writes it. Names and extensions stay as they are.
+    pub fn write(&self, number: &str) -> String {
+        let Some(digits) = number.strip_prefix('+') else {
+            return number.to_owned();
+        };
+        match self.format {
+            NumberFormat::E164 => number.to_owned(),
+            NumberFormat::E164WithoutPlus => digits.to_owned(),
+            NumberFormat::National => match digits.strip_prefix(&self.country_code) {
+                Some(national) => format!("{}{national}", self.national_prefix),
+                // Who dials nothing before a country code has to be told by the plus.
+                None if self.international_prefix.is_empty() => number.to_owned(),
+                None => format!("{}{digits}", self.international_prefix),
+            },
+        }
+    }
+
+    /// The same for a number to call: what tells the peer's customers apart comes first.
+    pub fn dial(&self, number: &str) -> String {
+        format!("{}{}", self.tech_prefix, self.write(number))
+    }
+
     /// What is wrong with the rules, as key and message.
     pub fn mistakes(&self) -> Vec<(&'static str, String)> {
         let mut mistakes = Vec::new();
@@ -170,6 +192,32 @@ mod tests {
             Some("+4930123456".to_owned())
         );
         assert_eq!(read(&marked, "+4930123456"), Some("+4930123456".to_owned()));
+    }
+
+    #[test]
+    fn a_number_is_written_as_it_would_be_read() {
+        let bare = NumberRules {
+            format: NumberFormat::E164WithoutPlus,
+            tech_prefix: "789#".to_owned(),
+            ..NumberRules::default()
+        };
+        assert_eq!(NumberRules::default().write("+15551234"), "+15551234");
+        assert_eq!(bare.write("+15551234"), "15551234");
+        assert_eq!(bare.dial("+15551234567"), "789#15551234567");
+        assert_eq!(germany().dial("+4930123456"), "030123456");
+        assert_eq!(germany().dial("+15551234567"), "0015551234567");
+        for rules in [NumberRules::default(), bare, germany()] {
+            for number in ["+4930123456", "+15551234567", "+442079460000"] {
+                let read = rules.read(&rules.dial(number));
+                assert_eq!(read.as_deref(), Some(number), "by {rules:?}");
+            }
+            assert_eq!(rules.write("200"), "200", "an extension");
+        }
+        let abroad = NumberRules {
+            international_prefix: String::new(),
+            ..germany()
+        };
+        assert_eq!(abroad.write("+15551234567"), "+15551234567");
     }
 
     #[test]

@@ -305,7 +305,7 @@ async fn save_call(connection: &mut SqliteConnection, call: &CallRecord) -> Resu
              started_at, ended_at, ended_reason, ended_by, greeting_ms, codec, recording, digits,
              customer_number, customer_name, trunk, diverted_from, quality, srtp)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23)
-         ON CONFLICT (id) DO UPDATE SET status = excluded.status, started_at = excluded.started_at,
+         ON CONFLICT (id) DO UPDATE SET status = excluded.status, sip_call_id = excluded.sip_call_id, started_at = excluded.started_at,
              ended_at = excluded.ended_at, ended_reason = excluded.ended_reason, ended_by = excluded.ended_by,
              greeting_ms = excluded.greeting_ms, codec = excluded.codec, recording = excluded.recording,
              digits = excluded.digits, quality = excluded.quality,

@@ -25,11 +25,13 @@ mod encryption;
 mod failures;
 mod hold;
 mod ladders;
+mod outbound;
 mod scanners;
 mod signalling;
 mod slow_peers;
 mod support;
 mod telephones;
+mod transfers;
 mod transports;
 mod trunks;
 

@@ -23,6 +23,10 @@ impl Drop for Folder {
 
 fn desk() -> Desk {
     Desk {
+        dialler: Arc::new(|request| {
+            let unknown = DialRefusal::UnknownAssistant(request.assistant);
+            Box::pin(async { Err(unknown) })
+        }),
         registry: Registry::new(1),
         trunks: TrunkBoard::default(),
     }
@@ -116,4 +120,12 @@ async fn an_unknown_call_and_an_empty_text_are_told_apart() {
     let text = "  ".to_owned();
     let answer = desk.answer(Ask::Say { id, text }).await;
     assert_eq!(refusal(&answer), Some(Refusal::BadRequest));
+    let dial = Ask::Dial {
+        assistant: "nobody".to_owned(),
+        number: "+4930123".to_owned(),
+        trunk: None,
+        wait: true,
+    };
+    let answer = desk.answer(dial).await;
+    assert_eq!(refusal(&answer), Some(Refusal::NotAllowed));
 }

@@ -1,6 +1,8 @@
-//! What a caller hears round a hold.
+//! What happens to a caller who is put on hold or passed on.
 
 use serde::{Deserialize, Serialize};
+
+use super::super::phrases::words;
 
 /// What a caller hears who is put on hold, beside the music. Not in Vapi.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -19,5 +21,221 @@ impl Default for HoldPlan {
             message: "Please hold for a moment.".to_owned(),
             resumed_message: "Thank you for waiting.".to_owned(),
         }
+    }
+}
+
+/// Somebody to whom callers can be passed on, and what makes the assistant do it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Transfer {
+    /// To whom, in Vapi's shape.
+    pub destination: TransferDestination,
+    /// A caller who says one of these is passed on.
+    #[serde(default)]
+    pub phrases: Vec<String>,
+    /// A caller who presses this key first in an entry is passed on.
+    #[serde(default)]
+    pub digit: Option<char>,
+}
+
+/// To whom a caller is passed on. Vapi's shape; `trunk` is ours.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(
+    tag = "type",
+    rename_all = "lowercase",
+    rename_all_fields = "camelCase",
+    deny_unknown_fields
+)]
+pub enum TransferDestination {
+    /// A telephone number.
+    Number {
+        /// The number.
+        number: String,
+        /// The trunk to call through; not needed where there is only one.
+        #[serde(default)]
+        trunk: Option<String>,
+        /// Said to the caller before.
+        #[serde(default)]
+        message: Option<String>,
+        /// How.
+        #[serde(default)]
+        transfer_plan: TransferPlan,
+        /// For people.
+        #[serde(default)]
+        description: Option<String>,
+    },
+    /// A SIP address, which is called at its own host.
+    Sip {
+        /// The address.
+        sip_uri: String,
+        /// Said to the caller before.
+        #[serde(default)]
+        message: Option<String>,
+        /// How.
+        #[serde(default)]
+        transfer_plan: TransferPlan,
+        /// For people.
+        #[serde(default)]
+        description: Option<String>,
+    },
+}
+
+/// What the caller hears before being passed on, where nothing else is configured.
+pub(super) const ANNOUNCEMENT: &str = "One moment, I'll put you through.";
+
+impl TransferDestination {
+    /// The number or address.
+    pub fn target(&self) -> &str {
+        match self {
+            Self::Number { number, .. } => number,
+            Self::Sip { sip_uri, .. } => sip_uri,
+        }
+    }
+
+    /// The trunk to call through, where one is named.
+    pub fn trunk(&self) -> Option<&str> {
+        match self {
+            Self::Number { trunk, .. } => trunk.as_deref(),
+            Self::Sip { .. } => None,
+        }
+    }
+
+    /// What the caller hears before.
+    pub fn announcement(&self) -> &str {
+        match self {
+            Self::Number { message, .. } | Self::Sip { message, .. } => {
+                message.as_deref().unwrap_or(ANNOUNCEMENT)
+            }
+        }
+    }
+
+    /// How the caller is passed on.
+    pub fn plan(&self) -> &TransferPlan {
+        match self {
+            Self::Number { transfer_plan, .. } | Self::Sip { transfer_plan, .. } => transfer_plan,
+        }
+    }
+}
+
+/// How a caller is passed on. Vapi's names.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct TransferPlan {
+    /// Whether the person called is spoken to first.
+    pub mode: TransferMode,
+    /// Said to the person called, in the warm modes.
+    pub message: Option<String>,
+    /// How the calls are joined.
+    pub sip_verb: SipVerb,
+    /// How long their telephone rings, in seconds; 5 to 600.
+    pub dial_timeout: f64,
+    /// In the warm modes: only who presses this key gets the caller. Another key, or none for
+    /// 15 s after the message, refuses. Not in Vapi.
+    pub accept_digit: Option<char>,
+}
+
+impl Default for TransferPlan {
+    fn default() -> Self {
+        Self {
+            mode: TransferMode::default(),
+            message: None,
+            sip_verb: SipVerb::default(),
+            dial_timeout: 60.0,
+            accept_digit: None,
+        }
+    }
+}
+
+impl TransferPlan {
+    /// What the person called hears first; nothing in a blind transfer.
+    pub fn briefing(&self) -> Option<&str> {
+        match self.mode {
+            TransferMode::BlindTransfer => None,
+            TransferMode::WarmTransferSayMessage => Some(
+                self.message
+                    .as_deref()
+                    .unwrap_or("I have a caller for you."),
+            ),
+        }
+    }
+}
+
+/// Whether the person called is spoken to first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TransferMode {
+    /// No.
+    #[default]
+    BlindTransfer,
+    /// They hear `message`, then the caller.
+    WarmTransferSayMessage,
+}
+
+/// How calls are joined.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SipVerb {
+    /// The caller's side is asked to call there itself (REFER); where it cannot, as `dial`.
+    #[default]
+    Refer,
+    /// Offhook calls there and stays between the two.
+    Dial,
+}
+
+/// What a caller hears who was to be passed on and was not. Not in Vapi.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct TransferFailurePlan {
+    /// The person was busy.
+    pub busy_message: String,
+    /// Nobody answered.
+    pub no_answer_message: String,
+    /// Anything else.
+    pub failed_message: String,
+}
+
+impl Default for TransferFailurePlan {
+    fn default() -> Self {
+        Self {
+            busy_message: "I'm sorry, the line is busy. Is there anything I can do for you?"
+                .to_owned(),
+            no_answer_message:
+                "I'm sorry, nobody is answering. Is there anything I can do for you?".to_owned(),
+            failed_message: "I'm sorry, I could not put you through. Is there anything I can do \
+                             for you?"
+                .to_owned(),
+        }
+    }
+}
+
+impl Transfer {
+    /// What is wrong, as the dotted field and what is allowed.
+    pub(super) fn mistakes(&self) -> Vec<(&'static str, String)> {
+        let mut mistakes = Vec::new();
+        let plan = self.destination.plan();
+        if !(5.0..=600.0).contains(&plan.dial_timeout) {
+            let message = format!("{} is not from 5 to 600", plan.dial_timeout);
+            mistakes.push(("destination.transferPlan.dialTimeout", message));
+        }
+        let known = |key: char| matches!(key, '0'..='9' | '*' | '#');
+        if let Some(key) = plan.accept_digit.filter(|key| !known(*key)) {
+            let message = format!("{key:?} is no key: 0-9, *, #");
+            mistakes.push(("destination.transferPlan.acceptDigit", message));
+        }
+        if plan.accept_digit.is_some() && plan.briefing().is_none() {
+            let message = "needs a warm mode, which says what to press".to_owned();
+            mistakes.push(("destination.transferPlan.acceptDigit", message));
+        }
+        if let Some(key) = self.digit.filter(|key| !known(*key)) {
+            mistakes.push(("digit", format!("{key:?} is no key: 0-9, *, #")));
+        }
+        if self.phrases.iter().any(|phrase| words(phrase).is_empty()) {
+            mistakes.push(("phrases", "must each have a word".to_owned()));
+        }
+        if words(self.destination.announcement()).is_empty() {
+            let message = "must have a word to say".to_owned();
+            mistakes.push(("destination.message", message));
+        }
+        mistakes
     }
 }

@@ -65,6 +65,7 @@ const MOST_NAME: usize = 40;
 const MOST_MESSAGE: usize = 1000;
 const MOST_PHRASES: usize = 100;
 const MOST_IDLE_MESSAGES: usize = 20;
+const MOST_TRANSFERS: usize = 50;
 /// Instructions beyond this fill any context that a telephone can afford.
 const MOST_PROMPT: usize = 100_000;
 
@@ -253,6 +254,23 @@ fn check_messages(settings: &AssistantSettings, report: &mut Report) {
         let message = format!("{other:?} cannot be a delimiter; allowed: \"#\", \"*\" or both");
         report.wrong("keypadInputPlan.delimiters", message);
     }
+    if settings.transfers.len() > MOST_TRANSFERS {
+        let count = settings.transfers.len();
+        let message = format!("has {count} destinations; at most {MOST_TRANSFERS} are allowed");
+        report.wrong("transfers", message);
+    }
+    for (index, transfer) in settings.transfers.iter().enumerate() {
+        for (field, message) in transfer.mistakes() {
+            report.wrong(&format!("transfers.[{index}].{field}"), message);
+        }
+    }
+    let failed = &settings.transfer_failure_plan;
+    report.spoken("transferFailurePlan.busyMessage", &failed.busy_message);
+    report.spoken(
+        "transferFailurePlan.noAnswerMessage",
+        &failed.no_answer_message,
+    );
+    report.spoken("transferFailurePlan.failedMessage", &failed.failed_message);
     let hold = &settings.hold_plan;
     report.text("holdPlan.message", &hold.message, MOST_MESSAGE);
     report.text(

@@ -5,4 +5,5 @@ mod endings;
 mod failures;
 mod interruptions;
 mod random;
+mod transfers;
 mod turns;

@@ -84,6 +84,10 @@ fn disturb(call: &mut Call, random: &mut StdRng) {
         16 => call.handle(Input::Control(Control::Hold)),
         17 => call.handle(Input::Control(Control::Resume)),
         18 => call.handle(Input::Control(Control::TakeBack)),
+        19 if random.random_bool(0.2) => match random.random_bool(0.4) {
+            true => call.handle(Input::Control(Control::Transfer)),
+            false => call.handle(Input::Control(Control::ComeBack(NotThrough::Failed))),
+        },
         19 => {
             let say = Control::Say {
                 text: "The operator speaks. Listen.".to_owned(),
@@ -205,6 +209,9 @@ fn random_call(seed: u64) -> Call {
 
 /// After all that, the conversation still works: a question gets an answer, or the call ends.
 fn recovers(call: &mut Call) {
+    call.pass(10_000);
+    // Whoever was put through meanwhile is taken back.
+    call.handle(Input::Control(Control::Resume));
     call.pass(10_000);
     let before = call.heard.len();
     call.model_next("This is the answer.");

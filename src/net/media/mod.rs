@@ -150,6 +150,7 @@ enum Command {
     SendDigit(StreamId, DtmfDigit, Duration),
     Music(StreamId, Option<Arc<[i16]>>),
     SetSending(StreamId, bool),
+    Join(StreamId, StreamId),
     Report(StreamId, oneshot::Sender<StreamReport>),
 }
 
@@ -320,6 +321,12 @@ impl MediaStream {
     /// Whether sound is sent. What is played goes on unheard, and is reported, while it is not.
     pub fn set_sending(&self, sending: bool) {
         self.link.send(Command::SetSending(self.id, sending));
+    }
+
+    /// Joins two streams: what one hears, sound and keys, is sent by the other from now on, 20 ms
+    /// later. It ends with either stream.
+    pub fn join(&self, other: &Self) {
+        self.link.send(Command::Join(self.id, other.id));
     }
 
     /// The session was negotiated anew: media goes where and how it says from now on, and the

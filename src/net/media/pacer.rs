@@ -50,6 +50,7 @@ pub(super) fn start(counters: Arc<MediaCounters>) -> io::Result<(mpsc::Sender<Co
         grid,
         commands,
         streams: HashMap::new(),
+        joined: HashMap::new(),
         counters,
     };
     std::thread::Builder::new()
@@ -156,6 +157,8 @@ struct Pacer {
     grid: Grid,
     commands: mpsc::Receiver<Command>,
     streams: HashMap<StreamId, Box<Stream>>,
+    /// Whom each joined stream talks to.
+    joined: HashMap<StreamId, StreamId>,
     counters: Arc<MediaCounters>,
 }
 
@@ -202,8 +205,15 @@ impl Pacer {
             .worst_lateness_us
             .fetch_max(us, Ordering::Relaxed);
         for _ in 0..due.min(CATCH_UP) {
-            for stream in self.streams.values_mut() {
-                stream.tick(&self.counters);
+            let mut relayed = Vec::new();
+            for (id, stream) in &mut self.streams {
+                let heard = stream.tick(&self.counters);
+                if let Some(other) = self.joined.get(id) {
+                    relayed.push((*other, heard));
+                }
+            }
+            for (other, heard) in relayed {
+                self.with(other, |stream| stream.relay(heard));
             }
         }
     }
@@ -238,6 +248,11 @@ impl Pacer {
                 }
             }
             Command::Remove(id) => {
+                if let Some(other) = self.joined.remove(&id)
+                    && self.joined.get(&other) == Some(&id)
+                {
+                    self.joined.remove(&other);
+                }
                 if let Some(mut stream) = self.streams.remove(&id) {
                     stream.say_goodbye();
                     let registry = self.poll.registry();
@@ -258,6 +273,10 @@ impl Pacer {
             }),
             Command::SendDigit(id, digit, duration) => {
                 self.with(id, |stream| stream.send_digit(digit, duration));
+            }
+            Command::Join(one, other) => {
+                self.joined.insert(one, other);
+                self.joined.insert(other, one);
             }
             Command::Music(id, samples) => self.with(id, |stream| stream.music(samples)),
             Command::SetSending(id, sending) => {

@@ -19,7 +19,8 @@ use tokio::sync::mpsc;
 
 use crate::audio::level::SILENCE_DBFS;
 use crate::audio::tone::DtmfDigit;
-use crate::rtp::{Received, Session};
+use crate::audio::{Frame, mix};
+use crate::rtp::{Digit, Received, Session};
 
 use super::pacer::Port;
 use super::player::Player;
@@ -35,6 +36,12 @@ const READ_BATCH: usize = 64;
 /// The longest packet looked at: 60 ms of G.711 with room for header extensions.
 const PACKET: usize = 2048;
 
+/// What a stream heard in one tick.
+pub(super) struct Heard {
+    frame: Frame,
+    digits: Vec<Digit>,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Peer {
     Learning { since: Option<Instant> },
@@ -48,6 +55,8 @@ pub(super) struct Stream {
     remote: SocketAddr,
     peer: Peer,
     player: Player,
+    /// What the stream that this one is joined to heard last.
+    relayed: Option<Frame>,
     /// False while the peer wants to get nothing (RFC 3264 section 8.4).
     sending: bool,
     ticks: mpsc::Sender<Tick>,
@@ -70,6 +79,7 @@ impl Stream {
             remote,
             peer: Peer::Learning { since: None },
             player: Player::default(),
+            relayed: None,
             sending: true,
             ticks,
             index: 0,
@@ -87,6 +97,14 @@ impl Stream {
 
     pub(super) fn music(&mut self, samples: Option<Arc<[i16]>>) {
         self.player.music(samples);
+    }
+
+    /// What the other stream heard: sent with the next tick, under whatever is played.
+    pub(super) fn relay(&mut self, heard: Heard) {
+        self.relayed = Some(heard.frame);
+        for digit in heard.digits {
+            self.session.send_digit(digit.digit, digit.duration);
+        }
     }
 
     pub(super) fn set_sending(&mut self, sending: bool) {
@@ -196,10 +214,13 @@ impl Stream {
         }
     }
 
-    /// Sends this tick's packet and hands the tick to the call.
-    pub(super) fn tick(&mut self, counters: &MediaCounters) {
+    /// Sends this tick's packet and hands the tick to the call; what was heard in it.
+    pub(super) fn tick(&mut self, counters: &MediaCounters) -> Heard {
         let mut played = Vec::new();
-        let spoken = self.player.next(&mut played);
+        let mut spoken = self.player.next(&mut played);
+        if let Some(relayed) = self.relayed.take() {
+            mix::add(spoken.samples_mut(), relayed.samples());
+        }
         let now = Instant::now();
         let sound = self.sending.then_some(&spoken);
         self.session.send(sound, |packet| {
@@ -226,9 +247,14 @@ impl Stream {
             played,
             digits: std::iter::from_fn(|| self.session.poll_digit()).collect(),
         };
+        let heard = Heard {
+            frame: tick.heard.clone(),
+            digits: tick.digits.clone(),
+        };
         self.index += 1;
         if self.ticks.try_send(tick).is_err() {
             MediaCounters::count(&counters.lost_ticks);
         }
+        heard
     }
 }

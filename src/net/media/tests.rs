@@ -96,3 +96,22 @@ async fn a_dropped_stream_frees_its_port_and_ends_its_ticks() {
     while ticks.recv().await.is_some() {}
     std::net::UdpSocket::bind(("127.0.0.47", number)).expect("free");
 }
+
+#[tokio::test]
+async fn joined_streams_pass_on_what_they_hear_sound_and_keys() {
+    let (server, phones) = (media("127.0.0.45"), media("127.0.0.46"));
+    let [(to_caller, _to_caller_ticks), (caller, _caller_ticks)] = joined(&server, &phones);
+    let [(to_callee, _to_callee_ticks), (_callee, mut heard)] = joined(&server, &phones);
+    to_caller.join(&to_callee);
+    caller.play(ClipKey(1), vec![8000; 16_000].into(), 0);
+    let key = DtmfDigit::from_char('7').expect("key");
+    caller.send_digit(key, Duration::from_millis(100));
+    let (mut loud, mut keys) = (0, String::new());
+    while loud < 10 || keys.is_empty() {
+        let tick = heard.recv().await.expect("flowing");
+        assert!(tick.index < 500, "heard {loud} loud frames and {keys:?}");
+        keys.extend(tick.digits.iter().map(|digit| digit.digit.to_char()));
+        loud += u32::from(tick.heard.samples()[80].abs() > 7000);
+    }
+    assert_eq!(keys, "7");
+}

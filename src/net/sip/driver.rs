@@ -250,7 +250,12 @@ impl Driver {
                 let result = self.endpoint.invite(now, *request).map(|leg| {
                     let (sender, events) = mpsc::channel(LEG_EVENTS);
                     self.legs.insert(leg, sender);
-                    OutgoingLeg { leg, events }
+                    let call_id = self.endpoint.call_id(leg).unwrap_or_default().to_owned();
+                    OutgoingLeg {
+                        leg,
+                        call_id,
+                        events,
+                    }
                 });
                 // An asker that gave up drops the leg's events, and hangs nothing: end the leg.
                 if let Err(Ok(unwanted)) = reply.send(result) {

@@ -212,6 +212,8 @@ pub enum LegCommand {
 pub struct OutgoingLeg {
     /// Its name.
     pub leg: LegId,
+    /// Its Call-ID.
+    pub call_id: String,
     /// Its events; the end of the channel is the end of the leg.
     pub events: mpsc::Receiver<Event>,
 }

@@ -196,6 +196,11 @@ impl Endpoint {
         self.report_referred(now, leg, status)
     }
 
+    /// The Call-ID of a leg that has an owner.
+    pub fn call_id(&self, leg: LegId) -> Option<&str> {
+        self.legs.get(&leg).map(|leg| leg.call_id.as_str())
+    }
+
     /// Calls somebody.
     pub fn invite(&mut self, now: Instant, call: InviteRequest) -> Result<LegId, CommandError> {
         self.start_invite(now, call)

@@ -71,7 +71,11 @@ impl Ladders {
     /// A call's row was written.
     pub(super) async fn row(&self, call: &CallRecord) {
         let milestone = match call.status {
-            CallStatus::Ringing | CallStatus::InProgress => Milestone::Made,
+            // A call of ours has no Call-ID before its INVITE.
+            CallStatus::Ringing if call.sip_call_id.is_empty() => return,
+            CallStatus::Ringing | CallStatus::InProgress | CallStatus::Forwarding => {
+                Milestone::Made
+            }
             CallStatus::Ended => Milestone::Ended {
                 answered: call.started_at.is_some(),
             },

@@ -23,6 +23,7 @@ def arguments():
     parser.add_argument("--call", help="whom to call; waits to be called otherwise")
     parser.add_argument("--status", type=int, default=200, help="what a call to us is answered with")
     parser.add_argument("--ring", type=float, default=0.3, help="seconds until then")
+    parser.add_argument("--early", action="store_true", help="media before the answer (183)")
     parser.add_argument("--play")
     parser.add_argument("--record")
     parser.add_argument("--hold-at", type=float)
@@ -32,6 +33,11 @@ def arguments():
     parser.add_argument("--transfer-to")
     parser.add_argument("--transfer-at", type=float, default=2)
     parser.add_argument("--refuse-refer", type=int, help="the status that REFER is refused with")
+    parser.add_argument("--second", help="whom to call beside")
+    parser.add_argument("--second-at", type=float, default=2)
+    parser.add_argument("--attend", choices=["first", "second"],
+                        help="which of the two is asked to take our place with the other")
+    parser.add_argument("--attend-at", type=float, default=5)
     parser.add_argument("--hang-up-at", type=float)
     parser.add_argument("--longest", type=float, default=60)
     return parser.parse_args()
@@ -58,6 +64,7 @@ class Call(pj.Call):
         self.answer_at = None
         self.answered = None
         self.ended = False
+        self.done = False
 
     def onCallState(self, _):
         info = self.getInfo()
@@ -113,6 +120,7 @@ class Call(pj.Call):
 
     def onCallTransferStatus(self, prm):
         tell("notify", call=self.number, status=prm.statusCode, final=bool(prm.finalNotify))
+        self.done = bool(prm.finalNotify) and prm.statusCode // 100 == 2
 
     def packets(self):
         try:
@@ -127,7 +135,7 @@ class Account(pj.Account):
         message = prm.rdata.wholeMsg
         tell("called", call=call.number, invite=message.split("\r\n\r\n")[0])
         ringing = pj.CallOpParam()
-        ringing.statusCode = 180
+        ringing.statusCode = 183 if ARGS.early else 180
         call.answer(ringing)
         call.answer_at = time.monotonic() + ARGS.ring
 
@@ -180,6 +188,12 @@ def press(call):
     call.sendDtmf(keys)
 
 
+def attend(_):
+    first, second = CALLS[:2]
+    one, other = (first, second) if ARGS.attend == "first" else (second, first)
+    one.xferReplaces(other, pj.CallOpParam())
+
+
 def take_back(call):
     again = pj.CallOpParam(True)
     again.opt.flag = pj.PJSUA_CALL_UNHOLD
@@ -192,12 +206,17 @@ def main():
         call = Call(account)
         call.makeCall(ARGS.call, pj.CallOpParam(True))
     tell("ready")
+    def call_second(_):
+        Call(account).makeCall(ARGS.second, pj.CallOpParam(True))
+
     plan = [
         (ARGS.hold_at, "held", lambda call: call.setHold(pj.CallOpParam(True))),
         (ARGS.resume_at, "took-back", take_back),
         (ARGS.keys and ARGS.keys_at, "pressed", press),
         (ARGS.transfer_to and ARGS.transfer_at, "asked-for-transfer",
          lambda call: call.xfer(ARGS.transfer_to, pj.CallOpParam())),
+        (ARGS.second and ARGS.second_at, "called-second", call_second),
+        (ARGS.attend and ARGS.attend_at, "asked-for-transfer", attend),
         (ARGS.hang_up_at, "hung-up", lambda call: call.hangup(pj.CallOpParam())),
     ]
     plan = [step for step in plan if step[0] is not None]
@@ -208,6 +227,9 @@ def main():
         end.libHandleEvents(20)
         now = time.monotonic()
         for call in list(CALLS):
+            if call.done and not call.ended:
+                call.done = False
+                guarded("hung-up", lambda: call.hangup(pj.CallOpParam()))
             if call.answer_at is not None and now >= call.answer_at:
                 call.answer_at = None
                 answer = pj.CallOpParam()

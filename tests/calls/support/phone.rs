@@ -1,6 +1,7 @@
 //! A PJSIP telephone that calls or is called, holds, transfers and hangs up:
 //! `peers/pjsip_phone.py`.
 
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ const LONGEST: Duration = Duration::from_secs(100);
 pub(crate) struct Phone {
     command: Command,
     folder: Folder,
+    port: u16,
 }
 
 impl Phone {
@@ -31,7 +33,11 @@ impl Phone {
             .args(["--rtp-port", &media_ports().to_string()])
             .arg("--record")
             .arg(folder.path().join("heard.wav"));
-        Self { command, folder }
+        Self {
+            command,
+            folder,
+            port,
+        }
     }
 
     /// More of the script's options.
@@ -40,7 +46,29 @@ impl Phone {
         self
     }
 
-    fn listen(mut self) -> Busy {
+    /// Plays a file over and over from the answer on.
+    pub(crate) fn plays(mut self, file: &Path) -> Self {
+        self.command.arg("--play").arg(file);
+        self
+    }
+
+    /// `sip:name@127.0.0.1:port`.
+    pub(crate) fn uri(&self, name: &str) -> String {
+        format!("sip:{name}@{}", self.address())
+    }
+
+    /// `127.0.0.1:port`.
+    pub(crate) fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// A path in the telephone's own folder.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Waits to be called.
+    pub(crate) fn listen(mut self) -> Busy {
         Busy {
             running: Running::start(&mut self.command),
             folder: self.folder,
@@ -97,5 +125,10 @@ impl Seen {
     /// What was heard in its first call.
     pub(crate) fn heard(&self) -> Sound {
         Sound::read(&self.folder.path().join("heard.wav"))
+    }
+
+    /// What was heard in another one.
+    pub(crate) fn heard_in(&self, call: u32) -> Sound {
+        Sound::read(&self.folder.path().join(format!("heard.wav.{call}.wav")))
     }
 }

@@ -34,6 +34,15 @@ impl Sipp {
         }
     }
 
+    /// The same where another one listened before it.
+    pub(crate) fn at(scenario: &str, address: &str) -> Self {
+        let (_, port) = address.rsplit_once(':').expect("address:port");
+        Self {
+            port: port.parse().expect("a port"),
+            ..Self::new(scenario)
+        }
+    }
+
     /// Puts a value in place of `{{NAME}}` in the scenario, where SIPp itself takes no variable.
     pub(crate) fn with(mut self, name: &str, value: &str) -> Self {
         let place = format!("{{{{{name}}}}}");

@@ -54,6 +54,12 @@ impl Sound {
             / frames as f64
     }
 
+    /// How many seconds of a channel are a tone of this frequency.
+    pub(crate) fn tone_seconds(&self, channel: usize, hz: f64) -> f64 {
+        let frames = self.channels[channel].chunks(FRAME);
+        frames.filter(|frame| is_tone(frame, hz)).count() as f64 * 0.02
+    }
+
     /// How many seconds of a channel are audible.
     pub(crate) fn audible_seconds(&self, channel: usize) -> f64 {
         audible_seconds(&self.channels[channel])
@@ -99,6 +105,37 @@ pub(crate) fn write_mu_law(speech: &Path, before: f64, after: f64, to: &Path) {
     samples.extend(silence(after));
     let bytes: Vec<u8> = samples.into_iter().map(mu_law).collect();
     std::fs::write(to, bytes).expect("room on the disk");
+}
+
+/// Writes a telephone WAV file with a tone, loud and clear.
+pub(crate) fn write_tone(hz: f64, seconds: f64, to: &Path) {
+    let spec = hound::WavSpec {
+        channels: 1,
+        sample_rate: 8000,
+        bits_per_sample: 16,
+        sample_format: hound::SampleFormat::Int,
+    };
+    let mut writer = hound::WavWriter::create(to, spec).expect("a new file");
+    for n in 0..(seconds * 8000.0) as u32 {
+        let phase = std::f64::consts::TAU * hz * f64::from(n) / 8000.0;
+        let sample = (phase.sin() * 8000.0) as i16;
+        writer.write_sample(sample).expect("room on the disk");
+    }
+    writer.finalize().expect("room on the disk");
+}
+
+/// Whether a frame's energy is, most of it, at one frequency (Goertzel's algorithm).
+fn is_tone(frame: &[i16], hz: f64) -> bool {
+    let energy: f64 = frame.iter().map(|sample| f64::from(*sample).powi(2)).sum();
+    let turn = std::f64::consts::TAU * hz / 8000.0;
+    let (mut one, mut two) = (0.0, 0.0);
+    for sample in frame {
+        let next = f64::from(*sample) + 2.0 * turn.cos() * one - two;
+        (two, one) = (one, next);
+    }
+    let power = one * one + two * two - 2.0 * turn.cos() * one * two;
+    let share = 2.0 * power / (energy.max(1.0) * frame.len() as f64);
+    is_audible(frame) && share > 0.7
 }
 
 fn silence(seconds: f64) -> Vec<i16> {
