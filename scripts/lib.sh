@@ -59,6 +59,7 @@ have() {
         python3-venv) python3 -c 'import ensurepip' ;;
         procps) type -P kill ;;
         sip-tester) command -v sipp ;;
+        sipvicious) command -v svmap ;;
         baresip-core) command -v baresip ;;
         rustfmt-web) cargo fmt --version ;;
         rust-web-clippy) cargo clippy --version ;;
