@@ -215,6 +215,7 @@ fn a_trunk_says_which_extensions_and_keep_alives_it_takes() {
         allow = ["192.0.2.1"]
         transport = "tcp"
         keep_alive = "options"
+        100rel = "off"
         session_timer = { use = "required", refreshed_by = "peer" }
         [trunks.b]
         allow = ["192.0.2.2"]
