@@ -13,8 +13,6 @@ use crate::report::{Report, Table};
 
 /// Until the server has forgotten all transactions (64 x T1, and the ladder's lingering).
 const FORGOTTEN: Duration = Duration::from_secs(45);
-/// Calls after which the allocator and the database's cache have grown to what they need.
-const WARM_UP: usize = 1_000;
 /// Between two looks.
 const STEP: usize = 1_000;
 
@@ -25,7 +23,9 @@ pub(crate) fn run(options: &Options) -> Result<Report> {
     let server = generator::server(options)?;
     let mut generator = Generator::new(&server, hold)?;
     let watch = Watch::start();
-    let mut failed = generator.run(rate, WARM_UP)?.failed;
+    // As many calls as are remembered at once at this rate, for which memory is needed anyway.
+    let warm_up = usize::try_from(u64::from(rate) * FORGOTTEN.as_secs())?;
+    let mut failed = generator.run(rate, warm_up)?.failed;
     std::thread::sleep(FORGOTTEN);
     let mut looks = vec![(0, resident_megabytes(server.pid())?)];
     let mut made = 0;
@@ -53,8 +53,8 @@ pub(crate) fn run(options: &Options) -> Result<Report> {
     let mut report = Report::new("memory", watch.stop());
     report.table(table);
     report.note(format!(
-        "{failed} of {} calls failed. Before these there were {WARM_UP} others, and 45 s.",
-        made + WARM_UP
+        "{failed} of {} calls failed. Before these there were {warm_up} others, and 45 s.",
+        made + warm_up
     ));
     report.note(generator::NOTE);
     let looks: Vec<_> = looks
