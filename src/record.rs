@@ -260,6 +260,10 @@ pub struct CallRecord {
     pub peer: String,
     /// SIP Call-ID.
     pub sip_call_id: String,
+    /// Call-IDs of the legs that came later: somebody called for the caller, or in their place.
+    /// Only while the call lasts, so that their messages are kept with it.
+    #[serde(skip)]
+    pub later_call_ids: Vec<String>,
     /// INVITE seen.
     #[serde(with = "time::serde::rfc3339")]
     pub created_at: OffsetDateTime,

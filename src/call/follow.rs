@@ -77,7 +77,10 @@ impl Driver {
                     .send(LegCommand::NotifyRefer(status));
                 self.passing = Passing::Following(dialling);
             }
-            Step::Sent { .. } => self.passing = Passing::Following(dialling),
+            Step::Sent { call_id, .. } => {
+                self.passing = Passing::Following(dialling);
+                self.leads(call_id);
+            }
         }
     }
 

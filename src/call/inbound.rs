@@ -138,6 +138,7 @@ fn new_record(call: &IncomingCall) -> CallRecord {
         diverted_from: None,
         peer: call.source.to_string(),
         sip_call_id: call.call_id.clone(),
+        later_call_ids: Vec::new(),
         created_at: OffsetDateTime::now_utc(),
         started_at: None,
         ended_at: None,

@@ -27,6 +27,7 @@ use crate::sip::endpoint::{Hangup, LegId};
 pub struct TakeOver {
     pub(super) replaced: LegId,
     pub(super) party: Party,
+    pub(super) call_id: String,
     /// The new side can be asked to call somebody else.
     pub(super) refer: bool,
 }
@@ -43,7 +44,7 @@ impl fmt::Debug for TakeOver {
 /// Answers an INVITE that wants the place of a leg, and gives it to the leg's call.
 pub(super) async fn take_over(services: Services, incoming: Incoming, replaced: LegId) {
     let Incoming { call, events } = incoming;
-    let leg = call.leg;
+    let (leg, call_id) = (call.leg, call.call_id.clone());
     let trunk = services.trunks.of(&call);
     let name = trunk.map(|trunk| &trunk.name);
     // Who knows the tags of a call may have it, where it is of the same trunk.
@@ -68,6 +69,7 @@ pub(super) async fn take_over(services: Services, incoming: Incoming, replaced: 
     let take_over = Box::new(TakeOver {
         replaced,
         party,
+        call_id,
         refer: trunk.is_none_or(|trunk| trunk.refer),
     });
     let asked = services
@@ -101,6 +103,7 @@ impl Driver {
         tracing::info!(call = %self.call.record.id, "a leg was taken over");
         self.tell("Somebody else took over the call.");
         self.show_legs();
+        self.leads(take_over.call_id);
         Ok(())
     }
 

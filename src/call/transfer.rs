@@ -27,6 +27,9 @@ const FORWARDED: Duration = Duration::from_secs(10);
 /// How long the person called may think about it.
 const DECISION: Duration = Duration::from_secs(15);
 
+/// Legs after the first whose messages are kept.
+const MOST_LEGS: usize = 32;
+
 /// Over this a briefing is cut off, in ms.
 const FADE_MS: u32 = 30;
 
@@ -215,7 +218,21 @@ impl Driver {
             (Passing::Dialling { .. }, Step::Failed(failure)) => {
                 self.come_back(not_through(failure));
             }
+            (other, Step::Sent { call_id, .. }) => {
+                self.passing = other;
+                self.leads(call_id);
+            }
             (other, _) => self.passing = other,
+        }
+    }
+
+    /// The messages with that Call-ID are this call's, too.
+    pub(super) fn leads(&mut self, call_id: String) {
+        let record = &mut self.call.record;
+        if record.later_call_ids.len() < MOST_LEGS {
+            record.later_call_ids.push(call_id);
+            let entry = Entry::Call(Box::new(record.clone()));
+            self.call.services.journal.write(entry);
         }
     }
 

@@ -105,6 +105,7 @@ pub(super) fn call(row: &SqliteRow) -> Result<CallRecord, StoreError> {
         diverted_from: row.try_get("diverted_from")?,
         peer: row.try_get("peer")?,
         sip_call_id: row.try_get("sip_call_id")?,
+        later_call_ids: Vec::new(),
         created_at: parsed(row, "created_at", time_of)?,
         started_at: parsed_option(row, "started_at", time_of)?,
         ended_at: parsed_option(row, "ended_at", time_of)?,

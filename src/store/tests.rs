@@ -43,6 +43,7 @@ fn call(seed: u8, created_at: OffsetDateTime) -> CallRecord {
         diverted_from: Some("+15550000".to_owned()),
         peer: "127.0.0.1:5070".to_owned(),
         sip_call_id: "abc".to_owned(),
+        later_call_ids: Vec::new(),
         created_at,
         started_at: Some(created_at),
         ended_at: None,

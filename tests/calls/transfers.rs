@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::in_peace;
+use crate::ladders::calls;
 use crate::support::phone::{Phone, Seen};
 use crate::support::record::Record;
 use crate::support::server::{Server, Setup};
@@ -12,6 +13,14 @@ use crate::support::sound::write_tone;
 use crate::support::until;
 
 const SHORTLY: Duration = Duration::from_secs(15);
+
+/// The messages of every leg are kept with the call.
+fn until_the_ladder_has(server: &Server, record: &Record, what: &str, times: usize) {
+    until("every leg in the ladder", SHORTLY, || {
+        let shown = calls(server, &["show", record.text("id"), "--sip"]);
+        (shown.matches(what).count() >= times).then_some(())
+    });
+}
 
 /// What the two people play, so that one can be told from the other.
 const CALLER_HZ: f64 = 700.0;
@@ -108,6 +117,7 @@ fn a_refused_refer_becomes_a_bridge_that_carries_sound_and_keys_both_ways() {
     assert_eq!(record.reason(), reason, "the colleague hung up");
     assert_eq!(caller.all("refer").len(), 1);
     assert_both_ways(&server, &record, &caller, &colleague);
+    until_the_ladder_has(&server, &record, "INVITE sip:colleague@", 1);
 }
 
 #[test]
@@ -325,6 +335,7 @@ fn somebody_else_takes_over_the_callers_side_and_the_call_goes_on() {
     let heard = recording.tone_seconds(0, COLLEAGUE_HZ);
     assert!(heard > 1.0, "{heard} s of the colleague in the recording");
     assert!(recording.tone_seconds(0, CALLER_HZ) > 1.0, "one recording");
+    until_the_ladder_has(&server, &record, "INVITE sip:reception@", 2);
 }
 
 /// A SIPp caller who is passed on by the operator's command.

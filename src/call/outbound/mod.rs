@@ -111,6 +111,7 @@ pub async fn place(services: Services, request: DialRequest) -> Result<Placed, D
         diverted_from: None,
         peer: peer(&target),
         sip_call_id: String::new(),
+        later_call_ids: Vec::new(),
         created_at: OffsetDateTime::now_utc(),
         started_at: None,
         ended_at: None,

@@ -80,13 +80,15 @@ impl Ladders {
                 answered: call.started_at.is_some(),
             },
         };
-        let command = Command::Row {
-            sip_call_id: call.sip_call_id.clone(),
-            call: call.id,
-            milestone,
-        };
-        // An error means that the task is gone, and with it all that it kept.
-        let _ = self.queue.send(command).await;
+        for sip_call_id in std::iter::once(&call.sip_call_id).chain(&call.later_call_ids) {
+            let command = Command::Row {
+                sip_call_id: sip_call_id.clone(),
+                call: call.id,
+                milestone,
+            };
+            // An error means that the task is gone, and with it all that it kept.
+            let _ = self.queue.send(command).await;
+        }
     }
 
     /// Waits until the ladders of all calls that ended so far were tried.
