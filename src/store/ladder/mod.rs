@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use sqlx::sqlite::SqliteRow;
-use sqlx::{Row, SqliteConnection};
+use sqlx::{Connection, Row, SqliteConnection};
 use time::OffsetDateTime;
 use tokio::sync::{mpsc, oneshot};
 
@@ -141,14 +141,14 @@ async fn write_due(store: &Store, table: &mut Table) {
 
 impl Store {
     async fn save_sip_messages(&self, due: &[Due]) -> Result<(), StoreError> {
-        let mut transaction = self.pool.begin().await?;
-        for Due { call, messages } in due {
-            for kept in messages {
-                save_sip_message(&mut transaction, *call, kept).await?;
-            }
+        let mut connection = self.pool.acquire().await?;
+        let saved = save_together(&mut connection, due).await;
+        if saved.is_err() {
+            // A disk that refuses the commit may refuse the rollback: back in the pool, the
+            // connection would hold the write lock for good.
+            connection.close_on_drop();
         }
-        transaction.commit().await?;
-        Ok(())
+        saved
     }
 
     /// The SIP messages of a call in the order of their time, all its legs together.
@@ -167,6 +167,17 @@ impl Store {
 }
 
 /// Nothing where the call was deleted meanwhile.
+async fn save_together(connection: &mut SqliteConnection, due: &[Due]) -> Result<(), StoreError> {
+    let mut transaction = connection.begin().await?;
+    for Due { call, messages } in due {
+        for kept in messages {
+            save_sip_message(&mut transaction, *call, kept).await?;
+        }
+    }
+    transaction.commit().await?;
+    Ok(())
+}
+
 async fn save_sip_message(
     connection: &mut SqliteConnection,
     call: CallId,
