@@ -22,7 +22,7 @@ use tokio::time::Instant;
 use crate::ids::CallId;
 use crate::record::{CallRecord, Message, TurnLedger};
 
-use super::{Ladders, Store, StoreError, save_call, save_message, save_turn};
+use super::{Ladders, Store, StoreError, save_call, save_message, save_turn, trusted};
 
 /// Entries that may wait; a call makes about two a turn.
 const QUEUE: usize = 4096;
@@ -230,13 +230,14 @@ fn is_for_good(error: &StoreError) -> bool {
 
 async fn write(store: &Store, entry: &Entry) -> Result<(), StoreError> {
     let mut connection = store.pool.acquire().await?;
-    match entry {
+    let written = match entry {
         Entry::Call(call) => save_call(&mut connection, call).await,
         Entry::Message(call, position, message) => {
             save_message(&mut connection, *call, *position, message).await
         }
         Entry::Turn(call, turn) => save_turn(&mut connection, *call, turn).await,
-    }
+    };
+    trusted(connection, written)
 }
 
 fn note(health: &watch::Sender<JournalHealth>, result: &Result<(), StoreError>) {

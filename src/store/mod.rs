@@ -12,10 +12,11 @@ mod schema;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use sqlx::pool::PoolConnection;
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
-use sqlx::{Row, SqliteConnection};
+use sqlx::{Row, Sqlite, SqliteConnection};
 use time::OffsetDateTime;
 
 use crate::ids::{CallId, TrunkName};
@@ -28,6 +29,9 @@ use rows::{Timestamp, name_of};
 
 /// File name of the database inside the data folder.
 pub const DATABASE_FILE: &str = "offhook.db";
+
+/// At most this many connections at once.
+const CONNECTIONS: u32 = 4;
 
 /// How long a statement waits for another process's write lock.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -124,7 +128,7 @@ impl Store {
 
     async fn connect(data: &Path, options: SqliteConnectOptions) -> Result<Self, StoreError> {
         let pool = SqlitePoolOptions::new()
-            .max_connections(4)
+            .max_connections(CONNECTIONS)
             .connect_with(options)
             .await
             .map_err(|source| StoreError::Open {
@@ -139,14 +143,15 @@ impl Store {
     /// # Errors
     /// Where it cannot.
     pub async fn beat(&self, now: OffsetDateTime) -> Result<(), StoreError> {
-        sqlx::query(
+        let mut connection = self.pool.acquire().await?;
+        let beaten = sqlx::query(
             "INSERT INTO heartbeat (id, beat_at) VALUES (1, $1) \
              ON CONFLICT (id) DO UPDATE SET beat_at = excluded.beat_at",
         )
         .bind(Timestamp(now).to_string())
-        .execute(&self.pool)
-        .await?;
-        Ok(())
+        .execute(&mut *connection)
+        .await;
+        trusted(connection, beaten.map(drop).map_err(StoreError::from))
     }
 
     /// Writes a call's row, new or changed. Messages and turns are not touched.
@@ -155,7 +160,8 @@ impl Store {
     /// Where the statement fails.
     pub async fn save_call(&self, call: &CallRecord) -> Result<(), StoreError> {
         let mut connection = self.pool.acquire().await?;
-        save_call(&mut connection, call).await
+        let saved = save_call(&mut connection, call).await;
+        trusted(connection, saved)
     }
 
     /// Ends every call that a crash left open and returns how many there were. They ended when
@@ -297,6 +303,19 @@ impl Store {
     pub async fn close(&self) {
         self.pool.close().await;
     }
+}
+
+/// A connection that failed to write is closed, not used again. It may hold the write lock of a
+/// transaction that could be neither committed nor rolled back, and one opened while the file
+/// was read-only stays so.
+fn trusted<T>(
+    mut connection: PoolConnection<Sqlite>,
+    written: Result<T, StoreError>,
+) -> Result<T, StoreError> {
+    if written.is_err() {
+        connection.close_on_drop();
+    }
+    written
 }
 
 async fn save_call(connection: &mut SqliteConnection, call: &CallRecord) -> Result<(), StoreError> {

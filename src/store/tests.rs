@@ -344,3 +344,52 @@ async fn the_messages_of_a_call_are_kept_while_it_goes_on_and_go_with_it() {
     store.sweep(&folder.0, sweep).await.expect("swept");
     assert_eq!(store.sip_messages(ended.id).await.expect("read"), []);
 }
+
+/// Every connection of the pool refuses writes, as those do that were opened while the file was
+/// read-only.
+async fn refuse_writes(store: &Store) {
+    let mut held = Vec::new();
+    for _ in 0..CONNECTIONS {
+        let mut connection = store.pool.acquire().await.expect("connection");
+        sqlx::query("PRAGMA query_only = ON")
+            .execute(&mut *connection)
+            .await
+            .expect("pragma");
+        held.push(connection);
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_cannot_write_is_replaced_by_one_that_can() {
+    let folder = Folder::new();
+    let store = Store::open(&folder.0).await.expect("open");
+    refuse_writes(&store).await;
+    for _ in 0..CONNECTIONS {
+        store.beat(moment()).await.expect_err("read-only");
+    }
+    store.beat(moment()).await.expect("a new connection");
+}
+
+#[tokio::test]
+async fn the_messages_of_a_call_wait_for_a_database_that_cannot_be_written() {
+    let folder = Folder::new();
+    let store = Store::open(&folder.0).await.expect("open");
+    let ladders = Ladders::start(store.clone());
+    let journal = Journal::start(store.clone(), Some(ladders.clone()));
+    journal.write_now(call(1, moment())).await.expect("row");
+    refuse_writes(&store).await;
+    let invite = sip_message("INVITE sip:a SIP/2.0", moment());
+    ladders.message(invite.clone());
+    // The ladder hears of the row again, which is there already.
+    ladders.row(&call(1, moment())).await;
+    for _ in 0..=CONNECTIONS {
+        ladders.flush().await;
+    }
+    let kept = store
+        .sip_messages(call(1, moment()).id)
+        .await
+        .expect("read");
+    assert_eq!(kept.len(), 1);
+    assert_eq!(kept[0].message, invite);
+    assert_eq!(ladders.left_out(), 0);
+}

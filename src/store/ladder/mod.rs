@@ -21,13 +21,17 @@ use crate::ids::CallId;
 use crate::record::{CallRecord, CallStatus, KeptSipMessage, SipMessage};
 
 use super::rows::{name_of, named, parsed};
-use super::{Store, StoreError};
+use super::{Store, StoreError, trusted};
 use table::{Due, Milestone, Table};
 
 /// Messages that may wait for the task.
 const QUEUE: usize = 8192;
 /// How long messages are gathered before they are written together.
 const WRITE_EVERY: Duration = Duration::from_millis(200);
+/// Until what could not be written is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+/// Bytes that wait while the database cannot be written; more are dropped and counted.
+const MOST_UNWRITTEN: usize = 16 << 20;
 
 enum Command {
     Message(SipMessage),
@@ -102,6 +106,7 @@ impl Ladders {
 
 async fn keep(store: Store, mut commands: mpsc::Receiver<Command>, left_out: Arc<AtomicU64>) {
     let mut table = Table::new();
+    let mut writing = Writing::default();
     let mut counted = 0;
     let mut pause = tokio::time::interval(WRITE_EVERY);
     pause.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -113,29 +118,66 @@ async fn keep(store: Store, mut commands: mpsc::Receiver<Command>, left_out: Arc
                     table.row(Instant::now(), &sip_call_id, call, milestone);
                 }
                 Some(Command::Flush(done)) => {
-                    write_due(&store, &mut table).await;
+                    writing.write(&store, table.take_due()).await;
                     let _ = done.send(());
                 }
                 None => break,
             },
             _ = pause.tick() => {
                 table.forget_old(Instant::now());
-                write_due(&store, &mut table).await;
+                if writing.may_try(Instant::now()) {
+                    writing.write(&store, table.take_due()).await;
+                }
             }
         }
-        left_out.fetch_add(table.left_out() - counted, Ordering::Relaxed);
-        counted = table.left_out();
+        let left_out_here = table.left_out() + writing.dropped;
+        left_out.fetch_add(left_out_here - counted, Ordering::Relaxed);
+        counted = left_out_here;
     }
-    write_due(&store, &mut table).await;
+    writing.write(&store, table.take_due()).await;
 }
 
-async fn write_due(store: &Store, table: &mut Table) {
-    let due = table.take_due();
-    if due.is_empty() {
-        return;
+/// What waits for a database that cannot be written.
+#[derive(Default)]
+struct Writing {
+    unwritten: Vec<Due>,
+    retry_at: Option<Instant>,
+    dropped: u64,
+}
+
+impl Writing {
+    fn may_try(&self, now: Instant) -> bool {
+        self.retry_at.is_none_or(|at| at <= now)
     }
-    if let Err(error) = store.save_sip_messages(&due).await {
-        tracing::error!(%error, calls = due.len(), "SIP messages cannot be written down");
+
+    async fn write(&mut self, store: &Store, due: Vec<Due>) {
+        self.unwritten.extend(due);
+        if self.unwritten.is_empty() {
+            return;
+        }
+        let Err(error) = store.save_sip_messages(&self.unwritten).await else {
+            self.unwritten.clear();
+            self.retry_at = None;
+            return;
+        };
+        if self.retry_at.is_none() {
+            tracing::error!(%error, "SIP messages cannot be written down; they wait");
+        }
+        self.retry_at = Some(Instant::now() + RETRY);
+        self.keep_what_fits();
+    }
+
+    /// The oldest stay: they say how a call began.
+    fn keep_what_fits(&mut self) {
+        let mut bytes = 0;
+        self.unwritten.retain(|due| {
+            bytes += due.bytes();
+            let fits = bytes <= MOST_UNWRITTEN;
+            if !fits {
+                self.dropped += u64::try_from(due.messages.len()).unwrap_or(u64::MAX);
+            }
+            fits
+        });
     }
 }
 
@@ -143,12 +185,7 @@ impl Store {
     async fn save_sip_messages(&self, due: &[Due]) -> Result<(), StoreError> {
         let mut connection = self.pool.acquire().await?;
         let saved = save_together(&mut connection, due).await;
-        if saved.is_err() {
-            // A disk that refuses the commit may refuse the rollback: back in the pool, the
-            // connection would hold the write lock for good.
-            connection.close_on_drop();
-        }
-        saved
+        trusted(connection, saved)
     }
 
     /// The SIP messages of a call in the order of their time, all its legs together.

@@ -56,6 +56,14 @@ pub(super) struct Due {
     pub(super) messages: Vec<KeptSipMessage>,
 }
 
+impl Due {
+    /// The size of the messages.
+    pub(super) fn bytes(&self) -> usize {
+        let all = self.messages.iter();
+        all.map(|kept| kept.message.bytes.len()).sum()
+    }
+}
+
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Table {
