@@ -48,6 +48,7 @@ fn route(name: &str, trunk: &Trunk) -> Option<Route> {
         limits: rates(trunk.limits),
         extensions: trunk.extensions(),
         refer: trunk.refer != Some(false),
+        patience: Duration::from_secs(u64::from(trunk.failover_seconds)),
         ring_timeout: Duration::from_secs(u64::from(outbound.ring_seconds.unwrap_or(RING))),
     })
 }

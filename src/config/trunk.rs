@@ -57,7 +57,8 @@ pub struct Trunk {
     pub transport: Option<Transport>,
     /// What keeps the way back from the registrar open over UDP.
     pub keep_alive: KeepAlive,
-    /// How long one of the registrar's addresses may say nothing before the next is tried.
+    /// How long one address of the trunk may say nothing, to a REGISTER or a call of ours,
+    /// before the next is tried.
     pub failover_seconds: u32,
     /// Timers of sessions (RFC 4028).
     pub session_timer: SessionTimerSettings,

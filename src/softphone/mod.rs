@@ -292,6 +292,7 @@ async fn invite(
         extensions: None,
         replaces: None,
         sdp: Some(sdp::offer(description)),
+        patience: None,
         ring_timeout: RING,
     };
     sip.invite(request).await.map_err(|error| match error {

@@ -1,10 +1,12 @@
 //! Calls that the server makes: to a telephone, to carriers that refuse, and to nobody.
 
+use std::net::UdpSocket;
 use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::in_peace;
+use crate::support::dns::DnsServer;
 use crate::support::phone::{Phone, Seen};
 use crate::support::record::Record;
 use crate::support::server::{Server, Setup};
@@ -249,4 +251,38 @@ fn what_may_not_be_called_is_refused_at_once_and_in_words() {
     let other = server.command(&["dial", "reception", "+49301234", "--trunk", "other"]);
     assert!(other.stderr.contains("no trunk other"), "{}", other.stderr);
     assert!(server.call_ids().is_empty(), "no call was begun");
+}
+
+#[test]
+fn a_carrier_whose_first_address_says_nothing_is_called_at_its_second() {
+    let deaf = UdpSocket::bind("127.0.0.1:0").expect("a port");
+    let patience = Some(Duration::from_secs(5));
+    deaf.set_read_timeout(patience).expect("a timeout");
+    let deaf_port = deaf.local_addr().expect("bound").port();
+    let sipp = Sipp::new("callee_answers").with("WANTED", "INVITE sip:.49301234@");
+    let dns = DnsServer::start()
+        .srv("_sip._udp.carrier.test", 1, 0, deaf_port, "a.carrier.test")
+        .srv(
+            "_sip._udp.carrier.test",
+            2,
+            0,
+            sipp.port(),
+            "a.carrier.test",
+        )
+        .address_of("a.carrier.test", "127.0.0.1");
+    let server = setup("failover", "carrier.test", "")
+        .set("sip__name_server", &dns.address().to_string())
+        .start_ready();
+    let ((), record) = server.record_of(|| {
+        let sipp = sipp.listen();
+        server.told(&["dial", "reception", "+49301234"]);
+        let id = server.answered_call();
+        server.wait_for_words(&id, 1);
+        server.told(&["calls", "hangup", &id]);
+        sipp.must_go_by_the_scenario();
+    });
+    assert_eq!(record.reason(), ("manually-canceled", "operator"));
+    let mut buffer = [0; 2000];
+    let (length, _) = deaf.recv_from(&mut buffer).expect("an INVITE came first");
+    assert!(buffer[..length].starts_with(b"INVITE "));
 }

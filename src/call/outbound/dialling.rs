@@ -148,8 +148,10 @@ impl Attempt {
             Next::failed(EndedReason::SipGatewayFailedToConnectCall)
         })?;
         let mut outcome = Err(Next::failed(EndedReason::SipGatewayFailedToConnectCall));
-        for way in &invitation.ways {
-            outcome = self.call_by(&invitation, *way).await;
+        for (index, way) in invitation.ways.iter().enumerate() {
+            let is_last = index + 1 == invitation.ways.len();
+            let patience = (!is_last).then(|| self.target.patience());
+            outcome = self.call_by(&invitation, *way, patience).await;
             if !matches!(&outcome, Err(Next::Unreached(_))) {
                 break;
             }
@@ -157,7 +159,12 @@ impl Attempt {
         outcome
     }
 
-    async fn call_by(&mut self, invitation: &Invitation, way: Way) -> Result<(), Next> {
+    async fn call_by(
+        &mut self,
+        invitation: &Invitation,
+        way: Way,
+        patience: Option<Duration>,
+    ) -> Result<(), Next> {
         let unavailable = || Next::failed(EndedReason::ServiceUnavailable);
         let peer = way.destination.ip();
         let port = self.services.media.reserve(peer).map_err(|error| {
@@ -167,7 +174,10 @@ impl Attempt {
         let mut local = local_media(&self.services, &port)
             .map_err(|_| Next::failed(EndedReason::InternalError))?;
         self.target.prepare(&mut local);
-        let request = self.request(invitation, way, sdp::offer(&local));
+        let request = InviteRequest {
+            patience,
+            ..self.request(invitation, way, sdp::offer(&local))
+        };
         let leg = self.services.sip.invite(request).await.map_err(|error| {
             tracing::error!(?error, "a call cannot be made");
             unavailable()
@@ -193,6 +203,7 @@ impl Attempt {
             extensions: self.target.extensions(),
             replaces: self.replaces.clone(),
             sdp: Some(sdp),
+            patience: None,
             ring_timeout: self.ring_timeout,
         }
     }

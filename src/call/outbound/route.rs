@@ -56,6 +56,8 @@ pub struct Route {
     pub refer: bool,
     /// How long a telephone rings.
     pub ring_timeout: Duration,
+    /// How long one of the trunk's addresses may say nothing before the next is tried.
+    pub patience: Duration,
 }
 
 impl Route {
@@ -226,6 +228,14 @@ impl Target {
         }
     }
 
+    /// How long an address may say nothing before the next is tried.
+    pub(in crate::call) fn patience(&self) -> Duration {
+        match self {
+            Self::Number(_, route) => route.patience,
+            Self::Address(_) => Duration::from_secs(5),
+        }
+    }
+
     pub(in crate::call) fn ring_timeout(&self) -> Duration {
         match self {
             Self::Number(_, route) => route.ring_timeout,
@@ -332,6 +342,7 @@ mod tests {
             extensions: Extensions::default(),
             refer: true,
             ring_timeout: Duration::from_secs(60),
+            patience: Duration::from_secs(5),
         }
     }
 

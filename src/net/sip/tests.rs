@@ -71,6 +71,7 @@ impl Phone {
             headers: Vec::new(),
             extensions: None,
             sdp: Some(SDP.into()),
+            patience: None,
             ring_timeout: Duration::from_secs(60),
         };
         self.sip.invite(request).await.expect("an INVITE")

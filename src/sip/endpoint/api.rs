@@ -169,6 +169,10 @@ pub struct InviteRequest {
     /// [`Event::Offer`](super::Event::Offer) to be answered with `answer_offer` before
     /// [`Event::Answered`](super::Event::Answered).
     pub sdp: Option<Vec<u8>>,
+    /// Without any response after this long the call ends as
+    /// [`EndCause::NoResponse`], before timer B: there is another way to try. An answer that
+    /// comes later is cancelled or ended (RFC 3261 9.1).
+    pub patience: Option<Duration>,
     /// CANCEL after this long without a final response.
     pub ring_timeout: Duration,
 }

@@ -61,6 +61,7 @@ impl Endpoint {
         let call_id = token::call_id(&mut self.rng);
         let local_tag = token::tag(&mut self.rng);
         let give_up_at = now + call.ring_timeout;
+        let answer_by = call.patience.map(|patience| now + patience);
         let digest = call.credentials.as_ref().map(|credentials| {
             let client = DigestClient::new(&credentials.username, &credentials.password);
             Box::new(client)
@@ -82,6 +83,7 @@ impl Endpoint {
             digest,
             phase: Phase::Calling(Calling {
                 transaction,
+                answer_by,
                 give_up_at,
                 early: Vec::new(),
             }),
@@ -97,6 +99,9 @@ impl Endpoint {
         id: LegId,
         response: &Response,
     ) {
+        if let Some(Phase::Calling(calling)) = self.legs.get_mut(&id).map(|leg| &mut leg.phase) {
+            calling.answer_by = None;
+        }
         match response.status.code() {
             status @ 100..=199 => self.invite_progressed(now, client, id, status, response),
             200..=299 => self.invite_accepted(now, client, id, response),
@@ -399,6 +404,8 @@ impl Endpoint {
         };
         if calling.give_up_at <= now {
             self.abandon_invite(now, id, Hangup::default(), EndCause::RingTimeout);
+        } else if calling.answer_by.is_some_and(|at| at <= now) {
+            self.abandon_invite(now, id, Hangup::default(), EndCause::NoResponse);
         } else {
             self.offer_timeout(now, id);
         }

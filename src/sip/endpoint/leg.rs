@@ -88,6 +88,8 @@ pub(super) struct Ringing {
 #[derive(Debug)]
 pub(super) struct Calling {
     pub(super) transaction: ClientId,
+    /// Without any response by then another way is tried.
+    pub(super) answer_by: Option<Instant>,
     pub(super) give_up_at: Instant,
     pub(super) early: Vec<Early>,
 }
@@ -244,6 +246,7 @@ impl Leg {
                 early
                     .filter_map(|early| early.session.offer.deadline())
                     .chain([(calling.give_up_at, "ring timeout")])
+                    .chain(calling.answer_by.map(|at| (at, "no response")))
                     .min()
             }
             Phase::Established(session) | Phase::Closing(session) => session.deadline(),

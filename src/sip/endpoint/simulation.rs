@@ -385,6 +385,7 @@ pub(crate) fn invitation(destination: SocketAddr, sdp: &str) -> InviteRequest {
         extensions: None,
         replaces: None,
         sdp: Some(sdp.as_bytes().to_vec()),
+        patience: None,
         ring_timeout: Duration::from_secs(120),
     }
 }

@@ -70,6 +70,11 @@ impl Sipp {
         format!("127.0.0.1:{}", self.port)
     }
 
+    /// The port of that address.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
     fn command(&self) -> Command {
         let scenario = self.file("scenario.xml");
         fs::write(&scenario, &self.scenario).expect("room on the disk");

@@ -200,3 +200,69 @@ fn a_reinvite_nobody_answers_finally_is_cancelled_and_the_call_goes_on() {
     ));
     assert_eq!(peer.endpoint.stats().legs, 1);
 }
+
+/// Our INVITE to an address that has said nothing for the five seconds that it had.
+fn call_out_in_vain(peer: &mut Peer) -> String {
+    let mut request = invitation(address(1), OURS);
+    request.patience = Some(seconds(5));
+    peer.act(|endpoint, now| endpoint.invite(now, request).unwrap());
+    let invite = peer.last().to_owned();
+    peer.wait(seconds(4));
+    assert!(peer.events.is_empty());
+    peer.wait(seconds(1));
+    assert!(matches!(
+        peer.events.last(),
+        Some(Event::Ended {
+            cause: EndCause::NoResponse,
+            ..
+        })
+    ));
+    assert_eq!(peer.endpoint.stats().legs, 0);
+    invite
+}
+
+#[test]
+fn an_address_that_says_nothing_is_given_up_before_timer_b_where_there_is_another() {
+    let mut peer = Peer::new();
+    call_out_in_vain(&mut peer);
+    peer.wait(seconds(64));
+    peer.assert_clean();
+}
+
+#[test]
+fn a_telephone_that_rings_after_its_address_was_given_up_is_cancelled() {
+    let mut peer = Peer::new();
+    let invite = call_out_in_vain(&mut peer);
+    let cancel = peer.send(respond(&invite, "180 Ringing", "t", CONTACT, ""));
+    assert_eq!(summaries(&cancel), ["CANCEL"]);
+    peer.send(respond(&cancel[0], "200 OK", "t", "", ""));
+    peer.send(respond(&invite, "487 Request Terminated", "t", "", ""));
+    peer.wait(seconds(64));
+    peer.assert_clean();
+}
+
+#[test]
+fn an_answer_from_an_address_that_was_given_up_is_acknowledged_and_ended() {
+    let mut peer = Peer::new();
+    let invite = call_out_in_vain(&mut peer);
+    let ended = peer.send(respond(&invite, "200 OK", "t", ANSWER, THEIRS));
+    assert_eq!(summaries(&ended), ["ACK", "BYE"]);
+    peer.send(respond(&ended[1], "200 OK", "t", "", ""));
+    peer.wait(seconds(64));
+    peer.assert_clean();
+}
+
+#[test]
+fn an_address_that_has_answered_provisionally_has_all_the_time_to_ring() {
+    let mut peer = Peer::new();
+    let mut request = invitation(address(1), OURS);
+    request.patience = Some(seconds(5));
+    request.ring_timeout = seconds(60);
+    peer.act(|endpoint, now| endpoint.invite(now, request).unwrap());
+    let invite = peer.last().to_owned();
+    peer.send(respond(&invite, "100 Trying", "", "", ""));
+    peer.wait(seconds(59));
+    assert_eq!(peer.endpoint.stats().legs, 1);
+    peer.send(respond(&invite, "200 OK", "t", ANSWER, THEIRS));
+    assert!(matches!(peer.events.last(), Some(Event::Answered { .. })));
+}
