@@ -7,7 +7,8 @@ use super::Services;
 use super::ending::ended;
 use super::inbound::Refusal;
 use super::session::{Party, Session};
-use super::trunk::{InboundTrunk, speak};
+use super::trunk::{InboundTrunk, Keys, speak};
+use crate::ids::TrunkName;
 use crate::net::media::MediaPort;
 use crate::net::sip::LegCommand;
 use crate::record::{EndedBy, EndedReason};
@@ -23,6 +24,9 @@ pub(super) struct Proposed {
     local: LocalMedia,
     sdp: Vec<u8>,
     negotiated: Option<Negotiated>,
+    trunk: Option<TrunkName>,
+    keys: Keys,
+    refer: bool,
 }
 
 impl Proposed {
@@ -54,6 +58,9 @@ impl Proposed {
             local,
             sdp,
             negotiated,
+            trunk: trunk.map(|trunk| trunk.name.clone()),
+            keys: trunk.map(|trunk| trunk.keys).unwrap_or_default(),
+            refer: trunk.is_none_or(|trunk| trunk.refer),
         })
     }
 
@@ -87,12 +94,14 @@ impl Proposed {
         let sip = services.sip.clone();
         Ok(Party {
             leg,
-            trunk: None,
+            trunk: self.trunk,
             srtp,
             session: Session::new(sip, leg, self.local, negotiated, stream),
             events,
             ticks,
             codec,
+            keys: self.keys,
+            refer: self.refer,
         })
     }
 }

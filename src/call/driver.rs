@@ -16,7 +16,6 @@ use super::registry::Line;
 use super::session::Party;
 use super::timeline::Timeline;
 use super::transfer::Wish;
-use super::trunk::Keys;
 use super::work::{Work, engine_name};
 use super::{Recorder, Services};
 use crate::audio::Frame;
@@ -55,9 +54,6 @@ pub(super) struct Answered {
     pub(super) phrases: HashMap<PhraseKind, Arc<[i16]>>,
     pub(super) vad: VadStream,
     pub(super) recorder: Option<Recorder>,
-    pub(super) keys: Keys,
-    /// The caller's side can be asked to call somebody else.
-    pub(super) refer: bool,
 }
 
 /// How a call ended.
@@ -88,7 +84,7 @@ pub(super) struct Driver {
     end: Option<End>,
     left_by_peer: bool,
     /// Where keys come as tones.
-    tones: Option<Detector>,
+    pub(super) tones: Option<Detector>,
 }
 
 impl Driver {
@@ -102,7 +98,7 @@ impl Driver {
             call.settings.voice.speed as f32,
         );
         let conversation = Conversation::new(&call.settings, work.prepared());
-        let tones = (call.keys == Keys::Inband).then(Detector::new);
+        let tones = call.party.tones();
         Self {
             call,
             conversation,

@@ -95,21 +95,16 @@ async fn take(services: Services, incoming: Incoming) {
             return close(&services, record, refusal.reason, EndedBy::System);
         }
     };
-    let mut party = match prepared.proposed.accept(&services, leg, events).await {
+    let party = match prepared.proposed.accept(&services, leg, events).await {
         Ok(party) => party,
         Err((reason, by)) => return close(&services, record, reason, by),
     };
-    party.trunk.clone_from(&record.trunk);
     record.status = CallStatus::InProgress;
     record.started_at = Some(OffsetDateTime::now_utc());
-    record.codec = Some(party.codec.to_owned());
-    record.srtp.clone_from(&party.srtp);
+    party.note(&mut record);
     services
         .journal
         .write(Entry::Call(Box::new(record.clone())));
-    let trunk = services.trunks.of(&call);
-    let refer = trunk.is_none_or(|trunk| trunk.refer);
-    let keys = trunk.map(|trunk| trunk.keys).unwrap_or_default();
     let answered = Answered {
         vad: services.vad.stream(),
         services,
@@ -119,8 +114,6 @@ async fn take(services: Services, incoming: Incoming) {
         settings: prepared.settings,
         phrases: prepared.phrases,
         recorder: prepared.recorder,
-        keys,
-        refer,
     };
     Driver::new(answered).run().await;
 }

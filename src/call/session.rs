@@ -19,9 +19,12 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
+use super::trunk::Keys;
+use crate::audio::dtmf::Detector;
 use crate::ids::TrunkName;
 use crate::net::media::{MediaStream, Tick};
 use crate::net::sip::{LegCommand, Sip};
+use crate::record::CallRecord;
 use crate::sdp::{self, Direction, LocalMedia, Negotiated};
 use crate::sip::endpoint::{Event, Hangup, LegId};
 
@@ -51,6 +54,23 @@ pub(super) struct Party {
     pub(super) srtp: Option<String>,
     /// Its codec, in SDP's spelling.
     pub(super) codec: &'static str,
+    /// How it sends keys.
+    pub(super) keys: Keys,
+    /// It can be asked to call somebody else.
+    pub(super) refer: bool,
+}
+
+impl Party {
+    /// Writes down how it is spoken with.
+    pub(super) fn note(&self, record: &mut CallRecord) {
+        record.codec = Some(self.codec.to_owned());
+        record.srtp.clone_from(&self.srtp);
+    }
+
+    /// What hears its keys, where they come as tones.
+    pub(super) fn tones(&self) -> Option<Detector> {
+        (self.keys == Keys::Inband).then(Detector::new)
+    }
 }
 
 /// A leg that was answered.

@@ -28,8 +28,6 @@ pub struct TakeOver {
     pub(super) replaced: LegId,
     pub(super) party: Party,
     pub(super) call_id: String,
-    /// The new side can be asked to call somebody else.
-    pub(super) refer: bool,
 }
 
 impl fmt::Debug for TakeOver {
@@ -62,15 +60,13 @@ pub(super) async fn take_over(services: Services, incoming: Incoming, replaced: 
         }
     };
     // An error has ended the leg, and the old one goes on.
-    let Ok(mut party) = proposed.accept(&services, leg, events).await else {
+    let Ok(party) = proposed.accept(&services, leg, events).await else {
         return;
     };
-    party.trunk = name.cloned();
     let take_over = Box::new(TakeOver {
         replaced,
         party,
         call_id,
-        refer: trunk.is_none_or(|trunk| trunk.refer),
     });
     let asked = services
         .registry
@@ -97,7 +93,7 @@ impl Driver {
             Passing::Referring(_) | Passing::Replacing(_) | Passing::Following(_) => {
                 return Err(CommandRefusal::NotNow("the call is being passed on"));
             }
-            _ if callers => self.replace_caller(take_over.party, take_over.refer),
+            _ if callers => self.replace_caller(take_over.party),
             _ => return Err(CommandRefusal::NotNow("that side is gone")),
         }
         tracing::info!(call = %self.call.record.id, "a leg was taken over");
@@ -108,13 +104,14 @@ impl Driver {
     }
 
     /// The conversation goes on with the new party where it stood.
-    fn replace_caller(&mut self, party: Party, refer: bool) {
+    fn replace_caller(&mut self, party: Party) {
         self.handle(Input::Control(Control::Hold));
         self.obey();
         let old = std::mem::replace(&mut self.call.party, party);
         old.session.hang_up();
         drop(old);
-        self.call.refer = refer;
+        self.tones = self.call.party.tones();
+        self.call.party.note(&mut self.call.record);
         self.forwarded = None;
         self.last_arrival = Instant::now();
         self.restart_ticks();

@@ -69,7 +69,7 @@ impl Driver {
             target,
             briefing,
             accept: None,
-            refer: self.call.refer && wish.manner != Manner::Bridge,
+            refer: self.call.party.refer && wish.manner != Manner::Bridge,
             ring_timeout: None,
         };
         self.passing = Passing::Announced(Box::new(plan));
@@ -110,7 +110,7 @@ impl Driver {
             target,
             briefing: plan.briefing().map(str::to_owned),
             accept: plan.accept_digit,
-            refer: self.call.refer && plan.sip_verb == SipVerb::Refer,
+            refer: self.call.party.refer && plan.sip_verb == SipVerb::Refer,
             ring_timeout: Duration::try_from_secs_f64(plan.dial_timeout).ok(),
         })
     }

@@ -19,15 +19,20 @@ pub(crate) fn calls(server: &Server, arguments: &[&str]) -> String {
     run_well(&mut command, Duration::from_secs(15)).stdout
 }
 
+/// The messages of a call, as they were on the wire.
+pub(crate) fn messages(server: &Server, id: &str) -> Vec<String> {
+    let shown = calls(server, &["show", id, "--sip", "--json"]);
+    let messages: Vec<Value> = serde_json::from_str(&shown).expect("a list");
+    let texts = messages.iter().map(|message| &message["message"]);
+    texts.filter_map(Value::as_str).map(str::to_owned).collect()
+}
+
 /// The first lines of a call's messages, as soon as `last` is the last of them.
 fn first_lines(server: &Server, id: &str, last: &str) -> Vec<String> {
     until("the messages of a call", Duration::from_secs(15), || {
-        let shown = calls(server, &["show", id, "--sip", "--json"]);
-        let messages: Vec<Value> = serde_json::from_str(&shown).expect("a list");
+        let messages = messages(server, id).into_iter();
         let lines: Vec<String> = messages
-            .iter()
-            .filter_map(|message| message["message"].as_str()?.lines().next())
-            .map(str::to_owned)
+            .filter_map(|message| message.lines().next().map(str::to_owned))
             .collect();
         lines
             .last()

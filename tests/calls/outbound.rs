@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::in_peace;
+use crate::ladders;
 use crate::support::dns::DnsServer;
 use crate::support::phone::{Phone, Seen};
 use crate::support::record::Record;
@@ -285,4 +286,62 @@ fn a_carrier_whose_first_address_says_nothing_is_called_at_its_second() {
     let mut buffer = [0; 2000];
     let (length, _) = deaf.recv_from(&mut buffer).expect("an INVITE came first");
     assert!(buffer[..length].starts_with(b"INVITE "));
+}
+
+#[test]
+fn a_call_that_rings_at_one_telephone_is_picked_up_at_another() {
+    let _peace = in_peace();
+    let ringing = Sipp::new("callee_rings");
+    let server = Setup::new("picked-up")
+        .file(&format!(
+            r#"
+            [trunks.carrier]
+            allow = ["127.0.0.1"]
+            [trunks.carrier.outbound]
+            host = "{}"
+            destinations = ["+49*"]
+            [assistants.reception]
+            firstMessage = "Hello, this is the reception of the office calling."
+            "#,
+            ringing.address()
+        ))
+        .start_ready();
+    let ((), record) = server.record_of(|| {
+        let ringing = ringing.listen();
+        let id = server.told(&["dial", "reception", "+49301234"])["id"].clone();
+        let id = id.as_str().expect("an id");
+        let dialog = until("a telephone that rings", Duration::from_secs(15), || {
+            early_dialog(&server, id)
+        });
+        let picks_up = Sipp::new("picks_up").with("REPLACES", &dialog);
+        let picks_up = picks_up.with("MS", "4000").dial(&server, "reception");
+        ringing.must_go_by_the_scenario();
+        picks_up.must_go_by_the_scenario();
+    });
+    assert_eq!(record.text("type"), "outboundPhoneCall");
+    assert_eq!(record.reason(), ("customer-ended-call", "customer"));
+    assert_eq!(record.text("codec"), "PCMA", "that of the second telephone");
+    assert!(record.said_by("bot")[0].text.starts_with("Hello"));
+}
+
+/// The value of a Replaces that names a ringing call of the server's: To and From are seen from
+/// its side (RFC 3891 section 3).
+fn early_dialog(server: &Server, id: &str) -> Option<String> {
+    let messages = ladders::messages(server, id);
+    let ringing = messages
+        .iter()
+        .find(|text| text.starts_with("SIP/2.0 180"))?;
+    let field = |name: &str| {
+        let lines = ringing.lines();
+        lines
+            .filter_map(|line| line.split_once(": "))
+            .find_map(|(field, value)| field.eq_ignore_ascii_case(name).then_some(value.trim()))
+    };
+    let tag = |name| Some(field(name)?.split_once(";tag=")?.1.to_owned());
+    Some(format!(
+        "{};to-tag={};from-tag={}",
+        field("Call-ID")?,
+        tag("From")?,
+        tag("To")?
+    ))
 }

@@ -423,11 +423,10 @@ fn a_person_who_takes_the_call_by_key_gets_the_caller() {
     assert_both_ways(&server, &record, &caller, &colleague);
 }
 
-#[test]
-fn a_person_who_refuses_by_key_does_not_get_the_caller_who_is_taken_back() {
-    let _peace = in_peace();
-    let colleague = colleague(&["--keys", "2", "--keys-at", "3"]);
-    let server = setup("declined", &to(&colleague.uri("colleague"), ASKED)).start_ready();
+/// Somebody who was asked for a key does not get the caller, who is taken back and told why.
+fn assert_does_not_take_the_call(name: &'static str, pressed: &[&str], told: &str) {
+    let colleague = colleague(pressed);
+    let server = setup(name, &to(&colleague.uri("colleague"), ASKED)).start_ready();
     let (colleague, record) = server.record_of(|| {
         let colleague = colleague.listen();
         let options = ["--keys", "5", "--keys-at", "4"];
@@ -439,9 +438,19 @@ fn a_person_who_refuses_by_key_does_not_get_the_caller_who_is_taken_back() {
         colleague.finish()
     });
     let said = record.said_by("bot");
-    assert!(
-        said[2].text.contains("could not put you through"),
-        "{said:?}"
-    );
+    assert!(said[2].text.contains(told), "{said:?}");
     assert_eq!(colleague.heard().tone_seconds(0, CALLER_HZ), 0.0);
+}
+
+#[test]
+fn a_person_who_refuses_by_key_does_not_get_the_caller_who_is_taken_back() {
+    let _peace = in_peace();
+    let pressed = ["--keys", "2", "--keys-at", "3"];
+    assert_does_not_take_the_call("declined", &pressed, "could not put you through");
+}
+
+#[test]
+fn a_person_or_machine_that_presses_nothing_does_not_get_the_caller() {
+    let _peace = in_peace();
+    assert_does_not_take_the_call("undecided", &[], "nobody is answering");
 }

@@ -301,6 +301,8 @@ impl Attempt {
             events: leg.events,
             ticks: early.ticks,
             codec,
+            keys: self.target.keys(),
+            refer: self.target.refers(),
         };
         let answered = Step::Answered(Box::new(party));
         if self.steps.send(answered).await.is_err() {

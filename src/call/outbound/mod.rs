@@ -28,7 +28,6 @@ use super::driver::{Answered, Driver};
 use super::inbound::{check_disk, close, open_recording, phrases, write_row};
 use super::registry::Line;
 use super::session::Party;
-use super::trunk::Keys;
 use super::{Recorder, Services};
 use crate::conversation::settings::AssistantSettings;
 use crate::ids::{CallId, TrunkName};
@@ -147,7 +146,6 @@ pub async fn place(services: Services, request: DialRequest) -> Result<Placed, D
         id: record.id,
         seen,
     };
-    let (refer, keys) = (target.refers(), target.keys());
     let dialling = Dialling::start(&services, target, None, None);
     let outgoing = Outgoing {
         services,
@@ -155,8 +153,6 @@ pub async fn place(services: Services, request: DialRequest) -> Result<Placed, D
         settings,
         record,
         recorder,
-        refer,
-        keys,
     };
     tokio::spawn(outgoing.run(dialling));
     Ok(placed)
@@ -207,8 +203,6 @@ struct Outgoing {
     settings: AssistantSettings,
     record: CallRecord,
     recorder: Option<Recorder>,
-    refer: bool,
-    keys: Keys,
 }
 
 impl Outgoing {
@@ -227,6 +221,7 @@ impl Outgoing {
                     CallCommand::TakeOver { take_over, reply } => {
                         let _ = reply.send(Ok(()));
                         drop(dialling);
+                        self.record.later_call_ids.push(take_over.call_id);
                         return self.answered(take_over.party).await;
                     }
                     command => command.refuse("nobody has answered yet"),
@@ -249,8 +244,7 @@ impl Outgoing {
     async fn answered(mut self, party: Party) {
         self.record.status = CallStatus::InProgress;
         self.record.started_at = Some(OffsetDateTime::now_utc());
-        self.record.codec = Some(party.codec.to_owned());
-        self.record.srtp.clone_from(&party.srtp);
+        party.note(&mut self.record);
         let entry = Entry::Call(Box::new(self.record.clone()));
         self.services.journal.write(entry);
         let answered = Answered {
@@ -262,8 +256,6 @@ impl Outgoing {
             record: self.record,
             settings: self.settings,
             recorder: self.recorder,
-            refer: self.refer,
-            keys: self.keys,
         };
         Driver::new(answered).run().await;
     }
