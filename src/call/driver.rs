@@ -193,6 +193,7 @@ impl Driver {
             self.handle(Input::MediaStarted);
         }
         self.timeline.push(tick.index, &tick.heard);
+        self.timeline.forget_before(self.conversation.asks_from());
         self.listen(tick);
         if let Some(recorder) = &self.call.recorder {
             recorder.frame(

@@ -124,6 +124,11 @@ impl Hearing {
         self.run.is_some()
     }
 
+    /// Where speech begins that is not confirmed yet; the end of what was heard where there is none.
+    pub(super) fn onset(&self) -> SamplePosition {
+        self.run.map_or(self.heard_to, |(start, _)| start)
+    }
+
     /// How far the detector has come.
     pub(super) fn heard_to(&self) -> SamplePosition {
         self.heard_to

@@ -198,6 +198,16 @@ impl Conversation {
         self.timers.next()
     }
 
+    /// No sound of the caller's from before this is asked for any more.
+    pub fn asks_from(&self) -> SamplePosition {
+        let from = match &self.utterance {
+            Some(utterance) => utterance.part_start,
+            None => self.hearing.onset(),
+        };
+        let before = self.rules.pre_roll + hearing::samples(1000);
+        SamplePosition(from.0.saturating_sub(before))
+    }
+
     /// True after [`Output::EndCall`] or [`Input::HungUp`]: nothing comes out any more but what
     /// is already to be polled.
     pub fn is_over(&self) -> bool {
