@@ -23,6 +23,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use rand::RngExt;
 use rustix::fs::FlockOperation;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use time::OffsetDateTime;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -96,11 +97,24 @@ pub enum ServeError {
 /// Where it cannot start.
 pub async fn serve(config: Config, mut stop: watch::Receiver<bool>) -> Result<(), ServeError> {
     let _lock = lock_data(&config)?;
+    raise_open_files();
     let server = Server::start(config).await?;
     // The sender lives in main until the end.
     let _ = stop.wait_for(|stop| *stop).await;
     server.stop().await;
     Ok(())
+}
+
+/// A call has two sockets, and systems let a process have 1024 files unless it asks for more.
+fn raise_open_files() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(%error, allowed = limit.current, "more open files are not to be had");
+    }
 }
 
 /// Holds the data folder for this process; the lock goes with the file.
