@@ -21,6 +21,8 @@ systemPrompt = "You are a receptionist."
 
 /// A call that is not answered, or not ended, in this time has failed.
 const PATIENCE: Duration = Duration::from_secs(4);
+/// Where nobody listens.
+const DISCARD: u16 = 9;
 /// Two ports a call, and calls that are just over.
 const MEDIA_PORTS: u16 = 800;
 
@@ -130,6 +132,8 @@ pub(crate) struct Generator {
     ringing: Vec<f64>,
     set_up: Vec<f64>,
     failed: usize,
+    /// The server's media ports of calls that were answered, by their number.
+    answered: Vec<(u64, u16)>,
 }
 
 impl Generator {
@@ -147,7 +151,54 @@ impl Generator {
             ringing: Vec::new(),
             set_up: Vec::new(),
             failed: 0,
+            answered: Vec::new(),
         })
+    }
+
+    /// Makes a call for each of `media`, the callers' ports, and waits until all are answered;
+    /// the server's port for each, in that order. The calls go on.
+    ///
+    /// # Errors
+    /// Where one is not answered.
+    pub(crate) fn establish(&mut self, rate: u32, media: &[u16]) -> Result<Vec<u16>> {
+        let began = Instant::now();
+        let distance = Duration::from_secs(1) / rate;
+        let mut made = 0;
+        while made < media.len() || self.answered.len() < made {
+            let due = began + distance * u32::try_from(made)?;
+            if made < media.len() && due <= Instant::now() {
+                self.invite(media[made])?;
+                made += 1;
+                continue;
+            }
+            self.receive(Duration::from_millis(1))?;
+            self.give_up(Instant::now());
+            if self.failed > 0 {
+                return Err(format!("{} calls of {made} failed", self.failed).into());
+            }
+        }
+        let mut answered = std::mem::take(&mut self.answered);
+        answered.sort_unstable();
+        Ok(answered.into_iter().map(|(_, port)| port).collect())
+    }
+
+    /// Hangs up on everybody.
+    pub(crate) fn hang_up_all(&mut self) -> Result<()> {
+        self.hang_ups.clear();
+        let all: Vec<u64> = self.calls.keys().copied().collect();
+        for id in all {
+            self.bye(id)?;
+            // A burst would not fit into the server's socket.
+            self.receive(Duration::from_millis(2))?;
+        }
+        let since = Instant::now();
+        while !self.calls.is_empty() && since.elapsed() < PATIENCE {
+            self.receive(Duration::from_millis(50))?;
+        }
+        match self.calls.len() {
+            0 => Ok(()),
+            left => Err(format!("{left} calls did not end").into()),
+        }
     }
 
     /// Makes `count` calls at a rate and waits until all are over.
@@ -155,13 +206,14 @@ impl Generator {
         let began = Instant::now();
         let distance = Duration::from_secs(1) / rate;
         self.failed = 0;
+        self.answered.clear();
         let mut made = 0;
         let mut last_made = began;
         while made < count || !self.calls.is_empty() {
             let now = Instant::now();
             let due = began + distance * u32::try_from(made)?;
             if made < count && due <= now {
-                self.invite()?;
+                self.invite(DISCARD)?;
                 (made, last_made) = (made + 1, now);
                 continue;
             }
@@ -194,17 +246,20 @@ impl Generator {
     fn give_up(&mut self, now: Instant) {
         let before = self.calls.len();
         let limit = PATIENCE + self.hold;
-        self.calls
-            .retain(|_, call| now.saturating_duration_since(call.began) < limit);
+        self.calls.retain(|_, call| {
+            call.phase == Phase::Answered || now.saturating_duration_since(call.began) < limit
+        });
         self.failed += before - self.calls.len();
     }
 
-    fn invite(&mut self) -> Result<()> {
+    fn invite(&mut self, media: u16) -> Result<()> {
         self.next += 1;
         let id = self.next;
-        let sdp = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\n\
-                   m=audio 9 RTP/AVP 0 101\r\na=rtpmap:0 PCMU/8000\r\n\
-                   a=rtpmap:101 telephone-event/8000\r\na=ptime:20\r\n";
+        let sdp = format!(
+            "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\n\
+             m=audio {media} RTP/AVP 0 101\r\na=rtpmap:0 PCMU/8000\r\n\
+             a=rtpmap:101 telephone-event/8000\r\na=ptime:20\r\n"
+        );
         let to = format!("<sip:short@{}>", self.target);
         let uri = format!("sip:short@{}", self.target);
         let extra = format!(
@@ -219,7 +274,7 @@ impl Generator {
                 remote: None,
             },
         );
-        self.send("INVITE", &uri, &to, id, 1, &extra, sdp)
+        self.send("INVITE", &uri, &to, id, 1, &extra, &sdp)
     }
 
     fn bye(&mut self, id: u64) -> Result<()> {
@@ -317,6 +372,8 @@ impl Generator {
                     call.phase = Phase::Answered;
                     call.remote = Some((to.clone(), contact.clone()));
                     self.hang_ups.push_back((Instant::now() + self.hold, id));
+                    self.answered
+                        .extend(media_port(text).map(|port| (id, port)));
                 }
                 self.send("ACK", &contact, &to, id, 1, "", "")
             }
@@ -348,6 +405,14 @@ impl Generator {
         self.socket.send(text.as_bytes())?;
         Ok(())
     }
+}
+
+/// The port of a session description's sound.
+fn media_port(text: &str) -> Option<u16> {
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("m=audio "))?;
+    line.split(' ').next()?.parse().ok()
 }
 
 /// The first header field of a name, as our server writes it.

@@ -147,6 +147,11 @@ fn busy_seconds() -> f64 {
     busy.map(|(_, ticks)| ticks).sum::<f64>() / TICKS
 }
 
+/// Time that one process has used.
+pub(crate) fn process_seconds(pid: u32) -> f64 {
+    process(&pid.to_string()).map_or(0.0, |process| process.seconds)
+}
+
 struct Process {
     pid: u32,
     parent: u32,

@@ -3,8 +3,8 @@
 //! reads what the callers saw and what the server kept.
 //!
 //! ```text
-//! main ─▶ options ─▶ conversation | stt | answers | pacing | signalling | memory | soak
-//!                        │                                       ─▶ report (table, JSON)
+//! main ─▶ options ─▶ conversation | stt | answers | pacing | signalling | media | memory | soak
+//!                        │                                                ─▶ report (table, JSON)
 //!                        │ server: one `offhook serve`, `offhook call`, `offhook calls`
 //!                        │ speech: recordings with their transcripts    words: word error rate
 //!                        │ statistics: percentiles                      load: who used the CPUs
@@ -20,8 +20,10 @@
 mod answers;
 mod capture;
 mod conversation;
+mod crowd;
 mod generator;
 mod load;
+mod media;
 mod memory;
 mod options;
 mod pacing;
@@ -68,6 +70,9 @@ signalling     short calls at a rising rate: set-up rate, INVITE to 180 and to 2
     --rate N             calls a second; repeat for more (25 50 100 150 200 250)
     --seconds N          at each rate (10)
     --hold MS            length of a call (100)
+media          many callers who talk at once: processor and memory a call, spacing of packets
+    --calls N            at once; repeat for more (1 50 100 250 500)
+    --seconds N          of each (10)
 memory         very many short calls: whether the server's memory stays flat
     --calls N            (10000)
     --rate N             calls a second (100)
@@ -145,6 +150,10 @@ fn run(arguments: &[String]) -> Result<()> {
         "signalling" => {
             let options = parse(&["rate", "seconds", "hold"], &[])?;
             (signalling::run(&options)?, options)
+        }
+        "media" => {
+            let options = parse(&["calls", "seconds"], &[])?;
+            (media::run(&options)?, options)
         }
         "memory" => {
             let options = parse(&["calls", "rate", "hold"], &[])?;

@@ -299,7 +299,9 @@ impl Setup {
     pub(crate) fn start(mut self) -> Result<Server> {
         let sip = free_port(|port| UdpSocket::bind(("127.0.0.1", port)).is_ok())?;
         let http = free_port(|port| TcpListener::bind(("127.0.0.1", port)).is_ok())?;
+        // Below those that the system hands out.
         let media = 26_000 + (std::process::id() % 60) as u16 * MEDIA_PORTS;
+        let media = media.min(32_000 - self.media_ports);
         let own = Folder::new(&format!("{}-{sip}", std::process::id()))?;
         let folder = own.0.clone();
         let last = media + self.media_ports - 1;
@@ -421,6 +423,11 @@ impl Server {
         self.child.id()
     }
 
+    /// What it counts.
+    pub(crate) fn metrics(&self) -> Result<String> {
+        Ok(get(self.http, "/metrics")?)
+    }
+
     /// `127.0.0.1:port`.
     pub(crate) fn sip(&self) -> String {
         format!("127.0.0.1:{}", self.sip)
@@ -510,17 +517,20 @@ impl Server {
     }
 }
 
+fn get(port: u16, path: &str) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    )?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text)?;
+    Ok(text)
+}
+
 fn is_ready(port: u16) -> bool {
-    let answer = || -> std::io::Result<String> {
-        let mut stream = TcpStream::connect(("127.0.0.1", port))?;
-        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-        stream
-            .write_all(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
-        let mut text = String::new();
-        stream.read_to_string(&mut text)?;
-        Ok(text)
-    };
-    answer().is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"))
+    get(port, "/readyz").is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"))
 }
 
 impl Drop for Server {
