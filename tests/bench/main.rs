@@ -33,6 +33,7 @@ mod signalling;
 mod soak;
 mod speech;
 mod statistics;
+mod strangers;
 mod stt;
 mod words;
 
@@ -77,6 +78,8 @@ memory         very many short calls: whether the server's memory stays flat
     --calls N            (10000)
     --rate N             calls a second (100)
     --hold MS            length of a call (100)
+strangers      a wrong password refused for users who are known and who are not: the time it takes
+    --rounds N           requests for each (3000)
 soak           two long calls with a session interval of 90 s, refreshed by the caller and by the
                server (needs SIPp)
     --minutes N          (30)
@@ -158,6 +161,10 @@ fn run(arguments: &[String]) -> Result<()> {
         "memory" => {
             let options = parse(&["calls", "rate", "hold"], &[])?;
             (memory::run(&options)?, options)
+        }
+        "strangers" => {
+            let options = parse(&["rounds"], &[])?;
+            (strangers::run(&options)?, options)
         }
         "soak" => {
             let options = parse(&["minutes"], &[])?;
