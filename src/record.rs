@@ -289,6 +289,9 @@ pub struct CallRecord {
     pub quality: Option<CallQuality>,
     /// Recording, relative to the data folder.
     pub recording: Option<String>,
+    /// SHA-256 of the finished recording, in hexadecimal; known shortly after the call's end.
+    #[serde(default)]
+    pub recording_sha256: Option<String>,
     /// What was said.
     pub messages: Vec<Message>,
     /// Latencies by turn.

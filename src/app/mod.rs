@@ -242,6 +242,11 @@ impl Server {
                 Arc::clone(&config),
                 health,
             )),
+            tokio::spawn(upkeep::hash_recordings(
+                store.clone(),
+                Arc::clone(&config),
+                journal.clone(),
+            )),
             tokio::spawn(upkeep::sweep(store, Arc::clone(&config))),
         ];
         let registrations = registrations::start(&config, &sip, &trunks);

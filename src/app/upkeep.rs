@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 
+use crate::call::sha256;
 use crate::config::Config;
 use crate::net::media::MediaCounters;
 use crate::net::sip::{Sip, Snapshot};
 use crate::observe::{Component, Health, Scrape, State};
-use crate::store::{Store, Sweep, free_space};
+use crate::store::{Entry, Journal, Store, Sweep, free_space};
 
 const PROBE_EVERY: Duration = Duration::from_secs(5);
 const SWEEP_EVERY: Duration = Duration::from_secs(600);
@@ -39,6 +40,25 @@ pub(super) async fn watch_store(store: Store, config: Arc<Config>, health: Healt
         };
         health.set(Component::Disk, state);
         tokio::time::sleep(PROBE_EVERY).await;
+    }
+}
+
+/// Hashes the recordings of calls that a crash cut off.
+pub(super) async fn hash_recordings(store: Store, config: Arc<Config>, journal: Journal) {
+    let unhashed = match store.unhashed_recordings().await {
+        Ok(unhashed) => unhashed,
+        Err(error) => {
+            tracing::error!(%error, "recordings without a hash cannot be listed");
+            return;
+        }
+    };
+    for (call, recording) in unhashed {
+        let path = config.data.join(recording);
+        match tokio::task::spawn_blocking(move || sha256(&path)).await {
+            Ok(Ok(hash)) => journal.write(Entry::RecordingHash(call, hash)),
+            Ok(Err(error)) => tracing::warn!(%call, %error, "a recording cannot be hashed"),
+            Err(error) => tracing::error!(%call, %error, "a recording cannot be hashed"),
+        }
     }
 }
 

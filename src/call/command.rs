@@ -25,6 +25,13 @@ pub enum CallCommand {
     Hold(Reply),
     /// Take the caller back.
     Resume(Reply),
+    /// Leave out of the recording what is said from now on, or go on with it.
+    PauseRecording {
+        /// Whether to stop or to go on.
+        pause: bool,
+        /// Whether it does.
+        reply: Reply,
+    },
     /// Say this after what is being said.
     Say {
         /// The words.
@@ -74,6 +81,7 @@ impl CallCommand {
             Self::End { .. } => {}
             Self::Hold(reply)
             | Self::Resume(reply)
+            | Self::PauseRecording { reply, .. }
             | Self::Say { reply, .. }
             | Self::TakeOver { reply, .. }
             | Self::Transfer { reply, .. } => {
@@ -113,6 +121,8 @@ pub struct CallSnapshot {
     pub status: CallStatus,
     /// Either side holds the other.
     pub on_hold: bool,
+    /// Nothing of it is recorded for the time being.
+    pub recording_paused: bool,
     /// The calling URI or number.
     pub from: String,
     /// The called URI or number.
@@ -133,6 +143,7 @@ impl CallSnapshot {
             assistant: record.assistant.clone(),
             status: record.status,
             on_hold: false,
+            recording_paused: false,
             from: record.from.clone(),
             to: record.to.clone(),
             created_at: record.created_at,

@@ -7,17 +7,18 @@ use std::time::{Duration, Instant};
 use time::OffsetDateTime;
 use tokio::sync::mpsc;
 
+use super::Services;
 use super::command::CallCommand;
 use super::ending::ended;
 use super::hold::Holds;
 use super::passing::Passing;
 use super::quality;
+use super::recording::{Tape, finish};
 use super::registry::Line;
 use super::session::Party;
 use super::timeline::Timeline;
 use super::transfer::Wish;
 use super::work::{Work, engine_name};
-use super::{Recorder, Services};
 use crate::audio::Frame;
 use crate::audio::dtmf::Detector;
 use crate::conversation::settings::AssistantSettings;
@@ -53,7 +54,7 @@ pub(super) struct Answered {
     pub(super) settings: AssistantSettings,
     pub(super) phrases: HashMap<PhraseKind, Arc<[i16]>>,
     pub(super) vad: VadStream,
-    pub(super) recorder: Option<Recorder>,
+    pub(super) tape: Option<Tape>,
 }
 
 /// How a call ended.
@@ -195,13 +196,8 @@ impl Driver {
         self.timeline.push(tick.index, &tick.heard);
         self.timeline.forget_before(self.conversation.asks_from());
         self.listen(tick);
-        if let Some(recorder) = &self.call.recorder {
-            recorder.frame(
-                self.call.record.id,
-                tick.index,
-                tick.heard.clone(),
-                tick.spoken.clone(),
-            );
+        if let Some(tape) = &self.call.tape {
+            tape.frame(tick.index, &tick.heard, &tick.spoken);
         }
         for arrival in &tick.arrivals {
             self.last_arrival = arrival.at;
@@ -307,6 +303,9 @@ impl Driver {
             }
             CallCommand::Resume(reply) => {
                 let _ = reply.send(self.resume());
+            }
+            CallCommand::PauseRecording { pause, reply } => {
+                let _ = reply.send(self.pause_recording(pause));
             }
             CallCommand::Say { text, reply } => {
                 let _ = reply.send(self.say(text));
@@ -570,13 +569,13 @@ impl Driver {
             services.metrics.call_quality(quality);
         }
         services.llm.release(record.id);
-        if let Some(recorder) = &self.call.recorder {
-            recorder.finish(record.id);
-        }
         tracing::info!(call = %record.id, %reason, "call ended");
         services
             .journal
             .write(Entry::Call(Box::new(record.clone())));
+        if let Some(tape) = self.call.tape.take() {
+            finish(tape, record.id, &services.journal).await;
+        }
     }
 }
 

@@ -8,14 +8,15 @@ use rand::RngExt;
 use time::OffsetDateTime;
 use tokio::sync::mpsc;
 
+use super::Services;
 use super::admission::Full;
 use super::answering::Proposed;
 use super::command::CallSnapshot;
 use super::driver::{Answered, Driver};
+use super::recording::Tape;
 use super::registry::Line;
 use super::taking_over::take_over;
 use super::trunk;
-use super::{Recorder, Services};
 use crate::conversation::PhraseKind;
 use crate::conversation::settings::AssistantSettings;
 use crate::ids::{AssistantId, CallId};
@@ -76,7 +77,7 @@ struct Prepared {
     settings: AssistantSettings,
     phrases: HashMap<PhraseKind, Arc<[i16]>>,
     proposed: Proposed,
-    recorder: Option<Recorder>,
+    tape: Option<Tape>,
 }
 
 async fn take(services: Services, incoming: Incoming) {
@@ -113,7 +114,7 @@ async fn take(services: Services, incoming: Incoming) {
         record,
         settings: prepared.settings,
         phrases: prepared.phrases,
-        recorder: prepared.recorder,
+        tape: prepared.tape,
     };
     Driver::new(answered).run().await;
 }
@@ -142,6 +143,7 @@ fn new_record(call: &IncomingCall) -> CallRecord {
         srtp: None,
         quality: None,
         recording: None,
+        recording_sha256: None,
         messages: Vec::new(),
         turns: Vec::new(),
         digits: String::new(),
@@ -182,7 +184,7 @@ async fn prepare(
     line.occupies(place);
     let proposed = Proposed::new(services, call, trunk)?;
     services.sip.leg(call.leg, LegCommand::Ring);
-    let recorder = open_recording(services, record)
+    let tape = open_recording(services, record)
         .await
         .map_err(|()| unavailable())?;
     write_row(services, record)
@@ -193,7 +195,7 @@ async fn prepare(
         phrases: phrases(services, &settings),
         settings,
         proposed,
-        recorder,
+        tape,
     })
 }
 
@@ -228,7 +230,7 @@ pub(super) fn check_disk(services: &Services) -> Result<(), ()> {
 pub(super) async fn open_recording(
     services: &Services,
     record: &mut CallRecord,
-) -> Result<Option<Recorder>, ()> {
+) -> Result<Option<Tape>, ()> {
     let Some(recorder) = services.recorder.clone() else {
         return Ok(None);
     };
@@ -240,7 +242,7 @@ pub(super) async fn open_recording(
     match opened {
         Ok(Ok(())) => {
             record.recording = Some(name);
-            Ok(Some(recorder))
+            Ok(Some(Tape::new(recorder, call)))
         }
         Ok(Err(error)) => {
             tracing::error!(%error, "the recording cannot be made: 503");
@@ -273,7 +275,7 @@ pub(super) fn close(services: &Services, mut record: CallRecord, reason: EndedRe
     record.ended_reason = Some(reason);
     record.ended_by = Some(by);
     if let (Some(recorder), Some(name)) = (&services.recorder, record.recording.take()) {
-        recorder.finish(record.id);
+        drop(recorder.finish(record.id));
         // An empty recording of a call that never was is no use to anybody.
         let _ = std::fs::remove_file(services.limits.data.join(name));
     }

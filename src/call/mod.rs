@@ -52,7 +52,7 @@ pub use admission::{Admission, CallRates};
 pub use command::{CallCommand, CallSnapshot, CommandRefusal, Manner, Reply};
 pub use inbound::take_calls;
 pub use outbound::{DialRefusal, DialRequest, NoRoute, Placed, Route, Routes, place};
-pub use recording::Recorder;
+pub use recording::{Recorder, sha256};
 pub use registry::{Lookup, Registry};
 pub use trunk::{InboundTrunk, Keys, MediaEncryption, Trunks};
 pub use work::chat_messages;

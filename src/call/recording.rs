@@ -9,19 +9,24 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{self, BufWriter};
+use std::io::{self, BufWriter, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, SyncSender};
 
 use hound::{SampleFormat, WavSpec, WavWriter};
+use sha2::{Digest, Sha256};
+use tokio::sync::oneshot;
 
+use super::command::CommandRefusal;
+use super::driver::Driver;
 use crate::audio::Frame;
 use crate::ids::CallId;
+use crate::store::{Entry, Journal};
 
-/// Frames that may wait: two seconds of 40 calls.
-const QUEUE: usize = 4000;
+/// Frames that may wait: a second of 600 calls, 20 MB.
+const QUEUE: usize = 30_000;
 
 /// Ticks between header updates.
 const FLUSH_EVERY: u64 = 50;
@@ -31,7 +36,7 @@ const LARGEST_GAP: u64 = 30_000;
 
 enum Command {
     Frame(CallId, u64, Box<(Frame, Frame)>),
-    Finish(CallId),
+    Finish(CallId, oneshot::Sender<io::Result<PathBuf>>),
 }
 
 enum Job {
@@ -80,9 +85,12 @@ impl Recorder {
         self.queue_or_count(Command::Frame(call, index, Box::new((heard, spoken))));
     }
 
-    /// The call is over; its file is complete shortly after.
-    pub fn finish(&self, call: CallId) {
-        self.queue_or_count(Command::Finish(call));
+    /// The call is over; says when its file is complete, and where it is. A receiver that is
+    /// closed without a word: the queue was full, and the file ends a second early at most.
+    pub fn finish(&self, call: CallId) -> oneshot::Receiver<io::Result<PathBuf>> {
+        let (done, finished) = oneshot::channel();
+        self.queue_or_count(Command::Finish(call, done));
+        finished
     }
 
     /// Frames lost because the disk was too slow.
@@ -97,7 +105,100 @@ impl Recorder {
     }
 }
 
+/// The recording of one call.
+#[derive(Debug)]
+pub(super) struct Tape {
+    recorder: Recorder,
+    call: CallId,
+    paused: bool,
+}
+
+impl Tape {
+    /// Of a call whose file is open.
+    pub(super) fn new(recorder: Recorder, call: CallId) -> Self {
+        Self {
+            recorder,
+            call,
+            paused: false,
+        }
+    }
+
+    /// Takes a tick of both sides; while it is paused, their place is silence.
+    pub(super) fn frame(&self, index: u64, heard: &Frame, spoken: &Frame) {
+        let (heard, spoken) = match self.paused {
+            true => (Frame::SILENCE, Frame::SILENCE),
+            false => (heard.clone(), spoken.clone()),
+        };
+        self.recorder.frame(self.call, index, heard, spoken);
+    }
+
+    /// Stops or goes on; whether that changed anything.
+    pub(super) fn pause(&mut self, pause: bool) -> bool {
+        std::mem::replace(&mut self.paused, pause) != pause
+    }
+
+    /// The call is over. SHA-256 of the complete file, in hexadecimal.
+    ///
+    /// # Errors
+    /// Where the file's end is lost or cannot be read.
+    pub(super) async fn finish(self) -> io::Result<String> {
+        let finished = self.recorder.finish(self.call);
+        let lost = |_| io::Error::other("the recorder was too busy");
+        let path = finished.await.map_err(lost)??;
+        let hashed = tokio::task::spawn_blocking(move || sha256(&path)).await;
+        hashed.map_err(io::Error::other)?
+    }
+}
+
+/// Completes a call's recording and writes down its hash.
+pub(super) async fn finish(tape: Tape, call: CallId, journal: &Journal) {
+    match tape.finish().await {
+        Ok(hash) => journal.write(Entry::RecordingHash(call, hash)),
+        Err(error) => tracing::error!(%call, %error, "the recording is not hashed"),
+    }
+}
+
+impl Driver {
+    /// Leaves both sides out of the recording from now on, or no longer.
+    pub(super) fn pause_recording(&mut self, pause: bool) -> Result<(), CommandRefusal> {
+        let tape = self.call.tape.as_mut();
+        let tape = tape.ok_or(CommandRefusal::NotNow("the call is not recorded"))?;
+        if !tape.pause(pause) {
+            let already = match pause {
+                true => "the recording is paused already",
+                false => "the recording is not paused",
+            };
+            return Err(CommandRefusal::NotNow(already));
+        }
+        self.call.line.show(|call| call.recording_paused = pause);
+        self.tell(match pause {
+            true => "The recording was paused.",
+            false => "The recording went on.",
+        });
+        Ok(())
+    }
+}
+
+/// SHA-256 of a file, in hexadecimal.
+///
+/// # Errors
+/// Where it cannot be read.
+pub fn sha256(path: &Path) -> io::Result<String> {
+    let mut file = File::open(path)?;
+    let mut hash = Sha256::new();
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        let length = file.read(&mut buffer)?;
+        if length == 0 {
+            let bytes = hash.finalize();
+            return Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect());
+        }
+        hash.update(&buffer[..length]);
+    }
+}
+
 struct Recording {
+    path: PathBuf,
     writer: WavWriter<BufWriter<File>>,
     next: u64,
 }
@@ -121,13 +222,17 @@ fn write_all(jobs: &Receiver<Job>) {
                     recordings.remove(&call);
                 }
             }
-            Job::Do(Command::Finish(call)) => {
-                let finished = recordings
-                    .remove(&call)
-                    .map(|recording| recording.writer.finalize());
-                if let Some(Err(error)) = finished {
+            Job::Do(Command::Finish(call, done)) => {
+                let recording = recordings.remove(&call);
+                let finished = recording.map_or_else(
+                    || Err(io::Error::other("it stopped before")),
+                    Recording::finish,
+                );
+                if let Err(error) = &finished {
                     tracing::error!(%call, %error, "the recording's end is lost");
                 }
+                // Whoever asked may have gone.
+                let _ = done.send(finished);
             }
         }
     }
@@ -146,7 +251,16 @@ impl Recording {
         };
         let mut writer = WavWriter::create(path, spec).map_err(io_error)?;
         writer.flush().map_err(io_error)?;
-        Ok(Self { writer, next: 0 })
+        Ok(Self {
+            path: path.to_owned(),
+            writer,
+            next: 0,
+        })
+    }
+
+    fn finish(self) -> io::Result<PathBuf> {
+        self.writer.finalize().map_err(io_error)?;
+        Ok(self.path)
     }
 
     fn add(&mut self, index: u64, heard: &Frame, spoken: &Frame) -> io::Result<()> {
@@ -182,39 +296,4 @@ fn io_error(error: hound::Error) -> io::Error {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn frame(value: i16) -> Frame {
-        let mut frame = Frame::SILENCE;
-        frame.samples_mut().fill(value);
-        frame
-    }
-
-    #[test]
-    fn lost_ticks_are_silence_so_that_both_sides_stay_aligned_and_an_unfinished_file_plays() {
-        let path =
-            std::env::temp_dir().join(format!("offhook-recording-{}.wav", std::process::id()));
-        let recorder = Recorder::start().expect("thread");
-        let call = CallId::from_random([7; 16]);
-        recorder.open(call, &path).expect("file");
-        for index in (0..100).filter(|index| *index != 30) {
-            let value = i16::try_from(index).expect("small");
-            recorder.frame(call, index, frame(value), frame(-value));
-        }
-        // Opening another waits for everything before it; the first file was never finished.
-        let other = CallId::from_random([8; 16]);
-        let other_path = path.with_extension("2.wav");
-        recorder.open(other, &other_path).expect("file");
-        let reader = hound::WavReader::open(&path).expect("plays");
-        assert_eq!(reader.spec().channels, 2);
-        let samples: Vec<i16> = reader.into_samples().map(|s| s.expect("sample")).collect();
-        assert_eq!(samples.len(), 100 * 160 * 2);
-        let at = |index: usize| (samples[index * 320], samples[index * 320 + 1]);
-        assert_eq!(at(29), (29, -29));
-        assert_eq!(at(30), (0, 0));
-        assert_eq!(at(31), (31, -31));
-        std::fs::remove_file(path).expect("remove");
-        std::fs::remove_file(other_path).expect("remove");
-    }
-}
+mod tests;

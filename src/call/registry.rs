@@ -218,6 +218,7 @@ mod tests {
             assistant: AssistantId::new("demo"),
             status: CallStatus::Ringing,
             on_hold: false,
+            recording_paused: false,
             from: String::new(),
             to: String::new(),
             created_at: OffsetDateTime::UNIX_EPOCH,

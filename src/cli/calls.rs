@@ -34,6 +34,10 @@ enum CallsCommand {
     Resume(live::Which),
     /// End a live call.
     Hangup(live::Which),
+    /// Leave out of a call's recording what is said from now on.
+    PauseRecording(live::Which),
+    /// Record a call again.
+    ResumeRecording(live::Which),
     /// Have a live call's assistant say something.
     Say(live::Say),
     /// Save the SIP messages of one call as a packet capture, which Wireshark reads.
@@ -108,6 +112,8 @@ pub(super) async fn calls(command: Calls) -> Result<(), Failure> {
         Some(CallsCommand::Hold(command)) => live::hold(command).await,
         Some(CallsCommand::Resume(command)) => live::resume(command).await,
         Some(CallsCommand::Hangup(command)) => live::hangup(command).await,
+        Some(CallsCommand::PauseRecording(command)) => live::pause_recording(command).await,
+        Some(CallsCommand::ResumeRecording(command)) => live::resume_recording(command).await,
         Some(CallsCommand::Say(command)) => live::say(command).await,
         Some(CallsCommand::Pcap(command)) => pcap(command).await,
         Some(CallsCommand::Transfer(command)) => live::transfer(command).await,
@@ -244,6 +250,9 @@ fn describe(call: &CallRecord) {
     }
     if let Some(recording) = &call.recording {
         print::line(&format!("recording  {recording}"));
+        if let Some(hash) = &call.recording_sha256 {
+            print::line(&format!("sha-256    {hash}"));
+        }
     }
     if !call.digits.is_empty() {
         print::line(&format!("digits     {}", call.digits));

@@ -1,4 +1,4 @@
-//! `offhook calls live|hold|resume|hangup|say|transfer`: what a running server does with its calls.
+//! `offhook calls live|hold|resume|pause-recording|resume-recording|hangup|say|transfer`: what a running server does with its calls.
 
 use std::path::{Path, PathBuf};
 
@@ -134,6 +134,16 @@ pub(super) async fn hold(which: Which) -> Result<(), Failure> {
 
 pub(super) async fn resume(which: Which) -> Result<(), Failure> {
     tell(&which.at, Ask::Resume { id: which.id }, "goes on").await
+}
+
+pub(super) async fn pause_recording(which: Which) -> Result<(), Failure> {
+    let what = Ask::PauseRecording { id: which.id };
+    tell(&which.at, what, "is not recorded for the time being").await
+}
+
+pub(super) async fn resume_recording(which: Which) -> Result<(), Failure> {
+    let what = Ask::ResumeRecording { id: which.id };
+    tell(&which.at, what, "is recorded again").await
 }
 
 pub(super) async fn hangup(which: Which) -> Result<(), Failure> {

@@ -66,6 +66,16 @@ pub enum Ask {
         /// The call.
         id: String,
     },
+    /// Leave out of a call's recording what is said from now on.
+    PauseRecording {
+        /// The call.
+        id: String,
+    },
+    /// Record a call again.
+    ResumeRecording {
+        /// The call.
+        id: String,
+    },
     /// End a call.
     Hangup {
         /// The call.

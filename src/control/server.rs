@@ -203,6 +203,8 @@ impl Desk {
             Ask::Trunks => Answer::Trunks(self.trunks.snapshot()),
             Ask::Hold { id } => self.tell(&id, CallCommand::Hold).await,
             Ask::Resume { id } => self.tell(&id, CallCommand::Resume).await,
+            Ask::PauseRecording { id } => self.pause_recording(&id, true).await,
+            Ask::ResumeRecording { id } => self.pause_recording(&id, false).await,
             Ask::Hangup { id } => self.hang_up(&id),
             Ask::Say { id, text } => self.say(&id, text).await,
             Ask::Transfer {
@@ -311,6 +313,11 @@ impl Desk {
             true => Answer::Done { id },
             false => refused(Refusal::UnknownCall, format!("call {id} is over")),
         }
+    }
+
+    async fn pause_recording(&self, prefix: &str, pause: bool) -> Answer {
+        let command = |reply| CallCommand::PauseRecording { pause, reply };
+        self.tell(prefix, command).await
     }
 
     async fn say(&self, prefix: &str, text: String) -> Answer {

@@ -32,6 +32,6 @@ pub use srtp::{MasterKey, SrtpKeys, Tag};
 pub use statistics::{RemoteReport, Statistics};
 
 #[cfg(test)]
-mod simulation;
+pub(crate) mod simulation;
 #[cfg(test)]
 mod tests;

@@ -10,21 +10,21 @@ use crate::audio::{Codec, FRAME_SAMPLES, Frame, PayloadKind};
 
 /// How a path treats datagrams.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Path {
+pub(crate) struct Path {
     /// Share that is lost where losses are alone.
-    pub(super) loss: f64,
+    pub(crate) loss: f64,
     /// How many are lost in a row.
-    pub(super) burst: u32,
+    pub(crate) burst: u32,
     /// Share that comes twice.
-    pub(super) duplicates: f64,
+    pub(crate) duplicates: f64,
     /// Least time under way, ms.
-    pub(super) delay_ms: f64,
+    pub(crate) delay_ms: f64,
     /// At most this much more, evenly distributed, ms. Beyond 20 it reorders.
-    pub(super) jitter_ms: f64,
+    pub(crate) jitter_ms: f64,
 }
 
 impl Path {
-    pub(super) const CLEAN: Self = Self {
+    pub(crate) const CLEAN: Self = Self {
         loss: 0.0,
         burst: 1,
         duplicates: 0.0,
@@ -34,7 +34,7 @@ impl Path {
 }
 
 /// Datagrams under way, in order of arrival.
-pub(super) struct Network {
+pub(crate) struct Network {
     path: Path,
     rng: StdRng,
     losing: u32,
@@ -42,7 +42,7 @@ pub(super) struct Network {
 }
 
 impl Network {
-    pub(super) fn new(path: Path, seed: u64) -> Self {
+    pub(crate) fn new(path: Path, seed: u64) -> Self {
         Self {
             path,
             rng: StdRng::seed_from_u64(seed),
@@ -51,11 +51,11 @@ impl Network {
         }
     }
 
-    pub(super) fn set_path(&mut self, path: Path) {
+    pub(crate) fn set_path(&mut self, path: Path) {
         self.path = path;
     }
 
-    pub(super) fn send(&mut self, at: Duration, datagram: &[u8]) {
+    pub(crate) fn send(&mut self, at: Duration, datagram: &[u8]) {
         if self.losing == 0
             && self
                 .rng
@@ -76,7 +76,7 @@ impl Network {
         self.under_way.sort_by_key(|(arrival, _)| *arrival);
     }
 
-    pub(super) fn arrived(&mut self, by: Duration) -> Vec<(Duration, Vec<u8>)> {
+    pub(crate) fn arrived(&mut self, by: Duration) -> Vec<(Duration, Vec<u8>)> {
         let count = self
             .under_way
             .partition_point(|(arrival, _)| *arrival <= by);
@@ -84,7 +84,7 @@ impl Network {
     }
 }
 
-pub(super) fn stream(codec: Codec, ptime_ms: u8) -> StreamConfig {
+pub(crate) fn stream(codec: Codec, ptime_ms: u8) -> StreamConfig {
     StreamConfig {
         codec,
         payload_type: codec.payload_type(),
@@ -99,7 +99,7 @@ pub(super) fn stream(codec: Codec, ptime_ms: u8) -> StreamConfig {
     }
 }
 
-pub(super) fn session(ssrc: u32, ptime_ms: u8) -> Session {
+pub(crate) fn session(ssrc: u32, ptime_ms: u8) -> Session {
     Session::new(SessionConfig {
         ssrc,
         // Close to their wraps, which so are in every test.
@@ -110,22 +110,22 @@ pub(super) fn session(ssrc: u32, ptime_ms: u8) -> Session {
 }
 
 /// What came out of a call.
-pub(super) struct Heard {
-    pub(super) frames: Vec<PulledFrame>,
-    pub(super) received: Vec<Received>,
-    pub(super) digits: Vec<Digit>,
-    pub(super) statistics: Statistics,
+pub(crate) struct Heard {
+    pub(crate) frames: Vec<PulledFrame>,
+    pub(crate) received: Vec<Received>,
+    pub(crate) digits: Vec<Digit>,
+    pub(crate) statistics: Statistics,
 }
 
 impl Heard {
-    pub(super) fn samples(&self) -> Vec<i16> {
+    pub(crate) fn samples(&self) -> Vec<i16> {
         self.frames
             .iter()
             .flat_map(|pulled| *pulled.frame.samples())
             .collect()
     }
 
-    pub(super) fn count(&self, kind: FrameKind) -> usize {
+    pub(crate) fn count(&self, kind: FrameKind) -> usize {
         self.frames
             .iter()
             .filter(|pulled| pulled.kind == kind)
@@ -134,19 +134,19 @@ impl Heard {
 }
 
 /// One direction of a call: a sender, a network and a receiver, each on its own clock.
-pub(super) struct Call {
-    pub(super) sender: Session,
-    pub(super) receiver: Session,
-    pub(super) network: Network,
+pub(crate) struct Call {
+    pub(crate) sender: Session,
+    pub(crate) receiver: Session,
+    pub(crate) network: Network,
     /// The sender's clock is this much fast, in millionths.
-    pub(super) drift_ppm: f64,
+    pub(crate) drift_ppm: f64,
     start: Instant,
     ticks: u64,
     heard: Heard,
 }
 
 impl Call {
-    pub(super) fn new(path: Path, seed: u64, ptime_ms: u8) -> Self {
+    pub(crate) fn new(path: Path, seed: u64, ptime_ms: u8) -> Self {
         Self {
             sender: session(0x5e_7d_e5, ptime_ms),
             receiver: session(0x4ec_e14e, 20),
@@ -163,12 +163,12 @@ impl Call {
         }
     }
 
-    pub(super) fn now(&self) -> Instant {
+    pub(crate) fn now(&self) -> Instant {
         self.start + Duration::from_millis(20) * self.ticks as u32
     }
 
     /// Sends one frame (or nothing) and plays one, 20 ms later than the one before.
-    pub(super) fn tick(&mut self, frame: Option<&Frame>) {
+    pub(crate) fn tick(&mut self, frame: Option<&Frame>) {
         let sent_at = Duration::from_secs_f64(
             self.ticks as f64 * 0.02 * (1.0 - self.drift_ppm / 1e6) + 0.007,
         );
@@ -180,7 +180,7 @@ impl Call {
     }
 
     /// Plays one frame while the sender's clock stands still.
-    pub(super) fn tick_without_sender(&mut self) {
+    pub(crate) fn tick_without_sender(&mut self) {
         self.ticks += 1;
         self.play();
     }
@@ -199,20 +199,20 @@ impl Call {
     }
 
     /// Sends all of `sound`, then plays what is under way.
-    pub(super) fn speak(&mut self, sound: &[i16]) {
+    pub(crate) fn speak(&mut self, sound: &[i16]) {
         for frame in sound.chunks(FRAME_SAMPLES) {
             self.tick(Some(&Frame::padded(frame)));
         }
     }
 
     /// Goes on for a number of frames with nothing sent.
-    pub(super) fn be_silent(&mut self, frames: usize) {
+    pub(crate) fn be_silent(&mut self, frames: usize) {
         for _ in 0..frames {
             self.tick(None);
         }
     }
 
-    pub(super) fn finish(mut self) -> Heard {
+    pub(crate) fn finish(mut self) -> Heard {
         self.be_silent(20);
         self.heard.statistics = self.receiver.statistics();
         self.heard
@@ -220,7 +220,7 @@ impl Call {
 }
 
 /// Speech-like sound: syllables of 200 ms with a gliding voice, 100 ms of near silence between.
-pub(super) fn speech(frames: usize, seed: u64) -> Vec<i16> {
+pub(crate) fn speech(frames: usize, seed: u64) -> Vec<i16> {
     let mut rng = StdRng::seed_from_u64(seed);
     let mut phase = 0.0f64;
     let mut hz = 120.0;
@@ -245,7 +245,7 @@ pub(super) fn speech(frames: usize, seed: u64) -> Vec<i16> {
 }
 
 /// Sound without a pause, in which delay is not corrected.
-pub(super) fn roar(frames: usize, seed: u64) -> Vec<i16> {
+pub(crate) fn roar(frames: usize, seed: u64) -> Vec<i16> {
     let mut rng = StdRng::seed_from_u64(seed);
     (0..frames * FRAME_SAMPLES)
         .map(|_| rng.random_range(-4_000..4_000))
@@ -253,7 +253,7 @@ pub(super) fn roar(frames: usize, seed: u64) -> Vec<i16> {
 }
 
 /// What G.711 makes of sound.
-pub(super) fn coded(sound: &[i16]) -> Vec<i16> {
+pub(crate) fn coded(sound: &[i16]) -> Vec<i16> {
     let (mut bytes, mut samples) = (Vec::new(), Vec::new());
     Codec::Pcmu.encode(sound, &mut bytes);
     Codec::Pcmu.decode(&bytes, &mut samples);

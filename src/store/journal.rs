@@ -22,7 +22,9 @@ use tokio::time::Instant;
 use crate::ids::CallId;
 use crate::record::{CallRecord, Message, TurnLedger};
 
-use super::{Ladders, Store, StoreError, save_call, save_message, save_turn, trusted};
+use super::{
+    Ladders, Store, StoreError, save_call, save_message, save_recording_hash, save_turn, trusted,
+};
 
 /// Entries that may wait; a call makes about two a turn.
 const QUEUE: usize = 4096;
@@ -40,6 +42,8 @@ pub enum Entry {
     Message(CallId, u32, Message),
     /// One turn's ledger, new or changed.
     Turn(CallId, TurnLedger),
+    /// SHA-256 of a call's finished recording, in hexadecimal.
+    RecordingHash(CallId, String),
 }
 
 /// Whether the last write worked; the text says why not.
@@ -236,6 +240,7 @@ async fn write(store: &Store, entry: &Entry) -> Result<(), StoreError> {
             save_message(&mut connection, *call, *position, message).await
         }
         Entry::Turn(call, turn) => save_turn(&mut connection, *call, turn).await,
+        Entry::RecordingHash(call, hash) => save_recording_hash(&mut connection, *call, hash).await,
     };
     trusted(connection, written)
 }

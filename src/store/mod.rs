@@ -254,6 +254,26 @@ impl Store {
             .collect()
     }
 
+    /// Ended calls whose recording was never hashed, because the server ended before.
+    ///
+    /// # Errors
+    /// Where the statement fails or a row is unreadable.
+    pub async fn unhashed_recordings(&self) -> Result<Vec<(CallId, String)>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT id, recording FROM calls \
+             WHERE recording IS NOT NULL AND recording_sha256 IS NULL AND status = $1",
+        )
+        .bind(name_of(&CallStatus::Ended))
+        .fetch_all(&self.pool)
+        .await?;
+        rows.iter()
+            .map(|row| {
+                let id = rows::parsed(row, "id", |text: &str| text.parse().ok())?;
+                Ok((id, row.try_get("recording")?))
+            })
+            .collect()
+    }
+
     /// Ended calls with a recording, oldest first: what a quota removes.
     async fn recordings_oldest_first(&self) -> Result<Vec<(String, String)>, StoreError> {
         let rows = sqlx::query(
@@ -398,6 +418,19 @@ async fn save_turn(
     .bind(ledger)
     .execute(connection)
     .await?;
+    Ok(())
+}
+
+async fn save_recording_hash(
+    connection: &mut SqliteConnection,
+    call: CallId,
+    hash: &str,
+) -> Result<(), StoreError> {
+    sqlx::query("UPDATE calls SET recording_sha256 = $2 WHERE id = $1")
+        .bind(call.to_string())
+        .bind(hash)
+        .execute(connection)
+        .await?;
     Ok(())
 }
 

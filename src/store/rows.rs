@@ -118,6 +118,7 @@ pub(super) fn call(row: &SqliteRow) -> Result<CallRecord, StoreError> {
         srtp: row.try_get("srtp")?,
         quality: parsed_option(row, "quality", |text| serde_json::from_str(text).ok())?,
         recording: row.try_get("recording")?,
+        recording_sha256: row.try_get("recording_sha256")?,
         messages: Vec::new(),
         turns: Vec::new(),
         digits: row.try_get("digits")?,

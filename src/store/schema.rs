@@ -27,6 +27,11 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         "call_quality",
         include_str!("../../migrations/0005_call_quality.sql"),
     ),
+    (
+        7,
+        "recording hash",
+        include_str!("../../migrations/0007_recording_hash.sql"),
+    ),
 ];
 
 /// Brings an empty or older database to this version's schema.

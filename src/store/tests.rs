@@ -66,6 +66,7 @@ fn call(seed: u8, created_at: OffsetDateTime) -> CallRecord {
             round_trip_ms: Some(20.5),
         }),
         recording: None,
+        recording_sha256: None,
         messages: Vec::new(),
         turns: Vec::new(),
         digits: "12#".to_owned(),

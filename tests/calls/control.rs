@@ -7,6 +7,7 @@ use crate::hold::DESK;
 use crate::in_peace;
 use crate::support::phone::Phone;
 use crate::support::process::run;
+use crate::support::record::Message;
 use crate::support::server::{Setup, offhook};
 use crate::support::{Folder, until};
 
@@ -123,4 +124,46 @@ fn trunks_are_shown_with_their_state_and_what_went_wrong() {
         shown.stdout
     );
     assert!(!shown.output().contains("secret-of-200"));
+}
+
+#[test]
+fn what_is_said_while_the_recording_is_paused_is_heard_but_not_recorded() {
+    let _peace = in_peace();
+    let server = DESK.take();
+    let (seen, record) = server.record_of(|| {
+        let phone = Phone::new("secret").dial(&server.uri("reception"));
+        let id = server.answered_call();
+        server.wait_for_words(&id, 1);
+        server.told(&["calls", "pause-recording", &id]);
+        let again = server.command(&["calls", "pause-recording", &id]);
+        assert!(
+            again.stderr.contains("paused already"),
+            "{}",
+            again.output()
+        );
+        server.live_call("a paused recording", |call| call["recordingPaused"] == true);
+        server.told(&["calls", "say", &id, "Your card number ends with four two."]);
+        server.wait_for_words(&id, 2);
+        server.told(&["calls", "resume-recording", &id]);
+        server.told(&["calls", "say", &id, "Thank you, we are recording again."]);
+        server.wait_for_words(&id, 3);
+        server.told(&["calls", "hangup", &id]);
+        phone.finish()
+    });
+    let said = record.said_by("bot");
+    let recording = server.recording(&record);
+    let share = |message: &Message| {
+        let middle = message.start_ms + 300..message.end_ms - 300;
+        recording.audible_share(1, middle)
+    };
+    assert_eq!(share(&said[1]), 0.0, "{said:?}");
+    assert!(share(&said[2]) > 0.5, "{said:?}");
+    let heard = seen.heard().audible_seconds(0);
+    assert!(heard > recording.audible_seconds(1) + 1.0, "{heard} s");
+    let told = record.said_by("system");
+    assert_eq!(told[0].text, "The recording was paused.");
+    until("the recording's hash", Duration::from_secs(10), || {
+        let record = server.call(record.text("id"));
+        (record.text("recordingSha256").len() == 64).then_some(())
+    });
 }

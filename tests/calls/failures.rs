@@ -13,6 +13,7 @@ use crate::support::record::Record;
 use crate::support::server::{Server, Setup, WORKERS, models};
 use crate::support::sipp::Sipp;
 use crate::support::softphone::{Report, Softphone, argument, call, refused};
+use crate::support::sound::Sound;
 use crate::support::{Folder, speech, until};
 use crate::{OFFICE, in_peace};
 
@@ -114,6 +115,11 @@ fn after_the_server_is_killed_no_worker_is_left_and_the_open_call_is_closed_at_t
     );
     let open = server.call_ids();
     assert_eq!(server.call(&open[0]).text("status"), "in-progress");
+    // The caller speaks after the greeting.
+    let recording = server.data.join(format!("recordings/{}.wav", open[0]));
+    until("words in the recording", Duration::from_secs(30), || {
+        (Sound::read(&recording).audible_seconds(0) > 1.0).then_some(())
+    });
     server.kill();
     until("the workers to end", Duration::from_secs(10), || {
         workers.values().all(|pid| !is_alive(*pid)).then_some(())
@@ -127,6 +133,13 @@ fn after_the_server_is_killed_no_worker_is_left_and_the_open_call_is_closed_at_t
         ("ended", ("server-crashed", "system"))
     );
     assert!(again.log().contains("closed"), "{}", again.log());
+    // The line was said, and answered or not: the recording has all of it but the last second.
+    let sound = again.recording(&record);
+    assert!(sound.audible_seconds(0) > 0.5 && sound.audible_seconds(1) > 0.5);
+    until("the recording's hash", Duration::from_secs(10), || {
+        let record = again.call(&open[0]);
+        (record.text("recordingSha256").len() == 64).then_some(())
+    });
     call(&again, "demo", &[], &[]);
 }
 

@@ -22,13 +22,14 @@ pub(super) use dialling::{Dialling, Failure, Step};
 pub(super) use route::{Authority, Target};
 pub use route::{NoRoute, Route, Routes};
 
+use super::Services;
 use super::admission::Full;
 use super::command::{CallCommand, CallSnapshot};
 use super::driver::{Answered, Driver};
 use super::inbound::{check_disk, close, open_recording, phrases, write_row};
+use super::recording::Tape;
 use super::registry::Line;
 use super::session::Party;
-use super::{Recorder, Services};
 use crate::conversation::settings::AssistantSettings;
 use crate::ids::{CallId, TrunkName};
 use crate::record::{CallRecord, CallStatus, CallType, Customer};
@@ -121,6 +122,7 @@ pub async fn place(services: Services, request: DialRequest) -> Result<Placed, D
         srtp: None,
         quality: None,
         recording: None,
+        recording_sha256: None,
         messages: Vec::new(),
         turns: Vec::new(),
         digits: String::new(),
@@ -138,7 +140,7 @@ pub async fn place(services: Services, request: DialRequest) -> Result<Placed, D
     let seen = services.registry.follow(record.id);
     let seen = seen.ok_or(DialRefusal::Unavailable("the call is gone"))?;
     let unwritable = |()| DialRefusal::Unavailable("the call cannot be written down");
-    let recorder = open_recording(&services, &mut record)
+    let tape = open_recording(&services, &mut record)
         .await
         .map_err(unwritable)?;
     write_row(&services, &record).await.map_err(unwritable)?;
@@ -152,7 +154,7 @@ pub async fn place(services: Services, request: DialRequest) -> Result<Placed, D
         line,
         settings,
         record,
-        recorder,
+        tape,
     };
     tokio::spawn(outgoing.run(dialling));
     Ok(placed)
@@ -202,7 +204,7 @@ struct Outgoing {
     line: Line,
     settings: AssistantSettings,
     record: CallRecord,
-    recorder: Option<Recorder>,
+    tape: Option<Tape>,
 }
 
 impl Outgoing {
@@ -255,7 +257,7 @@ impl Outgoing {
             party,
             record: self.record,
             settings: self.settings,
-            recorder: self.recorder,
+            tape: self.tape,
         };
         Driver::new(answered).run().await;
     }
