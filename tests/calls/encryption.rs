@@ -1,14 +1,18 @@
 //! Encrypted media: SRTP with keys in SDP, over TLS.
 
+use std::net::TcpStream;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::in_peace;
 use crate::support::certificates::Authority;
+use crate::support::phone::Phone;
 use crate::support::record::{Record, share_understood};
 use crate::support::server::{Server, Setup};
+use crate::support::sipp::Sipp;
 use crate::support::softphone::{Softphone, argument};
-use crate::support::sound::{Sound, write_padded};
-use crate::support::{Folder, baresip, pjsip, speech, tcp_port};
+use crate::support::sound::{Sound, write_padded, write_tone};
+use crate::support::{Folder, baresip, pjsip, speech, tcp_port, until};
 
 /// Seconds of silence before the line, in which the greeting is over.
 const LISTEN_FIRST: f64 = 3.5;
@@ -130,4 +134,97 @@ fn baresip_talks_in_srtp_over_tls_where_it_is_optional() {
     // Nor is anybody kept out who cannot.
     let report = Softphone::dial(&server, "demo", &[], &["--quiet", "300"]).report();
     assert!(report.heard_greeting(), "{report:?}");
+}
+
+#[test]
+fn a_call_in_srtp_is_not_talked_out_of_it_but_may_change_its_key() {
+    let folder = Folder::new("downgrade");
+    let (server, ..) = server("downgrade", &folder, "required");
+    let ((), record) = server.record_of(|| {
+        let caller = Sipp::new("downgrade").dial(&server, "demo");
+        caller.must_go_by_the_scenario();
+    });
+    assert_eq!(record.reason(), ("customer-ended-call", "customer"));
+    assert_eq!(record.text("srtp"), "AES_CM_128_HMAC_SHA1_80");
+    no_key_shows(&server, &record);
+}
+
+#[test]
+fn we_call_a_telephone_in_srtp_over_tls_and_hear_each_other_after_both_have_held() {
+    let _peace = in_peace();
+    let folder = Folder::new("srtp-outbound");
+    let authority = Authority::new(folder.path());
+    let (certificate, key) = authority.certify("phone", &["127.0.0.1", "localhost"]);
+    let ca = authority.ca();
+    let play = folder.path().join("tone.wav");
+    write_tone(700.0, 30.0, &play);
+    let held = ["--hold-at", "3", "--resume-at", "5", "--hang-up-at", "13"];
+    let phone = Phone::new("callee")
+        .options(&[
+            "--tls",
+            argument(&certificate),
+            argument(&key),
+            argument(&ca),
+        ])
+        .options(&["--srtp"])
+        .options(&held)
+        .plays(&play);
+    let server = Setup::new("srtp-outbound")
+        .listen(&[format!("tls:127.0.0.1:{}", tcp_port())])
+        .file(&format!(
+            r#"
+            [sip.tls]
+            certificate = {certificate:?}
+            key = {key:?}
+            [trunks.carrier]
+            srtp = "required"
+            transport = "tls"
+            ca = {ca:?}
+            [trunks.carrier.outbound]
+            host = "{}"
+            destinations = ["+49*"]
+            [assistants.reception]
+            firstMessage = "Hello, this is the reception."
+            messagePlan = {{ idleMessages = [] }}
+            "#,
+            phone.address()
+        ))
+        .start_ready();
+    let address = phone.address();
+    let (seen, record) = server.record_of(|| {
+        let phone = phone.listen();
+        until("a telephone that listens", Duration::from_secs(20), || {
+            TcpStream::connect(&address).ok()
+        });
+        let id = server.told(&["dial", "reception", "+49301234"])["id"].clone();
+        let id = id.as_str().expect("an id");
+        server.wait_for_words(id, 1);
+        // The telephone has held by then, and taken back.
+        std::thread::sleep(Duration::from_secs(7));
+        server.told(&["calls", "hold", id]);
+        std::thread::sleep(Duration::from_secs(1));
+        server.told(&["calls", "resume", id]);
+        server.wait_for_words(id, 2);
+        phone.finish()
+    });
+    assert_eq!(record.text("srtp"), "AES_CM_128_HMAC_SHA1_80");
+    assert_eq!(record.reason(), ("customer-ended-call", "customer"));
+    let said = record.said_by("bot");
+    let thanks = said.last().expect("words");
+    assert_eq!(thanks.text, "Thank you for waiting.");
+    let heard = seen.heard().audible_seconds(0);
+    assert!(heard > 2.0, "{heard} s of a greeting, music and thanks");
+    // What came from the telephone since then is its tone, and not what a wrong key makes of it.
+    let sound = server.recording(&record);
+    let tone = Sound {
+        channels: vec![sound.channels[0][place(thanks.start_ms)..].to_vec()],
+    };
+    let seconds = tone.tone_seconds(0, 700.0);
+    assert!(seconds > 0.8 * tone.seconds(), "{seconds} s of the tone");
+    no_key_shows(&server, &record);
+}
+
+/// Where a time, in ms, is in a recording.
+fn place(ms: u64) -> usize {
+    usize::try_from(ms * 8).expect("small")
 }

@@ -61,16 +61,22 @@ async fn what_is_said_while_it_is_paused_is_silence_in_its_place_and_the_file_is
     std::fs::remove_file(path).expect("remove");
 }
 
-/// A click of 5 ms from an offset on; samples of one frame.
+/// 20 ms that the jitter buffer does not shorten, as it does with what is quiet.
+fn loud() -> Frame {
+    let samples = (0..FRAME_SAMPLES).map(|n| if n / 4 % 2 == 0 { 20_000 } else { -20_000 });
+    Frame::padded(&samples.collect::<Vec<i16>>())
+}
+
+/// A click of 2 ms from an offset on, or as far before it as a frame's end asks for.
 fn click(offset: usize) -> Frame {
+    const LENGTH: usize = 16;
     let mut frame = Frame::SILENCE;
-    for sample in frame.samples_mut().iter_mut().skip(offset).take(40) {
-        *sample = 20_000;
-    }
+    let offset = offset.min(FRAME_SAMPLES - LENGTH);
+    frame.samples_mut()[offset..][..LENGTH].fill(20_000);
     frame
 }
 
-/// How much later than the assistant's click the caller's is in each minute of a recording, ms.
+/// How much later than the assistant's click the caller's sound is in each minute of a recording, ms.
 fn delays(path: &Path, minutes: usize) -> Vec<f64> {
     let mut reader = hound::WavReader::open(path).expect("plays");
     let mut places = vec![[None; 2]; minutes];
@@ -83,14 +89,14 @@ fn delays(path: &Path, minutes: usize) -> Vec<f64> {
         }
     }
     let delay = |place: &[Option<usize>; 2]| {
-        let [left, right] = place.map(|at| at.expect("a click") as f64);
+        let [left, right] = place.map(|at| at.unwrap_or_else(|| panic!("{places:?}")) as f64);
         (left - right) / 8.0
     };
     places.iter().map(delay).collect()
 }
 
-/// The caller's clock is 100 ppm fast or slow: 360 ms in an hour. Caller and assistant click at the
-/// same moment in the middle of every minute.
+/// The caller's clock is 100 ppm fast or slow: 360 ms in an hour. Both make a sound at the same moment
+/// in the middle of every minute.
 #[test]
 fn an_hour_of_a_caller_with_another_clock_keeps_both_sides_aligned() {
     const MINUTES: usize = 60;
@@ -121,7 +127,7 @@ fn an_hour_of_a_caller_with_another_clock_keeps_both_sides_aligned() {
                     next_click += Duration::from_secs(60);
                     let into = at.saturating_sub(by - Duration::from_millis(20));
                     spoken = click((into.as_secs_f64() * 8000.0) as usize);
-                    click(0)
+                    loud()
                 } else if quiet {
                     Frame::SILENCE
                 } else {

@@ -17,6 +17,9 @@ import pjsua2 as pj
 def arguments():
     parser = argparse.ArgumentParser()
     parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--tls", nargs=3, metavar=("CERTIFICATE", "KEY", "CA"),
+                        help="signals over TLS instead of UDP")
+    parser.add_argument("--srtp", action="store_true", help="takes no media in the clear")
     parser.add_argument("--rtp-port", type=int, required=True)
     parser.add_argument("--name", default="phone")
     parser.add_argument("--codec", default="PCMU")
@@ -156,7 +159,12 @@ def start():
     transport = pj.TransportConfig()
     transport.port = ARGS.port
     transport.boundAddress = "127.0.0.1"
-    end.transportCreate(pj.PJSIP_TRANSPORT_UDP, transport)
+    kind = pj.PJSIP_TRANSPORT_UDP
+    if ARGS.tls:
+        kind = pj.PJSIP_TRANSPORT_TLS
+        tls = transport.tlsConfig
+        tls.certFile, tls.privKeyFile, tls.CaListFile = ARGS.tls
+    end.transportCreate(kind, transport)
     end.libStart()
     end.audDevManager().setNullDev()
     for codec in end.codecEnum2():
@@ -164,6 +172,11 @@ def start():
     end.codecSetPriority(ARGS.codec + "/8000", 200)
     config = pj.AccountConfig()
     config.idUri = f"sip:{ARGS.name}@127.0.0.1:{ARGS.port}"
+    if ARGS.tls:
+        config.idUri += ";transport=tls"
+    if ARGS.srtp:
+        config.mediaConfig.srtpUse = pj.PJMEDIA_SRTP_MANDATORY
+        config.mediaConfig.srtpSecureSignaling = 0
     config.mediaConfig.transportConfig.port = ARGS.rtp_port
     config.mediaConfig.transportConfig.boundAddress = "127.0.0.1"
     config.mediaConfig.transportConfig.publicAddress = "127.0.0.1"
