@@ -18,6 +18,7 @@ use crate::engines::phrases::PhraseBook;
 use crate::engines::stt::{Stt, SttConfig};
 use crate::engines::supervisor::{WorkerSnapshot, WorkerSpec, WorkerState, find_executable};
 use crate::engines::tts::{Tts, TtsConfig};
+use crate::engines::turn::TurnJudge;
 use crate::engines::vad::Vad;
 use crate::models::{Catalog, CatalogError};
 use crate::observe::{Component, Health, Scrape, State};
@@ -31,6 +32,7 @@ pub(super) struct Engines {
     pub(super) llm: Llm,
     pub(super) tts: Tts,
     pub(super) vad: Vad,
+    pub(super) turn: Option<TurnJudge>,
     pub(super) phrases: PhraseBook,
 }
 
@@ -41,6 +43,7 @@ struct Files {
     llm: PathBuf,
     tts: PathBuf,
     vad: PathBuf,
+    turn: Option<PathBuf>,
     runtime: PathBuf,
 }
 
@@ -58,6 +61,7 @@ impl Files {
             llm: path(&config.engines.llm),
             tts: path(&config.engines.tts),
             vad: path(&config.engines.vad),
+            turn: config.engines.turn_model().map(path),
             runtime: path(&config.engines.runtime),
         }
     }
@@ -89,12 +93,14 @@ impl Engines {
         tts.scheduling = config.engines.scheduling;
         let tts = Tts::start(&tts);
         let vad = open_vad(config, &files, health);
+        let turn = open_turn(config, &files);
         let phrases = PhraseBook::new(config.data.join("phrases"), &config.engines.tts);
         let engines = Self {
             stt,
             llm,
             tts,
             vad,
+            turn,
             phrases,
         };
         engines.watch(config, health);
@@ -129,6 +135,7 @@ impl Engines {
 
     /// What the engines count, by name.
     pub(super) fn counters(&self) -> Arc<dyn Fn() -> Scrape + Send + Sync> {
+        let turn = self.turn.clone();
         let (stt, llm, tts, vad) = (
             self.stt.clone(),
             self.llm.clone(),
@@ -142,6 +149,11 @@ impl Engines {
                 ("vad_runs", vad.runs),
                 ("vad_dropped", vad.dropped),
             ];
+            let turn = turn.as_ref().map(TurnJudge::snapshot).unwrap_or_default();
+            scrape.extend([
+                ("turn_judged", turn.judged),
+                ("turn_left_out", turn.left_out),
+            ]);
             scrape.extend(worker_counters(
                 [
                     "stt_queued",
@@ -201,6 +213,20 @@ fn open_vad(config: &Config, files: &Files, health: &Health) -> Vad {
             let why = missing.unwrap_or_else(|| error.to_string());
             health.set(Component::Vad, State::Failed(why));
             Vad::unavailable()
+        }
+    }
+}
+
+/// Calls go on without it, a little slower to answer.
+fn open_turn(config: &Config, files: &Files) -> Option<TurnJudge> {
+    let model = files.turn.as_ref()?;
+    match TurnJudge::open(model, &files.runtime) {
+        Ok(judge) => Some(judge),
+        Err(error) => {
+            let missing = missing(config, &config.engines.turn);
+            let why = missing.unwrap_or_else(|| error.to_string());
+            tracing::warn!(why, "ends of turns are not judged by their sound");
+            None
         }
     }
 }

@@ -215,6 +215,7 @@ impl Server {
             llm: engines.llm.clone(),
             tts: engines.tts.clone(),
             vad: engines.vad.clone(),
+            turn: engines.turn.clone(),
             phrases: engines.phrases.clone(),
             journal: journal.clone(),
             recorder,

@@ -19,14 +19,15 @@ use super::session::Party;
 use super::timeline::Timeline;
 use super::transfer::Wish;
 use super::work::{Work, engine_name};
-use crate::audio::Frame;
 use crate::audio::dtmf::Detector;
+use crate::audio::{Frame, SampleRate};
 use crate::conversation::settings::AssistantSettings;
 use crate::conversation::{
     CallTime, Control, Conversation, Engine, Input, Output, PhraseKind, SamplePosition, Transcript,
     Work as Failing,
 };
 use crate::engines::llm::GenerateSettings;
+use crate::engines::turn::TurnStream;
 use crate::engines::vad::{VadStream, WINDOW_SAMPLES};
 use crate::engines::{EngineError, EngineEvent, Transcript as Heard};
 use crate::ids::Generation;
@@ -54,6 +55,7 @@ pub(super) struct Answered {
     pub(super) settings: AssistantSettings,
     pub(super) phrases: HashMap<PhraseKind, Arc<[i16]>>,
     pub(super) vad: VadStream,
+    pub(super) turn: TurnStream,
     pub(super) tape: Option<Tape>,
 }
 
@@ -159,6 +161,10 @@ impl Driver {
                 };
                 self.handle(input);
             }
+            judged = self.call.turn.next() => self.handle(Input::TurnProbability {
+                end: SamplePosition(judged.end),
+                probability: judged.probability,
+            }),
             beyond = self.passing.next() => self.beyond(beyond),
             command = self.call.line.command() => self.command(command),
             () = sleep_until(deadline) => self.time(),
@@ -468,6 +474,11 @@ impl Driver {
                 let audio = self.timeline.slice(range);
                 let asked = self.work.transcribe(generation, audio, urgency);
                 self.check(asked, Engine::Stt, generation, Failing::Transcribe);
+            }
+            Output::JudgeTurn { speech_end, range } => {
+                let audio = self.timeline.slice(range);
+                let turn = &self.call.turn;
+                turn.judge(audio, SampleRate::TELEPHONE, speech_end.0);
             }
             Output::Generate {
                 generation,

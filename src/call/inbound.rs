@@ -19,6 +19,7 @@ use super::taking_over::take_over;
 use super::trunk;
 use crate::conversation::PhraseKind;
 use crate::conversation::settings::AssistantSettings;
+use crate::engines::turn::TurnStream;
 use crate::ids::{AssistantId, CallId};
 use crate::net::sip::{Incoming, LegCommand};
 use crate::record::{CallRecord, CallStatus, CallType, EndedBy, EndedReason};
@@ -108,6 +109,7 @@ async fn take(services: Services, incoming: Incoming) {
         .write(Entry::Call(Box::new(record.clone())));
     let answered = Answered {
         vad: services.vad.stream(),
+        turn: TurnStream::new(services.turn.clone()),
         services,
         line: prepared.line,
         party,

@@ -41,6 +41,7 @@ use crate::engines::llm::Llm;
 use crate::engines::phrases::PhraseBook;
 use crate::engines::stt::Stt;
 use crate::engines::tts::Tts;
+use crate::engines::turn::TurnJudge;
 use crate::engines::vad::Vad;
 use crate::ids::AssistantId;
 use crate::net::media::Media;
@@ -79,6 +80,9 @@ pub struct Services {
     pub tts: Tts,
     /// Notices speech.
     pub vad: Vad,
+    /// Whether a caller has finished, by the sound; `None` where that is switched off or has no
+    /// model.
+    pub turn: Option<TurnJudge>,
     /// What is spoken without an engine.
     pub phrases: PhraseBook,
     /// What is kept.

@@ -73,6 +73,7 @@ impl Place {
     /// The models that the configuration names. What it gives as a file is not ours to fetch.
     fn configured(&self, catalog: &Catalog) -> Result<Vec<String>, Failure> {
         let engines = self.serve.config()?.engines;
+        let turn = engines.turn_model().map(str::to_owned);
         let Engines {
             stt,
             llm,
@@ -83,6 +84,7 @@ impl Place {
         } = engines;
         let (ours, others): (Vec<String>, Vec<String>) = [vad, stt, llm, tts, runtime]
             .into_iter()
+            .chain(turn)
             .partition(|name| catalog.model(name).is_ok());
         match others.iter().find(|name| !Path::new(name).is_file()) {
             None => Ok(ours),

@@ -277,6 +277,8 @@ pub struct Engines {
     pub tts: String,
     /// Voice activity detector, by its name in the manifest.
     pub vad: String,
+    /// End-of-turn model, by its name in the manifest; "off" for none.
+    pub turn: String,
     /// ONNX runtime, by its name in the manifest.
     pub runtime: String,
     /// Threads that each worker may use.
@@ -294,10 +296,18 @@ impl Default for Engines {
             llm: "qwen2.5-coder-0.5b-instruct-q4_k_m".to_owned(),
             tts: "piper-en-us-joe-medium".to_owned(),
             vad: "silero-vad".to_owned(),
+            turn: "smart-turn-v3.2".to_owned(),
             runtime: "onnxruntime".to_owned(),
             threads: 2,
             scheduling: Scheduling::default(),
         }
+    }
+}
+
+impl Engines {
+    /// The end-of-turn model, unless it is switched off.
+    pub fn turn_model(&self) -> Option<&str> {
+        Some(self.turn.as_str()).filter(|name| *name != "off")
     }
 }
 

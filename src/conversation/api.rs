@@ -389,6 +389,14 @@ pub enum Output {
         /// Whether the caller waits.
         urgency: Urgency,
     },
+    /// Have the end-of-turn model, where there is one, judge this stretch; answer with
+    /// [`Input::TurnProbability`], or not at all. Reaches back at most 8 s from now.
+    JudgeTurn {
+        /// Where the speech ends: goes back with the answer.
+        speech_end: SamplePosition,
+        /// What to judge, the silence so far included.
+        range: AudioRange,
+    },
     /// Run the language model and stream [`Input::ReplyText`] until [`Input::ReplyDone`] or
     /// [`Input::Failed`]. Where the last message is the assistant's, the model goes on with it
     /// (a reply that broke off).

@@ -64,8 +64,12 @@ impl Waits {
         let wait = match (ending, evidence.finished) {
             // Models of sentence melody are at a loss with digits.
             (Ending::Number, _) => self.number,
-            (_, Some(sure)) if sure >= SURELY_FINISHED => self.finished,
-            (_, Some(sure)) if sure <= SURELY_UNFINISHED => self.unfinished,
+            // Where words and melody disagree: the melody of a greeting often says to go on, and
+            // a recogniser writes a full stop wherever it can.
+            (Ending::Finished, Some(sure)) if sure <= SURELY_UNFINISHED => {
+                (self.finished + self.unfinished) / 2
+            }
+            (Ending::Unfinished, Some(sure)) if sure >= SURELY_FINISHED => self.finished,
             (Ending::Finished, _) => self.finished,
             (Ending::Unfinished, _) => self.unfinished,
         };
@@ -221,7 +225,7 @@ mod tests {
             })
         };
         assert_eq!(with("I would like to", 0.95), MS(400));
-        assert_eq!(with("I need help.", 0.1), MS(1500));
+        assert_eq!(with("I need help.", 0.1), MS(800));
         assert_eq!(with("I need help.", 0.5), MS(400));
         assert_eq!(with("five five", 0.95), MS(1100));
     }

@@ -14,7 +14,7 @@ use super::hearing::{Heard, samples};
 use super::phrases::words;
 use super::speech::{Speech, SpeechKind};
 use super::timers::Timer;
-use super::utterance::{Ended, Purpose, Transcription, Utterance};
+use super::utterance::{Ended, Finished, Purpose, Transcription, Utterance};
 use super::{Conversation, Phase};
 
 /// Audio after the last speech that is transcribed with it, in ms.
@@ -23,6 +23,10 @@ const POST_ROLL_MS: u64 = 160;
 const LONG_PART_MS: u64 = 18_000;
 /// A part is cut here, pause or not, in ms: a recogniser hears 30 s at once.
 const LONGEST_PART_MS: u64 = 28_000;
+/// Silence after which the sound of what was said is judged: what the model was trained with.
+const JUDGED_SILENCE: Duration = Duration::from_millis(160);
+/// How much of the caller's sound is judged, in ms.
+const JUDGED_MS: u64 = 8_000;
 /// How far the detector may be behind the clock without being waited for, in ms.
 const DETECTOR_LAG_MS: u64 = 72;
 /// How long the detector is waited for at a silence's end.
@@ -116,6 +120,7 @@ impl Conversation {
     pub(super) fn expect_pause(&mut self, now: Instant) {
         let Some(utterance) = &self.utterance else {
             self.timers.clear(Timer::Speculate);
+            self.timers.clear(Timer::Judge);
             self.timers.clear(Timer::Endpoint);
             return;
         };
@@ -128,7 +133,28 @@ impl Conversation {
             Some(short) if !utterance.paused => self.timers.set(Timer::Speculate, since + short),
             Some(_) | None => self.timers.clear(Timer::Speculate),
         }
+        if self.rules.smart_endpointing && utterance.finished == Finished::Unknown {
+            self.timers.set(Timer::Judge, since + JUDGED_SILENCE);
+        }
         self.timers.set(Timer::Endpoint, since + wait);
+    }
+
+    /// Silence that the end-of-turn model wants to hear.
+    pub(super) fn judge_silence(&mut self, now: Instant) {
+        if self.detector_is_behind(JUDGED_SILENCE) {
+            let again = now + Duration::from_millis(20);
+            return self.timers.set(Timer::Judge, again);
+        }
+        let end = self.hearing.heard_to();
+        let utterance = self.utterance.as_mut();
+        let Some(utterance) = utterance.filter(|it| it.finished == Finished::Unknown) else {
+            return;
+        };
+        utterance.finished = Finished::Asked;
+        let earliest = SamplePosition(end.0.saturating_sub(samples(JUDGED_MS)));
+        let (speech_end, start) = (utterance.speech_end, utterance.part_start.max(earliest));
+        let range = AudioRange { start, end };
+        self.emit(Output::JudgeTurn { speech_end, range });
     }
 
     fn silence_wanted(&self, utterance: &Utterance) -> Duration {
@@ -139,7 +165,10 @@ impl Conversation {
             Some(Verdict::Unclear | Verdict::Noise) => Some(""),
             None => None,
         };
-        let finished = utterance.finished.filter(|_| self.rules.smart_endpointing);
+        let finished = match utterance.finished {
+            Finished::Known(probability) => Some(probability),
+            Finished::Asked | Finished::Unknown => None,
+        };
         self.rules.waits.silence(Evidence {
             transcript,
             finished,
@@ -204,6 +233,7 @@ impl Conversation {
             .as_ref()
             .is_some_and(|utterance| utterance.failures > 0);
         self.timers.clear(Timer::Speculate);
+        self.timers.clear(Timer::Judge);
         self.fillers = 0;
         if failed_before && !ignored {
             self.say_one_moment();
@@ -225,8 +255,9 @@ impl Conversation {
         let Some(utterance) = &mut self.utterance else {
             return;
         };
-        if end >= utterance.speech_end && (0.0..=1.0).contains(&finished) {
-            utterance.finished = Some(finished);
+        let usable = self.rules.smart_endpointing && (0.0..=1.0).contains(&finished);
+        if usable && end >= utterance.speech_end {
+            utterance.finished = Finished::Known(finished);
             self.expect_pause(now);
         }
     }
@@ -541,7 +572,12 @@ impl Conversation {
             self.emit(Output::CancelWork { generation });
         }
         self.suspended = false;
-        for timer in [Timer::Speculate, Timer::Endpoint, Timer::Floor] {
+        for timer in [
+            Timer::Speculate,
+            Timer::Judge,
+            Timer::Endpoint,
+            Timer::Floor,
+        ] {
             self.timers.clear(timer);
         }
     }

@@ -280,6 +280,7 @@ impl Conversation {
     fn timer(&mut self, timer: Timer, now: Instant) {
         match timer {
             Timer::Speculate => self.short_silence(now),
+            Timer::Judge => self.judge_silence(now),
             Timer::Endpoint => self.endpoint(now),
             Timer::Floor => self.go_on_unless_interrupted(),
             Timer::Holding => self.hold_the_line(),

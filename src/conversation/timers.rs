@@ -8,6 +8,8 @@ use std::time::Instant;
 pub(super) enum Timer {
     /// The short silence after which a transcript and a reply are tried.
     Speculate,
+    /// The silence after which its sound is judged.
+    Judge,
     /// The silence after which the caller's turn is over.
     Endpoint,
     /// A transcript that says whether an interruption is one.
@@ -33,8 +35,9 @@ pub(super) enum Timer {
 }
 
 impl Timer {
-    const ALL: [Self; 12] = [
+    const ALL: [Self; 13] = [
         Self::Speculate,
+        Self::Judge,
         Self::Endpoint,
         Self::Floor,
         Self::Holding,
@@ -51,6 +54,7 @@ impl Timer {
     fn name(self) -> &'static str {
         match self {
             Self::Speculate => "speculate",
+            Self::Judge => "judge the silence",
             Self::Endpoint => "endpoint",
             Self::Floor => "interruption",
             Self::Holding => "holding phrase",

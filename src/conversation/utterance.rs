@@ -45,6 +45,16 @@ pub(super) struct Ended {
     pub(super) speech_ended: CallTime,
 }
 
+/// An end-of-turn model's word on whether the caller has finished.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Finished {
+    Unknown,
+    /// It was asked about the silence that lasts.
+    Asked,
+    /// A probability.
+    Known(f32),
+}
+
 #[derive(Debug)]
 pub(super) struct Utterance {
     pub(super) start: SamplePosition,
@@ -64,8 +74,8 @@ pub(super) struct Utterance {
     pub(super) ended: Option<Ended>,
     /// A reply made before the turn is over.
     pub(super) reply: Option<Speech>,
-    /// An end-of-turn model's word on `speech_end`.
-    pub(super) finished: Option<f32>,
+    /// Whether they have finished at `speech_end`.
+    pub(super) finished: Finished,
     /// The assistant stopped for it at this time.
     pub(super) took_floor: Option<CallTime>,
     /// Speech that the last [`Purpose::WordCheck`] covered, in samples.
@@ -97,7 +107,7 @@ impl Utterance {
             paused: false,
             ended: None,
             reply: None,
-            finished: None,
+            finished: Finished::Unknown,
             took_floor: None,
             checked: 0,
             failures: 0,
@@ -111,7 +121,7 @@ impl Utterance {
         self.speech_end = end;
         self.probabilities += f64::from(probability);
         self.windows = self.windows.saturating_add(1);
-        self.finished = None;
+        self.finished = Finished::Unknown;
     }
 
     pub(super) fn evidence(&self) -> SpeechEvidence {

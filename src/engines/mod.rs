@@ -22,6 +22,7 @@ mod scheduler;
 pub mod stt;
 pub mod supervisor;
 pub mod tts;
+pub mod turn;
 pub mod vad;
 pub mod worker;
 

@@ -31,6 +31,7 @@ use super::recording::Tape;
 use super::registry::Line;
 use super::session::Party;
 use crate::conversation::settings::AssistantSettings;
+use crate::engines::turn::TurnStream;
 use crate::ids::{CallId, TrunkName};
 use crate::record::{CallRecord, CallStatus, CallType, Customer};
 use crate::sip::endpoint::LegId;
@@ -251,6 +252,7 @@ impl Outgoing {
         self.services.journal.write(entry);
         let answered = Answered {
             vad: self.services.vad.stream(),
+            turn: TurnStream::new(self.services.turn.clone()),
             phrases: phrases(&self.services, &self.settings),
             services: self.services,
             line: self.line,

@@ -395,7 +395,11 @@ impl Call {
                 assert!(self.queue.is_empty(), "hung up while something played");
                 self.ended = Some((self.clock, reason, by));
             }
-            Output::Message(_) | Output::Turn(_) | Output::Transfer(_) | Output::Progress(_) => {}
+            Output::Message(_)
+            | Output::Turn(_)
+            | Output::JudgeTurn { .. }
+            | Output::Transfer(_)
+            | Output::Progress(_) => {}
         }
     }
 

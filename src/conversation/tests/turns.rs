@@ -242,10 +242,35 @@ fn an_end_of_turn_model_can_hold_the_turn_open() {
         end,
         probability: 0.05,
     });
-    call.pass(1000);
+    call.pass(550);
     assert_eq!(call.messages().len(), 0);
     call.pass(1500);
     assert_eq!(call.transcript_so_far()[0], (User, "I need help."));
+}
+
+#[test]
+fn the_end_of_turn_model_is_asked_once_in_every_silence_about_the_last_8_seconds() {
+    let mut call = quiet_call();
+    call.pass(512);
+    call.says("I need", 12_000);
+    let first = SamplePosition::at(CallTime(call.clock));
+    call.pass(300);
+    call.says("help with my order.", 800);
+    call.pass(3000);
+    let asked: Vec<_> = call
+        .outputs
+        .iter()
+        .filter_map(|(at, output)| match output {
+            Output::JudgeTurn { speech_end, range } => Some((*at, *speech_end, *range)),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(asked.len(), 2, "{asked:?}");
+    let (at, speech_end, range) = asked[0];
+    let silence = CallTime(at).millis() * 8 - speech_end.0;
+    assert!((1280..2240).contains(&silence), "after {silence} samples");
+    assert!(speech_end.0.abs_diff(first.0) <= 512, "{asked:?}");
+    assert!(range.end > speech_end && range.end.0 - range.start.0 == 64_000);
 }
 
 #[test]
