@@ -375,6 +375,7 @@ fn sip_config(config: &Config, ladders: Option<&Ladders>) -> SipConfig {
         witness: ladders
             .cloned()
             .map(|ladders| Witness(Arc::new(move |message| ladders.message(message)))),
+        subscriptions: None,
     }
 }
 

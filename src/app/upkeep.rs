@@ -130,6 +130,7 @@ pub(super) async fn sip_counters(sip: &Sip) -> Scrape {
         ("sip_lingering_legs", level(stats.lingering_legs)),
         ("sip_client_transactions", level(stats.client_transactions)),
         ("sip_server_transactions", level(stats.server_transactions)),
+        ("sip_subscriptions", level(stats.subscriptions)),
         ("sip_received", counters.received),
         ("sip_transmitted", counters.transmitted),
         ("sip_retransmitted", counters.retransmitted),

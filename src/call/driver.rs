@@ -383,6 +383,8 @@ impl Driver {
             | Event::Answered { .. }
             | Event::IncomingCall(_)
             | Event::Registration { .. }
+            | Event::SubscribeRequested(_)
+            | Event::SubscriptionEnded { .. }
             | Event::Ping { .. } => {}
         }
     }

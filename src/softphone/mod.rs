@@ -245,6 +245,7 @@ fn sip_config(local: IpAddr, protocol: Protocol) -> SipConfig {
         limits: Limits::default(),
         flood: None,
         witness: None,
+        subscriptions: None,
     }
 }
 

@@ -15,7 +15,7 @@ use super::udp::Datagram;
 use super::witness::Shown;
 use super::{
     Command, Dropped, Incoming, LEG_EVENTS, LegCommand, Listener, OutgoingLeg, Registration,
-    Snapshot,
+    Snapshot, SubscriptionEvent, Subscriptions,
 };
 use crate::record::SipDirection;
 use crate::sip::endpoint::{
@@ -37,6 +37,7 @@ pub(super) struct Driver {
     pub(super) legs: HashMap<LegId, mpsc::Sender<Event>>,
     pub(super) registrations: HashMap<RegistrationId, watch::Sender<Option<RegistrationState>>>,
     pub(super) pings: HashMap<PingId, oneshot::Sender<Option<u16>>>,
+    pub(super) subscriptions: Option<Subscriptions>,
     pub(super) incoming: mpsc::Sender<Incoming>,
     pub(super) dropped: Arc<Dropped>,
     pub(super) flood: Option<Flood>,
@@ -203,6 +204,12 @@ impl Driver {
                     let _ = asked.send(status);
                 }
             }
+            Event::SubscribeRequested(request) => {
+                self.subscription_event(SubscriptionEvent::Requested(request));
+            }
+            Event::SubscriptionEnded { id } => {
+                self.subscription_event(SubscriptionEvent::Ended(id));
+            }
             Event::Ended { leg, .. } => {
                 self.forward(leg, event);
                 self.legs.remove(&leg);
@@ -283,6 +290,14 @@ impl Driver {
                     let _ = answer.send(None);
                 }
             },
+            Command::Subscription(id, command) => {
+                if let Err(error) = self.subscription_command(now, id, command) {
+                    tracing::debug!(%error, "subscription command not carried out");
+                }
+            }
+            Command::NotifyUnsolicited(notify, answer) => {
+                self.notify_unsolicited(now, *notify, answer);
+            }
             Command::Unregister(id) => {
                 let _ = self.endpoint.unregister(now, id);
             }

@@ -12,6 +12,7 @@ mod driver;
 mod gate;
 mod listener;
 mod stream;
+mod subscriptions;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -33,6 +34,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 use driver::Driver;
 use gate::{Gate, Trust};
 pub use listener::Listener;
+use subscriptions::SubscriptionCommand;
+pub use subscriptions::{SubscriptionEvent, Subscriptions};
 use tls::{ClientTls, Identity};
 pub use tls::{TlsError, TlsSettings};
 use transports::{TlsPeer, Transports};
@@ -42,9 +45,9 @@ pub use witness::Witness;
 use super::resolve::{ResolveError, Resolver, SetupError, Target};
 use crate::sip::endpoint::{
     CommandError, Counters, Endpoint, EndpointConfig, Event, Extensions, ExtraHeaders, Hangup,
-    InboundAuthentication, IncomingCall, InviteRequest, LegId, Limits, LocalTransport, PingRequest,
-    Protocol, ReferRequest, RegisterRequest, RegistrarTarget, RegistrationId, RegistrationState,
-    Stats, TransportId,
+    InboundAuthentication, IncomingCall, InviteRequest, LegId, Limits, LocalTransport,
+    NotifyRequest, PingRequest, Protocol, ReferRequest, RegisterRequest, RegistrarTarget,
+    RegistrationId, RegistrationState, Stats, SubscriptionId, TransportId,
 };
 use crate::sip::flood::{Flood, FloodLimits};
 use crate::sip::timers::Timers;
@@ -84,6 +87,8 @@ pub struct SipConfig {
     pub flood: Option<FloodLimits>,
     /// Is shown every message.
     pub witness: Option<Witness>,
+    /// What peers may subscribe to.
+    pub subscriptions: Option<Subscriptions>,
 }
 
 /// SIP cannot start: the operator's fault, not to be retried.
@@ -160,6 +165,8 @@ enum Command {
     ),
     Retarget(RegistrationId, Vec<RegistrarTarget>, String),
     Ping(Box<PingRequest>, oneshot::Sender<Option<u16>>),
+    Subscription(SubscriptionId, SubscriptionCommand),
+    NotifyUnsolicited(Box<NotifyRequest>, oneshot::Sender<Option<u16>>),
     Unregister(RegistrationId),
     SetAccepting(bool),
     TlsPeer(TlsPeer, ClientTls, oneshot::Sender<Option<TransportId>>),
@@ -307,6 +314,11 @@ impl Sip {
             extensions: Extensions::default(),
             extensions_by_source: config.extensions,
             authentication: config.authentication,
+            event_packages: config
+                .subscriptions
+                .as_ref()
+                .map(|it| it.packages.clone())
+                .unwrap_or_default(),
         };
         let (commands, command_queue) = mpsc::channel(COMMANDS);
         let (incoming, incoming_queue) = mpsc::channel(INCOMING);
@@ -323,6 +335,7 @@ impl Sip {
             legs: HashMap::new(),
             registrations: HashMap::new(),
             pings: HashMap::new(),
+            subscriptions: config.subscriptions,
             incoming,
             dropped: Arc::clone(&dropped),
         };

@@ -40,6 +40,7 @@ impl Phone {
             limits: Limits::default(),
             flood: None,
             witness: None,
+            subscriptions: None,
         };
         let (sip, incoming) = Sip::start(config, [7; 32]).await.expect("starts");
         Self { sip, incoming }

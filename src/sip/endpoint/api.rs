@@ -28,6 +28,27 @@ pub struct RegistrationId(pub u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PingId(pub u64);
 
+/// Names one subscription of a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SubscriptionId(pub u64);
+
+/// News for somebody who has not subscribed to it.
+#[derive(Clone, Debug)]
+pub struct NotifyRequest {
+    /// The socket to use.
+    pub transport: TransportId,
+    /// The peer's address, already resolved.
+    pub destination: SocketAddr,
+    /// Request-URI and To.
+    pub target: Uri,
+    /// The event package.
+    pub package: &'static str,
+    /// The type of the body.
+    pub kind: &'static str,
+    /// The state.
+    pub body: Vec<u8>,
+}
+
 /// An OPTIONS to see whether a peer is there.
 #[derive(Clone, Debug)]
 pub struct PingRequest {
@@ -49,6 +70,8 @@ pub struct Limits {
     pub server_transactions: usize,
     /// Client transactions at once; commands beyond them fail.
     pub client_transactions: usize,
+    /// Subscriptions of peers at once.
+    pub subscriptions: usize,
     /// Bytes of responses kept to be sent again.
     pub retained_bytes: usize,
     /// What Retry-After says.
@@ -65,6 +88,7 @@ impl Default for Limits {
             legs: 1_000,
             server_transactions: 20_000,
             client_transactions: 20_000,
+            subscriptions: 1_000,
             retained_bytes: 64 << 20,
             retry_after: Duration::from_secs(5),
             unanswered: Duration::from_secs(180),
@@ -118,6 +142,9 @@ pub struct EndpointConfig {
     pub extensions_by_source: Vec<(ipnet::IpNet, Extensions)>,
     /// Challenge INVITEs; `None` takes every caller that the driver's allow-list let through.
     pub authentication: Option<InboundAuthentication>,
+    /// The event packages that peers may subscribe to (RFC 6665). Without any, SUBSCRIBE is no
+    /// method of ours.
+    pub event_packages: Vec<&'static str>,
 }
 
 /// Extra header fields, in order.
@@ -332,6 +359,9 @@ pub enum CommandError {
     /// The leg's state does not allow it, such as `accept` on an answered call: the caller's bug.
     #[error("not possible in the leg's present state")]
     WrongState,
+    /// The subscription never was or is over.
+    #[error("the subscription is over")]
+    UnknownSubscription,
     /// An offer is open in either direction. Retry when it is answered.
     #[error("another offer is open")]
     OfferPending,
@@ -368,6 +398,8 @@ pub struct Stats {
     pub server_transactions: usize,
     /// Registrations.
     pub registrations: usize,
+    /// Subscriptions of peers.
+    pub subscriptions: usize,
     /// Outputs not polled yet.
     pub outputs: usize,
 }

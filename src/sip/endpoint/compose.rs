@@ -23,7 +23,19 @@ use crate::sip::uri::{SipUri, Uri};
 pub(super) const ALLOW: &str =
     "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, PRACK, UPDATE, REFER, NOTIFY";
 
+/// The same with those of subscriptions.
+const ALLOW_SUBSCRIBE: &str =
+    "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, PRACK, UPDATE, REFER, NOTIFY, SUBSCRIBE";
+
 impl Endpoint {
+    /// The methods that we answer outside of calls.
+    pub(super) fn allow(&self) -> &'static str {
+        match self.config.event_packages.is_empty() {
+            true => ALLOW,
+            false => ALLOW_SUBSCRIBE,
+        }
+    }
+
     /// One of our transports.
     pub(super) fn local(&self, id: TransportId) -> Option<&LocalTransport> {
         self.config.transports.iter().find(|local| local.id == id)

@@ -3,7 +3,8 @@
 use std::net::SocketAddr;
 
 use super::api::{
-    EndCause, LegId, PingId, ReferOutcome, RegistrationId, RegistrationState, TransportId,
+    EndCause, LegId, PingId, ReferOutcome, RegistrationId, RegistrationState, SubscriptionId,
+    TransportId,
 };
 use crate::sip::headers::{Headers, NameAddr, Replaces};
 use crate::sip::uri::Uri;
@@ -47,6 +48,23 @@ pub struct ReferRequested {
     pub referred_by: Option<NameAddr>,
     /// The target's dialog whose place the new call takes: give it to the INVITE.
     pub replaces: Option<Replaces>,
+}
+
+/// A SUBSCRIBE outside of dialogs.
+#[derive(Clone, Debug)]
+pub struct SubscribeRequested {
+    /// The new subscription.
+    pub id: SubscriptionId,
+    /// Where it came from.
+    pub source: SocketAddr,
+    /// The event package, one of those that we have.
+    pub package: String,
+    /// Request-URI: whose state is wanted.
+    pub resource: Uri,
+    /// Who wants it, as they say.
+    pub from: NameAddr,
+    /// The digest user, where the request was challenged.
+    pub authenticated: Option<String>,
 }
 
 /// What the endpoint tells. [`Event::Ended`] is the last one of a leg.
@@ -149,9 +167,17 @@ pub enum Event {
         /// Where it stands.
         state: RegistrationState,
     },
-    /// A peer answered our OPTIONS, or did not.
+    /// A peer wants to be told of changes. Reply with `accept_subscription` or
+    /// `reject_subscription` within 16·T1; after that it is refused for you.
+    SubscribeRequested(Box<SubscribeRequested>),
+    /// A subscription that was accepted is over.
+    SubscriptionEnded {
+        /// The subscription.
+        id: SubscriptionId,
+    },
+    /// A peer answered our OPTIONS, or NOTIFY without a subscription, or did not.
     Ping {
-        /// The OPTIONS.
+        /// The OPTIONS or NOTIFY.
         id: PingId,
         /// The final status, `None` where none came.
         status: Option<u16>,
@@ -175,7 +201,10 @@ impl Event {
             | Self::ReferProgress { leg, .. }
             | Self::ReferFinished { leg, .. }
             | Self::Ended { leg, .. } => Some(*leg),
-            Self::Registration { .. } | Self::Ping { .. } => None,
+            Self::Registration { .. }
+            | Self::SubscribeRequested(_)
+            | Self::SubscriptionEnded { .. }
+            | Self::Ping { .. } => None,
         }
     }
 }

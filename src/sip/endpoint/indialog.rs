@@ -17,8 +17,10 @@ use crate::sip::message::{Method, Request};
 impl Endpoint {
     pub(super) fn receive_in_dialog(&mut self, now: Instant, received: Received) {
         let Some(id) = self.leg_of(&received.request) else {
-            self.answer_received(now, &received, 481, &[]);
-            return;
+            return match self.subscription_of(&received.request) {
+                Some(id) => self.receive_resubscribe(now, id, &received),
+                None => self.answer_received(now, &received, 481, &[]),
+            };
         };
         match self.take_sequence(id, &received.request) {
             None => return self.answer_received(now, &received, 481, &[]),

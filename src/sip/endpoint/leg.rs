@@ -25,7 +25,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::api::{Credentials, LegId, PingId, Reason, RegistrationId};
+use super::api::{Credentials, LegId, PingId, Reason, RegistrationId, SubscriptionId};
 use super::offered::Reply;
 use super::provisional::ReliableResponses;
 use super::referred::Referred;
@@ -393,6 +393,8 @@ pub(super) enum Purpose {
     /// OPTIONS to a registrar.
     KeepAlive(RegistrationId),
     Ping(PingId),
+    /// NOTIFY in a subscription of its own.
+    Tell(SubscriptionId),
 }
 
 /// What goes with a client transaction.

@@ -43,6 +43,7 @@ mod session;
 #[allow(clippy::unwrap_used)]
 pub(crate) mod simulation;
 mod sizing;
+mod subscribing;
 #[cfg(test)]
 mod tests;
 
@@ -58,11 +59,11 @@ use rand::{Rng, SeedableRng};
 pub use api::{
     CommandError, Counters, Credentials, EndCause, EndpointConfig, Extensions, ExtraHeaders,
     Hangup, Hop, InboundAuthentication, InviteRequest, KeepAlive, LegId, Limits, LocalTransport,
-    Output, PingId, PingRequest, Protocol, Reason, ReferOutcome, ReferRequest, ReferTarget,
-    RefreshedBy, RegisterRequest, RegistrarTarget, RegistrationId, RegistrationState,
-    SessionTimerSettings, Stats, Support, TransportId,
+    NotifyRequest, Output, PingId, PingRequest, Protocol, Reason, ReferOutcome, ReferRequest,
+    ReferTarget, RefreshedBy, RegisterRequest, RegistrarTarget, RegistrationId, RegistrationState,
+    SessionTimerSettings, Stats, SubscriptionId, Support, TransportId,
 };
-pub use event::{Event, IncomingCall, ReferRequested};
+pub use event::{Event, IncomingCall, ReferRequested, SubscribeRequested};
 
 use crate::sip::auth::Verifier;
 use crate::sip::message::{Message, Response};
@@ -72,6 +73,7 @@ use crate::sip::uri::Host;
 use crate::sip::wire::{self, ParseError, ParseErrorKind};
 use deadlines::Deadlines;
 use leg::{Leg, Owner, Phase, Purpose};
+use subscribing::Subscription;
 
 /// Former hosts of our transports that are remembered.
 const MOST_FORMER: usize = 8;
@@ -83,6 +85,7 @@ enum TimerKey {
     Server(ServerId),
     Leg(LegId),
     Registration(RegistrationId),
+    Subscription(SubscriptionId),
 }
 
 /// All of SIP for one server. See the module.
@@ -103,12 +106,14 @@ pub struct Endpoint {
     /// Where our transports were before they moved, for the responses that still come.
     former: VecDeque<(Host, u16)>,
     registrations: HashMap<RegistrationId, Registration>,
+    subscriptions: HashMap<SubscriptionId, Subscription>,
     deadlines: Deadlines<TimerKey>,
     outputs: VecDeque<Output>,
     counters: Counters,
     next_leg: u64,
     next_registration: u64,
     next_ping: u64,
+    next_subscription: u64,
 }
 
 /// Without its contents, which hold secrets and callers' numbers.
@@ -142,12 +147,14 @@ impl Endpoint {
             no_streams: HashMap::new(),
             former: VecDeque::new(),
             registrations: HashMap::new(),
+            subscriptions: HashMap::new(),
             deadlines: Deadlines::new(),
             outputs: VecDeque::new(),
             counters: Counters::default(),
             next_leg: 0,
             next_registration: 0,
             next_ping: 0,
+            next_subscription: 0,
         }
     }
 
@@ -233,6 +240,7 @@ impl Endpoint {
                 TimerKey::Server(id) => self.server_timeout(now, id),
                 TimerKey::Leg(id) => self.leg_timeout(now, id),
                 TimerKey::Registration(id) => self.registration_timeout(now, id),
+                TimerKey::Subscription(id) => self.subscription_timeout(now, id),
             }
         }
     }
@@ -253,7 +261,7 @@ impl Endpoint {
         self.config.transports.push(transport);
     }
 
-    /// Whether a call, a registration or a transaction lives on this connection.
+    /// Whether a call, a registration, a subscription or a transaction lives on this connection.
     pub fn uses(&self, transport: TransportId, address: SocketAddr) -> bool {
         let hop = Hop::new(transport, address);
         self.legs
@@ -263,6 +271,10 @@ impl Endpoint {
                 .registrations
                 .values()
                 .any(|registration| registration.hop().is_same_flow(&hop))
+            || self
+                .subscriptions
+                .values()
+                .any(|subscription| subscription.is_at(hop))
             || !self.clients.sent_to(hop).is_empty()
     }
 
@@ -285,6 +297,7 @@ impl Endpoint {
             client_transactions: self.clients.len(),
             server_transactions: self.servers.len(),
             registrations: self.registrations.len(),
+            subscriptions: self.subscriptions.len(),
             outputs: self.outputs.len(),
         }
     }
@@ -358,6 +371,7 @@ impl Endpoint {
             Purpose::SurplusBye => self.surplus_bye_answered(now, id, response),
             Purpose::Cancel => {}
             Purpose::Ping(ping) => self.ping_answered(ping, response),
+            Purpose::Tell(subscription) => self.tell_answered(now, subscription, response),
             Purpose::KeepAlive(registration) if response.status.is_final() => {
                 self.keep_alive_answered(now, registration, Some(response));
             }
@@ -407,6 +421,7 @@ impl Endpoint {
             Purpose::Update(leg) => self.update_failed(now, id, leg),
             Purpose::SurplusBye | Purpose::Cancel | Purpose::Prack(_) => {}
             Purpose::Ping(ping) => self.ping_failed(ping),
+            Purpose::Tell(subscription) => self.tell_failed(subscription),
             Purpose::KeepAlive(registration) => self.keep_alive_answered(now, registration, None),
             Purpose::Register(registration) => self.register_failed(now, registration),
         }

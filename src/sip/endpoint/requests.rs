@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 use super::Endpoint;
 use super::api::LegId;
 use super::body::{BodyError, SDP};
-use super::compose::ALLOW;
 use crate::sip::auth::{Verifier, VerifierSettings};
 use crate::sip::extensions::Extensions;
 use crate::sip::headers::{HeaderName, Headers, Rport, Via};
@@ -72,9 +71,11 @@ impl Endpoint {
             self.answer_received(now, &received, 482, &[]);
         } else if received.request.method == Method::Cancel {
             self.receive_cancel(now, &keys, &received);
-        } else if let Some((status, fields)) =
-            unacceptable(&received.request, &self.extensions_for(source))
-        {
+        } else if let Some((status, fields)) = unacceptable(
+            &received.request,
+            &self.extensions_for(source),
+            self.allow(),
+        ) {
             self.answer_received(now, &received, status, &fields);
         } else if in_dialog {
             self.receive_in_dialog(now, received);
@@ -216,12 +217,13 @@ impl Endpoint {
 
     fn receive_outside_dialog(&mut self, now: Instant, received: Received) {
         match received.request.method {
-            Method::Invite | Method::Options if !self.accepting => {
+            Method::Invite | Method::Options | Method::Subscribe if !self.accepting => {
                 let fields = [(HeaderName::RetryAfter, self.retry_after())];
                 self.answer_received(now, &received, 503, &fields);
             }
             Method::Options => self.answer_options(now, &received),
             Method::Invite => self.receive_call(now, received),
+            Method::Subscribe => self.receive_subscribe(now, received),
             // Whom we call for strangers is never theirs to say.
             Method::Refer => self.answer_received(now, &received, 403, &[]),
             // Only ever sent inside a dialog or a subscription.
@@ -231,7 +233,7 @@ impl Endpoint {
 
     pub(super) fn answer_options(&mut self, now: Instant, received: &Received) {
         let fields = [
-            (HeaderName::Allow, ALLOW.to_owned()),
+            (HeaderName::Allow, self.allow().to_owned()),
             (HeaderName::Accept, SDP.to_owned()),
             (HeaderName::AcceptEncoding, "identity".to_owned()),
             (
@@ -311,9 +313,13 @@ impl Endpoint {
         self.answer_received(now, received, 422, &fields);
     }
 
-    /// The user who sent an INVITE, `None` where none is asked for. `Err` when the request was
+    /// The user who sent a request, `None` where none is asked for. `Err` when the request was
     /// answered 401.
-    fn authenticate(&mut self, now: Instant, received: &Received) -> Result<Option<String>, ()> {
+    pub(super) fn authenticate(
+        &mut self,
+        now: Instant,
+        received: &Received,
+    ) -> Result<Option<String>, ()> {
         let Some(policy) = &self.config.authentication else {
             return Ok(None);
         };
@@ -336,7 +342,7 @@ impl Endpoint {
             user.map(|user| user.password.clone())
         };
         let credentials = received.request.headers.authorization().unwrap_or_default();
-        let refusal = match verifier.verify(&Method::Invite, &credentials, password, now) {
+        let refusal = match verifier.verify(&received.request.method, &credentials, password, now) {
             Ok(user) => return Ok(Some(user)),
             Err(refusal) => refusal,
         };
@@ -379,6 +385,7 @@ impl Endpoint {
 fn unacceptable(
     request: &Request,
     extensions: &Extensions,
+    allow: &'static str,
 ) -> Option<(u16, Vec<(HeaderName, String)>)> {
     match request.method {
         Method::Invite
@@ -391,12 +398,13 @@ fn unacceptable(
         | Method::Prack
         | Method::Refer
         | Method::Update => {}
+        Method::Subscribe if allow.contains("SUBSCRIBE") => {}
         Method::Message
         | Method::Publish
         | Method::Register
         | Method::Subscribe
         | Method::Extension(_) => {
-            return Some((405, vec![(HeaderName::Allow, ALLOW.to_owned())]));
+            return Some((405, vec![(HeaderName::Allow, allow.to_owned())]));
         }
     }
     if let Uri::Other(_) = request.uri {

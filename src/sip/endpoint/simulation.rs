@@ -362,6 +362,7 @@ pub(crate) fn config(address: SocketAddr) -> EndpointConfig {
         extensions: Extensions::default(),
         extensions_by_source: Vec::new(),
         authentication: None,
+        event_packages: Vec::new(),
     }
 }
 

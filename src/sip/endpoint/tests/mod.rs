@@ -2,7 +2,7 @@
 //! and `flows`: thousands of seeded runs, on what `storm` brings. `peers`, `refusals` and
 //! `outgoing`: a scripted peer. `transfers`: REFER and Replaces. `timers`: session timers.
 //! `reliable`: provisional responses and PRACK. `updates`: UPDATE, and offers that come late.
-//! `transports`: connections. `registrars`: several, and what keeps the way open. `torture`: RFC
+//! `subscriptions`: SUBSCRIBE and NOTIFY. `transports`: connections. `registrars`: several, and what keeps the way open. `torture`: RFC
 //! 4475 and 5118, and mutations of them.
 
 mod calls;
@@ -15,6 +15,7 @@ mod registrars;
 mod registrations;
 mod reliable;
 mod storm;
+mod subscriptions;
 mod timers;
 mod torture;
 mod transfers;

@@ -81,6 +81,8 @@ impl Side {
             | Event::ReferFinished { .. }
             | Event::ReferRequested(_)
             | Event::Registration { .. }
+            | Event::SubscribeRequested(_)
+            | Event::SubscriptionEnded { .. }
             | Event::Ping { .. } => {}
         }
     }
