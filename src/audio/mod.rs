@@ -3,6 +3,7 @@
 //! Pure: nothing here reads a clock or keeps anything beyond what it was given. Samples are
 //! signed 16-bit, mono. Between media and engines the rate is 8 kHz and a [`Frame`] is 20 ms.
 
+pub mod beep;
 pub mod codec;
 pub mod dtmf;
 mod frame;
