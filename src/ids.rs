@@ -32,6 +32,32 @@ impl FromStr for CallId {
     }
 }
 
+/// Names one voicemail message, and the file that it is in. A version 4 UUID.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct VoicemailId(Uuid);
+
+impl VoicemailId {
+    /// Makes an id from 16 random bytes drawn by the caller.
+    pub fn from_random(bytes: [u8; 16]) -> Self {
+        Self(uuid::Builder::from_random_bytes(bytes).into_uuid())
+    }
+}
+
+impl fmt::Display for VoicemailId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl FromStr for VoicemailId {
+    type Err = uuid::Error;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Uuid::from_str(text).map(Self)
+    }
+}
+
 macro_rules! name_newtype {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
@@ -66,6 +92,10 @@ name_newtype! {
 name_newtype! {
     /// A trunk's key in the configuration.
     TrunkName
+}
+name_newtype! {
+    /// A mailbox's key in the configuration.
+    MailboxName
 }
 
 /// Counts what a call asked of the engines. Every request carries the generation it was made

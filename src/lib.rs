@@ -4,7 +4,8 @@
 //!
 //! Pure modules (no sockets, tasks, threads, clocks or global randomness):
 //! [`ids`] and [`record`] name things, [`numbers`] may be called or not, [`audio`] is samples, [`sip`], [`sdp`] and [`rtp`] are the
-//! protocols, [`conversation`] decides who speaks.
+//! protocols, [`conversation`] decides who speaks, [`voicemail`] what callers and owners go through
+//! in a mailbox.
 //!
 //! IO modules: [`net`] owns sockets and the 20 ms pacer, [`engines`] the workers that hear, think
 //! and speak, [`models`] their weights, [`store`] all SQL and the files of a call, [`observe`]
@@ -49,3 +50,4 @@ pub mod sdp;
 pub mod sip;
 pub mod softphone;
 pub mod store;
+pub mod voicemail;

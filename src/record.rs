@@ -1,13 +1,21 @@
 //! What remains of a call: the words that the store, the API and the command line share.
 //! Times are milliseconds since the call's media started (its clock), unless named otherwise.
 
+mod answered;
+mod voicemail;
+
 use std::fmt;
 use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
-use crate::ids::{AssistantId, CallId, TrunkName, TurnNumber};
+use crate::ids::{AssistantId, CallId, MailboxName, TrunkName, TurnNumber};
+
+pub use answered::{AnsweredBy, Answerer, AnswererEvidence};
+pub use voicemail::{
+    MailboxCounts, RecordingEnd, Transcription, Voicemail, VoicemailReason, VoicemailState,
+};
 
 /// Which way a call was set up. Vapi's names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,6 +75,8 @@ pub enum EndedReason {
     SilenceTimedOut,
     /// `maxDurationSeconds` passed.
     ExceededMaxDuration,
+    /// A mailbox ended the call: it has the message, or the owner has heard theirs.
+    MailboxEndedCall,
     /// The operator ended the call.
     ManuallyCanceled,
     /// The server was told to stop and the drain time ran out.
@@ -85,6 +95,8 @@ pub enum EndedReason {
     IncompatibleMedia,
     /// An error of ours.
     InternalError,
+    /// Outbound: an answering machine answered. Vapi's name.
+    Voicemail,
     /// Outbound: the person called was busy.
     CustomerBusy,
     /// Outbound: nobody answered.
@@ -115,7 +127,7 @@ impl fmt::Display for CallStatus {
     }
 }
 
-fn write_name(variant: &impl Serialize, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+pub(crate) fn write_name(variant: &impl Serialize, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     // A unit variant always serialises, to its name.
     match serde_json::to_value(variant) {
         Ok(serde_json::Value::String(name)) => f.write_str(&name),
@@ -296,8 +308,14 @@ pub struct CallRecord {
     pub messages: Vec<Message>,
     /// Latencies by turn.
     pub turns: Vec<TurnLedger>,
-    /// Digits received, in order.
+    /// Digits received, in order. Not those that a mailbox asked for, which may be a PIN.
     pub digits: String,
+    /// The mailbox that took the call, in place of the assistant or after it.
+    #[serde(default)]
+    pub mailbox: Option<MailboxName>,
+    /// Outbound: who answered, where the assistant's `voicemailDetection` wants to know.
+    #[serde(default)]
+    pub answered_by: Option<AnsweredBy>,
 }
 
 /// Which way a SIP message went.

@@ -23,6 +23,7 @@ const PURE: &[&str] = &[
     "sdp",
     "rtp",
     "conversation",
+    "voicemail",
 ];
 
 /// What each top-level module may import of ours. `main` and `app` see everything.
@@ -35,6 +36,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("sdp", &["ids", "audio"]),
     ("rtp", &["ids", "audio"]),
     ("conversation", &["ids", "audio", "record"]),
+    ("voicemail", &["ids", "audio", "record"]),
     ("observe", &["ids", "record"]),
     ("models", &["ids", "observe"]),
     (
@@ -79,7 +81,15 @@ const IMPORTS: &[(&str, &[&str])] = &[
     // audio, sip and engines for the settings that they own.
     (
         "config",
-        &["ids", "audio", "numbers", "sip", "conversation", "engines"],
+        &[
+            "ids",
+            "audio",
+            "numbers",
+            "sip",
+            "conversation",
+            "voicemail",
+            "engines",
+        ],
     ),
     (
         "call",
@@ -91,6 +101,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
             "sdp",
             "rtp",
             "conversation",
+            "voicemail",
             "record",
             "observe",
             "net",

@@ -22,6 +22,7 @@ use crate::engines::turn::TurnJudge;
 use crate::engines::vad::Vad;
 use crate::models::{Catalog, CatalogError};
 use crate::observe::{Component, Health, Scrape, State};
+use crate::voicemail::{self, MailboxSettings};
 
 /// Until the next try to prepare what failed.
 const RETRY: Duration = Duration::from_secs(10);
@@ -124,6 +125,7 @@ impl Engines {
             self.phrases.clone(),
             self.tts.clone(),
             texts(config),
+            later_texts(config),
             health.clone(),
         ));
         tokio::spawn(read_prompts(
@@ -261,8 +263,29 @@ fn texts(config: &Config) -> Vec<String> {
         .assistants
         .values()
         .flat_map(AssistantSettings::phrases);
-    let texts: BTreeSet<String> = phrases.map(|(_, text)| text).collect();
+    let mut texts: BTreeSet<String> = phrases.map(|(_, text)| text).collect();
+    if !config.mailboxes.is_empty() {
+        let (callers, _) = voicemail::prompts();
+        texts.extend(callers.into_iter().map(str::to_owned));
+        let greetings = config
+            .mailboxes
+            .values()
+            .flat_map(MailboxSettings::greetings);
+        texts.extend(greetings);
+    }
     texts.into_iter().collect()
+}
+
+/// What owners of mailboxes hear, which no caller waits for.
+fn later_texts(config: &Config) -> Vec<String> {
+    match config.mailboxes.is_empty() {
+        true => Vec::new(),
+        false => voicemail::prompts()
+            .1
+            .into_iter()
+            .map(str::to_owned)
+            .collect(),
+    }
 }
 
 fn health_of(state: &WorkerState) -> State {
@@ -300,7 +323,14 @@ async fn watch_worker(
 }
 
 /// Loads the phrases from disk, has the missing ones spoken, and tries again until all are there.
-async fn prepare_phrases(book: PhraseBook, tts: Tts, texts: Vec<String>, health: Health) {
+/// `later` follows when the server is ready.
+async fn prepare_phrases(
+    book: PhraseBook,
+    tts: Tts,
+    texts: Vec<String>,
+    later: Vec<String>,
+    health: Health,
+) {
     loop {
         if book.load(&texts).await.is_empty() {
             break;
@@ -320,6 +350,10 @@ async fn prepare_phrases(book: PhraseBook, tts: Tts, texts: Vec<String>, health:
         tokio::time::sleep(RETRY).await;
     }
     health.set(Component::Phrases, State::Ready);
+    // What is missing is spoken when it is needed.
+    if let Some((_, error)) = book.prepare(&tts, &later).await.first() {
+        tracing::warn!(%error, "a mailbox's words are not spoken ahead");
+    }
 }
 
 /// Has every assistant's prompt read before the first call, then keeps the worker's health. The

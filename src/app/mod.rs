@@ -7,6 +7,8 @@
 
 mod engines;
 mod hold;
+mod indicators;
+mod mailboxes;
 mod outbound;
 mod pings;
 mod registrations;
@@ -29,8 +31,10 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::audio::Codec;
-use crate::call::{self, CallCommand, CallLimits, Recorder, Registry, Services};
-use crate::config::{Config, Transport};
+use crate::call::{
+    self, Answers, CallCommand, CallLimits, Mailboxes, Recorder, Registry, Services,
+};
+use crate::config::{Answer, Config, Service, Transport};
 use crate::control::{ControlError, Desk, Socket};
 use crate::engines::EngineError;
 use crate::http::{self, Routes, Scraper};
@@ -78,6 +82,16 @@ pub enum ServeError {
     /// The configured hold music cannot be used.
     #[error("hold.music: cannot use {}: {reason}", path.display())]
     HoldMusic {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        reason: String,
+    },
+    /// A mailbox's recorded greeting cannot be used.
+    #[error("mailboxes.{mailbox}.greeting_file: cannot use {}: {reason}", path.display())]
+    Greeting {
+        /// The mailbox.
+        mailbox: String,
         /// The file.
         path: PathBuf,
         /// Why not.
@@ -136,6 +150,7 @@ struct Server {
     config: Arc<Config>,
     sip: Sip,
     registry: Registry,
+    mailboxes: Mailboxes,
     journal: Journal,
     ladders: Option<Ladders>,
     engines: Engines,
@@ -171,6 +186,7 @@ impl Server {
             .signalling
             .then(|| Ladders::start(store.clone()));
         let journal = Journal::start(store.clone(), ladders.clone());
+        let (mailboxes, changed) = mailboxes::open(&config, &store, &journal).await?;
         let media = Media::start(MediaConfig {
             addresses: media_addresses(&config),
             port_min: config.rtp.port_min,
@@ -181,14 +197,17 @@ impl Server {
             true => Some(Recorder::start().map_err(ServeError::System)?),
             false => None,
         };
-        let (sip, incoming) =
-            Sip::start(sip_config(&config, ladders.as_ref()), rand::rng().random()).await?;
+        let (subscriptions, subscribed) = indicators::subscriptions(!config.mailboxes.is_empty());
+        let sip_config = SipConfig {
+            subscriptions,
+            ..sip_config(&config, ladders.as_ref())
+        };
+        let (sip, incoming) = Sip::start(sip_config, rand::rng().random()).await?;
         let (listener, http_address) = http::bind(config.http.listen).await?;
         health.set(Component::Sip, State::Ready);
         announce(&sip, http_address);
         let engines = Engines::start(&config, &health)?;
-        let registry =
-            Registry::new(usize::try_from(config.limits.max_calls).unwrap_or(usize::MAX));
+        let registry = Registry::with_visits(count(config.limits.max_calls), visits(&config));
         let trunks = TrunkBoard::default();
         let scraper = scraper(
             (&metrics, &trunks),
@@ -225,6 +244,7 @@ impl Server {
             trunks: trunks::inbound(&config),
             admission: trunks::admission(&config),
             assistants: assistant_book(&config),
+            mailboxes: mailboxes.clone(),
             routes: outbound::routes(&config),
             registry: registry.clone(),
             limits: call_limits(&config, hold_music),
@@ -234,8 +254,19 @@ impl Server {
             dialler: Arc::new(move |request| Box::pin(call::place(dialling.clone(), request))),
             registry: registry.clone(),
             trunks: trunks.clone(),
+            mailbox_changed: mailboxes::changed(&mailboxes),
         };
+        let waiting = indicators::Indicators::new(&sip, &mailboxes);
         let mut background = vec![
+            mailboxes::look_after(
+                &mailboxes,
+                changed,
+                &engines.stt,
+                &journal,
+                waiting.indicator(),
+            ),
+            tokio::spawn(waiting.clone().tell_all()),
+            tokio::spawn(waiting.serve(subscribed)),
             tokio::spawn(control.serve(desk)),
             tokio::spawn(call::take_calls(services, incoming)),
             tokio::spawn(upkeep::watch_store(
@@ -256,6 +287,7 @@ impl Server {
             config,
             sip,
             registry,
+            mailboxes,
             journal,
             ladders,
             engines,
@@ -289,6 +321,7 @@ impl Server {
         }
         self.registrations.stop().await;
         self.engines.stop().await;
+        self.mailboxes.flush().await;
         self.journal.flush().await;
         if let Some(ladders) = &self.ladders {
             ladders.flush().await;
@@ -364,7 +397,7 @@ fn sip_config(config: &Config, ladders: Option<&Ladders>) -> SipConfig {
         limits: Limits {
             legs: Limits::default()
                 .legs
-                .max(usize::try_from(config.limits.max_calls).unwrap_or(usize::MAX) * 2),
+                .max((count(config.limits.max_calls) + visits(config)) * 2),
             ..Limits::default()
         },
         flood: Some(FloodLimits {
@@ -376,6 +409,18 @@ fn sip_config(config: &Config, ladders: Option<&Ladders>) -> SipConfig {
             .cloned()
             .map(|ladders| Witness(Arc::new(move |message| ladders.message(message)))),
         subscriptions: None,
+    }
+}
+
+fn count(count: u32) -> usize {
+    usize::try_from(count).unwrap_or(usize::MAX)
+}
+
+/// Calls at once that are in a mailbox.
+fn visits(config: &Config) -> usize {
+    match config.mailboxes.is_empty() {
+        true => 0,
+        false => count(config.limits.max_voicemail_calls),
     }
 }
 
@@ -413,8 +458,19 @@ fn call_limits(config: &Config, hold_music: Arc<[i16]>) -> CallLimits {
 fn number_plan(config: &Arc<Config>) -> call::NumberPlan {
     let config = Arc::clone(config);
     Arc::new(move |called| {
-        let (id, settings) = config.assistant_for(called)?;
-        Some((id, settings.clone()))
+        Some(match config.answer_for(called)? {
+            Answer::Assistant {
+                id,
+                settings,
+                mailbox,
+            } => Answers::Assistant {
+                id,
+                settings: Box::new(settings.clone()),
+                mailbox,
+            },
+            Answer::Mailbox(name) => Answers::Mailbox(name),
+            Answer::Service(Service::VoicemailMenu) => Answers::VoicemailMenu,
+        })
     })
 }
 

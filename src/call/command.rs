@@ -39,6 +39,13 @@ pub enum CallCommand {
         /// Whether it will be said.
         reply: Reply,
     },
+    /// Have the caller leave a message.
+    LeaveMessage {
+        /// The mailbox; the assistant's where it is not named.
+        mailbox: Option<String>,
+        /// Whether it is begun.
+        reply: Reply,
+    },
     /// Let another leg take the place of one of the call's.
     TakeOver {
         /// Which, by which.
@@ -83,6 +90,7 @@ impl CallCommand {
             | Self::Resume(reply)
             | Self::PauseRecording { reply, .. }
             | Self::Say { reply, .. }
+            | Self::LeaveMessage { reply, .. }
             | Self::TakeOver { reply, .. }
             | Self::Transfer { reply, .. } => {
                 // Whoever asked may have gone.

@@ -4,44 +4,42 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use time::OffsetDateTime;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::Services;
+use super::answering_machine::MachineWatch;
 use super::command::CallCommand;
 use super::ending::ended;
+use super::finishing::{Finishing, finish};
 use super::hold::Holds;
-use super::passing::Passing;
-use super::quality;
-use super::recording::{Tape, finish};
+use super::passing::{Passing, Words};
+use super::recording::Tape;
 use super::registry::Line;
 use super::session::Party;
 use super::timeline::Timeline;
 use super::transfer::Wish;
-use super::work::{Work, engine_name};
+use super::voicemail::{Errand, ToMailbox, Visit};
+use super::work::Work;
 use crate::audio::dtmf::Detector;
 use crate::audio::{Frame, SampleRate};
 use crate::conversation::settings::AssistantSettings;
 use crate::conversation::{
-    CallTime, Control, Conversation, Engine, Input, Output, PhraseKind, SamplePosition, Transcript,
+    CallTime, Control, Conversation, Engine, Input, Output, PhraseKind, SamplePosition,
     Work as Failing,
 };
 use crate::engines::llm::GenerateSettings;
 use crate::engines::turn::TurnStream;
 use crate::engines::vad::{VadStream, WINDOW_SAMPLES};
-use crate::engines::{EngineError, EngineEvent, Transcript as Heard};
-use crate::ids::Generation;
+use crate::engines::{EngineError, EngineEvent};
+use crate::ids::{Generation, MailboxName};
 use crate::net::media::{TICK_MS, Tick};
-use crate::record::{CallRecord, CallStatus, EndedBy, EndedReason};
+use crate::record::{CallRecord, CallStatus, EndedBy, EndedReason, VoicemailReason};
 use crate::sip::endpoint::Event;
 use crate::sip::keypad;
 use crate::store::Entry;
 
 /// Engine events that a call may lag behind.
 const ENGINE_EVENTS: usize = 256;
-
-/// The media thread answers within a tick; an overloaded one is not waited for.
-const REPORT_PATIENCE: Duration = Duration::from_millis(500);
 
 /// Lost ticks that are made up for with silence: a minute.
 const MOST_LOST: u64 = 3000;
@@ -59,10 +57,12 @@ pub(super) struct Answered {
     pub(super) tape: Option<Tape>,
 }
 
-/// How a call ended.
-struct End {
-    reason: EndedReason,
-    by: EndedBy,
+/// How a conversation ended.
+enum End {
+    /// With the call.
+    Over { reason: EndedReason, by: EndedBy },
+    /// The caller goes on in a mailbox.
+    Mailbox(ToMailbox),
 }
 
 pub(super) struct Driver {
@@ -88,6 +88,10 @@ pub(super) struct Driver {
     left_by_peer: bool,
     /// Where keys come as tones.
     pub(super) tones: Option<Detector>,
+    /// In calls of ours that look for answering machines.
+    pub(super) machine: Option<MachineWatch>,
+    /// The message for one, while it is synthesised.
+    pub(super) word: Option<oneshot::Receiver<Words>>,
 }
 
 impl Driver {
@@ -101,6 +105,7 @@ impl Driver {
             call.settings.voice.speed as f32,
         );
         let conversation = Conversation::new(&call.settings, work.prepared());
+        let machine = MachineWatch::new(&call.settings, call.record.call_type);
         let tones = call.party.tones();
         Self {
             call,
@@ -121,6 +126,8 @@ impl Driver {
             end: None,
             left_by_peer: false,
             tones,
+            machine,
+            word: None,
         }
     }
 
@@ -131,11 +138,17 @@ impl Driver {
             .show(|call| call.status = CallStatus::InProgress);
         self.show_legs();
         self.call.services.metrics.call_started();
-        while self.end.is_none() {
+        let end = loop {
+            if let Some(end) = self.end.take() {
+                break end;
+            }
             self.step().await;
             self.obey();
+        };
+        match end {
+            End::Over { reason, by } => self.finish(reason, by).await,
+            End::Mailbox(to) => self.hand_over(to).await,
         }
-        self.finish().await;
     }
 
     async fn step(&mut self) {
@@ -154,6 +167,7 @@ impl Driver {
             },
             Some(event) = self.engine_events.recv() => self.engine_event(event),
             window = self.call.vad.next() => {
+                self.watch_speech(&window);
                 let input = Input::Vad {
                     end: SamplePosition(window.end),
                     samples: WINDOW_SAMPLES as u32,
@@ -165,6 +179,7 @@ impl Driver {
                 end: SamplePosition(judged.end),
                 probability: judged.probability,
             }),
+            word = spoken(&mut self.word) => self.word_spoken(word),
             beyond = self.passing.next() => self.beyond(beyond),
             command = self.call.line.command() => self.command(command),
             () = sleep_until(deadline) => self.time(),
@@ -214,6 +229,7 @@ impl Driver {
             self.handle(input);
         }
         self.report_playback(tick);
+        self.watch_for_beeps(tick);
         for digit in &tick.digits {
             self.key(digit.digit.to_char());
         }
@@ -316,6 +332,9 @@ impl Driver {
             CallCommand::Say { text, reply } => {
                 let _ = reply.send(self.say(text));
             }
+            CallCommand::LeaveMessage { mailbox, reply } => {
+                let _ = reply.send(self.leave_message(mailbox.as_deref()));
+            }
             CallCommand::TakeOver { take_over, reply } => {
                 let _ = reply.send(self.taken_over(*take_over));
             }
@@ -396,67 +415,13 @@ impl Driver {
     }
 
     pub(super) fn end_now(&mut self, reason: EndedReason, by: EndedBy) {
-        self.end.get_or_insert(End { reason, by });
+        self.end.get_or_insert(End::Over { reason, by });
     }
 
-    fn engine_event(&mut self, event: EngineEvent) {
-        let generation = event.generation();
-        let input = match event {
-            EngineEvent::Transcript {
-                result: Ok(heard), ..
-            } => Input::Transcript {
-                generation,
-                transcript: transcript(heard),
-            },
-            EngineEvent::Transcript {
-                result: Err(error), ..
-            } => {
-                return self.failed(Engine::Stt, generation, Failing::Transcribe, &error);
-            }
-            EngineEvent::ReplyText { text, .. } => Input::ReplyText { generation, text },
-            EngineEvent::ReplyDone { .. } => Input::ReplyDone { generation },
-            EngineEvent::ReplyFailed { error, .. } => {
-                return self.failed(Engine::Llm, generation, Failing::Generate, &error);
-            }
-            EngineEvent::Speech {
-                clause,
-                result: Ok(samples),
-                ..
-            } => match self.work.spoken(generation, clause, samples) {
-                Some(length) => Input::ClauseReady {
-                    generation,
-                    clause,
-                    length,
-                },
-                None => return,
-            },
-            EngineEvent::Speech {
-                clause,
-                result: Err(error),
-                ..
-            } => return self.failed(Engine::Tts, generation, Failing::Speak { clause }, &error),
-        };
-        self.handle(input);
-    }
-
-    fn failed(
-        &mut self,
-        engine: Engine,
-        generation: Generation,
-        work: Failing,
-        error: &EngineError,
-    ) {
-        let engine = engine_name(engine);
-        self.call
-            .services
-            .metrics
-            .engine_failed(engine, error.label());
-        tracing::warn!(call = %self.call.record.id, engine, %error, "an engine failed");
-        self.handle(Input::Failed {
-            generation,
-            work,
-            retryable: error.is_retryable(),
-        });
+    /// The caller shall leave a message.
+    pub(super) fn go_to_mailbox(&mut self, name: MailboxName, reason: VoicemailReason) {
+        let to = ToMailbox { name, reason };
+        self.end.get_or_insert(End::Mailbox(to));
     }
 
     /// Does everything that the conversation wants by now.
@@ -554,50 +519,43 @@ impl Driver {
         }
     }
 
-    async fn finish(mut self) {
+    async fn finish(mut self, reason: EndedReason, by: EndedBy) {
         self.obey();
         self.leave_beyond();
-        let End { reason, by } = self.end.take().unwrap_or(End {
-            reason: EndedReason::InternalError,
-            by: EndedBy::System,
-        });
-        if !self.left_by_peer {
-            self.call.party.session.hang_up();
-        }
-        let report = self.call.party.session.stream.report();
-        let report = tokio::time::timeout(REPORT_PATIENCE, report).await;
-        let record = &mut self.call.record;
-        record.quality = report.ok().flatten().map(|report| quality::kept(&report));
-        record.status = CallStatus::Ended;
-        record.ended_at = Some(OffsetDateTime::now_utc());
-        record.ended_reason = Some(reason);
-        record.ended_by = Some(by);
-        self.call.line.show(|call| {
-            call.status = CallStatus::Ended;
-            call.ended_reason = Some(reason);
-        });
-        let services = &self.call.services;
-        services.metrics.call_ended(reason);
-        if let Some(quality) = &record.quality {
-            services.metrics.call_quality(quality);
-        }
-        services.llm.release(record.id);
-        tracing::info!(call = %record.id, %reason, "call ended");
-        services
-            .journal
-            .write(Entry::Call(Box::new(record.clone())));
-        if let Some(tape) = self.call.tape.take() {
-            finish(tape, record.id, &services.journal).await;
-        }
+        let call = self.call;
+        let finishing = Finishing {
+            services: &call.services,
+            line: &call.line,
+            party: &call.party,
+            left_by_peer: self.left_by_peer,
+        };
+        finish(finishing, call.record, call.tape, reason, by).await;
+    }
+
+    /// The assistant has done its part: the caller leaves a message.
+    async fn hand_over(mut self, to: ToMailbox) {
+        self.handle(Input::HungUp);
+        self.obey();
+        self.leave_beyond();
+        let call = self.call;
+        call.services.llm.release(call.record.id);
+        call.party.session.stream.music(None);
+        let visit = Visit {
+            services: call.services,
+            line: call.line,
+            party: call.party,
+            record: call.record,
+            tape: call.tape,
+            ticks_before: self.next_tick,
+        };
+        visit.run(Errand::Leave(to)).await;
     }
 }
 
-fn transcript(heard: Heard) -> Transcript {
-    Transcript {
-        text: heard.text,
-        mean_logprob: heard.mean_log_probability,
-        no_speech_probability: heard.no_speech_probability,
-        repeated: heard.repetition_cut,
+async fn spoken(word: &mut Option<oneshot::Receiver<Words>>) -> Words {
+    match word {
+        Some(word) => word.await.ok().flatten(),
+        None => std::future::pending().await,
     }
 }
 

@@ -8,21 +8,22 @@ use rand::RngExt;
 use time::OffsetDateTime;
 use tokio::sync::mpsc;
 
-use super::Services;
 use super::admission::Full;
 use super::answering::Proposed;
 use super::command::CallSnapshot;
 use super::driver::{Answered, Driver};
 use super::recording::Tape;
-use super::registry::Line;
+use super::registry::{Kind, Line};
 use super::taking_over::take_over;
 use super::trunk;
+use super::voicemail::{Errand, ToMailbox, Visit};
+use super::{Answers, Services};
 use crate::conversation::PhraseKind;
 use crate::conversation::settings::AssistantSettings;
 use crate::engines::turn::TurnStream;
-use crate::ids::{AssistantId, CallId};
+use crate::ids::{AssistantId, CallId, MailboxName};
 use crate::net::sip::{Incoming, LegCommand};
-use crate::record::{CallRecord, CallStatus, CallType, EndedBy, EndedReason};
+use crate::record::{CallRecord, CallStatus, CallType, EndedBy, EndedReason, VoicemailReason};
 use crate::sdp::SdpError;
 use crate::sip::endpoint::{ExtraHeaders, IncomingCall};
 use crate::store::{Entry, free_space};
@@ -63,6 +64,15 @@ impl Refusal {
         }
     }
 
+    /// Why a mailbox may take the call instead; `None` where it could do no more.
+    fn for_mailbox(&self) -> Option<VoicemailReason> {
+        match (self.reason, self.status) {
+            (EndedReason::AdmissionRefused, 486) => Some(VoicemailReason::Busy),
+            (EndedReason::ServiceUnavailable, _) => Some(VoicemailReason::Unavailable),
+            _ => None,
+        }
+    }
+
     pub(super) fn sdp(error: &SdpError) -> Self {
         let (code, text) = error.warning();
         Self {
@@ -75,10 +85,18 @@ impl Refusal {
 /// What was prepared before the answer.
 struct Prepared {
     line: Line,
-    settings: AssistantSettings,
-    phrases: HashMap<PhraseKind, Arc<[i16]>>,
     proposed: Proposed,
     tape: Option<Tape>,
+    then: Then,
+}
+
+/// What comes after the answer.
+enum Then {
+    Converse {
+        settings: Box<AssistantSettings>,
+        phrases: HashMap<PhraseKind, Arc<[i16]>>,
+    },
+    Visit(Errand),
 }
 
 async fn take(services: Services, incoming: Incoming) {
@@ -107,18 +125,35 @@ async fn take(services: Services, incoming: Incoming) {
     services
         .journal
         .write(Entry::Call(Box::new(record.clone())));
-    let answered = Answered {
-        vad: services.vad.stream(),
-        turn: TurnStream::new(services.turn.clone()),
-        services,
-        line: prepared.line,
-        party,
-        record,
-        settings: prepared.settings,
-        phrases: prepared.phrases,
-        tape: prepared.tape,
-    };
-    Driver::new(answered).run().await;
+    let (line, tape) = (prepared.line, prepared.tape);
+    match prepared.then {
+        Then::Converse { settings, phrases } => {
+            let answered = Answered {
+                vad: services.vad.stream(),
+                turn: TurnStream::new(services.turn.clone()),
+                services,
+                line,
+                party,
+                record,
+                settings: *settings,
+                phrases,
+                tape,
+            };
+            Driver::new(answered).run().await;
+        }
+        Then::Visit(errand) => {
+            services.metrics.call_started();
+            let visit = Visit {
+                services,
+                line,
+                party,
+                record,
+                tape,
+                ticks_before: 0,
+            };
+            visit.run(errand).await;
+        }
+    }
 }
 
 fn new_record(call: &IncomingCall) -> CallRecord {
@@ -149,6 +184,8 @@ fn new_record(call: &IncomingCall) -> CallRecord {
         messages: Vec::new(),
         turns: Vec::new(),
         digits: String::new(),
+        mailbox: None,
+        answered_by: None,
     }
 }
 
@@ -158,47 +195,138 @@ async fn prepare(
     call: &IncomingCall,
     record: &mut CallRecord,
 ) -> Result<Prepared, Refusal> {
-    let unavailable = || Refusal::retry_later(503, EndedReason::ServiceUnavailable);
     let trunk = services.trunks.of(call);
     trunk::describe(trunk, call, record);
     let called = trunk::called(trunk, call);
     let called: Vec<&str> = called.iter().map(String::as_str).collect();
-    let (assistant, settings) =
+    let mailboxes = &services.mailboxes;
+    let diverted = mailboxes.of_diverted(record.diverted_from.as_deref());
+    if let Some(name) = diverted {
+        let reason = VoicemailReason::Diverted;
+        return prepare_visit(services, call, record, leave(name, reason)).await;
+    }
+    let answers =
         (services.numbers)(&called).ok_or_else(|| Refusal::new(404, EndedReason::CallRejected))?;
-    record.assistant = assistant;
+    match answers {
+        Answers::Mailbox(name) => {
+            let errand = leave(name, VoicemailReason::Called);
+            prepare_visit(services, call, record, errand).await
+        }
+        Answers::VoicemailMenu => prepare_visit(services, call, record, Errand::Hear).await,
+        Answers::Assistant {
+            id,
+            settings,
+            mailbox,
+        } => {
+            let mut settings = settings;
+            record.assistant = id;
+            let own = settings.mailbox_plan.mailbox.as_deref();
+            let mailbox = mailbox.or_else(|| mailboxes.named(own?));
+            settings.mailbox_plan.mailbox = mailbox.as_ref().map(ToString::to_string);
+            let now = OffsetDateTime::now_utc().unix_timestamp();
+            let closed = mailboxes.closed(mailbox.as_ref(), now);
+            let (name, reason) = match (mailbox, closed) {
+                (Some(name), true) => (name, VoicemailReason::OutOfHours),
+                (mailbox, _) => {
+                    let prepared = prepare_conversation(services, call, record, settings).await;
+                    match (prepared, mailbox) {
+                        (Ok(prepared), _) => return Ok(prepared),
+                        (Err(refusal), None) => return Err(refusal),
+                        (Err(refusal), Some(name)) => (name, refusal.for_mailbox().ok_or(refusal)?),
+                    }
+                }
+            };
+            prepare_visit(services, call, record, leave(name, reason)).await
+        }
+    }
+}
+
+fn leave(name: MailboxName, reason: VoicemailReason) -> Errand {
+    Errand::Leave(ToMailbox { name, reason })
+}
+
+/// For an assistant.
+async fn prepare_conversation(
+    services: &Services,
+    call: &IncomingCall,
+    record: &mut CallRecord,
+    settings: Box<AssistantSettings>,
+) -> Result<Prepared, Refusal> {
+    let unavailable = || Refusal::retry_later(503, EndedReason::ServiceUnavailable);
     if let Some((component, state)) = services.health.refusal() {
-        tracing::error!(%component, ?state, "a call is refused with 503");
+        tracing::error!(%component, ?state, "no assistant can take a call");
         return Err(unavailable());
     }
     check_disk(services).map_err(|()| unavailable())?;
-    let limited = trunk.map(|trunk| (&trunk.name, trunk.limits));
-    let place = services
-        .admission
-        .admit(Instant::now(), limited, &record.assistant)
-        .map_err(|full| match full {
-            Full::Trunk => Refusal::retry_later(503, EndedReason::AdmissionRefused),
-            Full::Assistant => Refusal::retry_later(486, EndedReason::AdmissionRefused),
-        })?;
-    let mut line = services
-        .registry
-        .admit(CallSnapshot::of(record))
-        .ok_or_else(|| Refusal::retry_later(486, EndedReason::AdmissionRefused))?;
-    line.occupies(place);
-    let proposed = Proposed::new(services, call, trunk)?;
-    services.sip.leg(call.leg, LegCommand::Ring);
+    let (line, proposed) = admit(services, call, record, Kind::Conversation)?;
     let tape = open_recording(services, record)
         .await
         .map_err(|()| unavailable())?;
     write_row(services, record)
         .await
         .map_err(|()| unavailable())?;
+    let phrases = phrases(services, &settings);
     Ok(Prepared {
         line,
-        phrases: phrases(services, &settings),
-        settings,
         proposed,
         tape,
+        then: Then::Converse { settings, phrases },
     })
+}
+
+/// For a mailbox, which needs neither engines nor database: what fails is explained in the call.
+async fn prepare_visit(
+    services: &Services,
+    call: &IncomingCall,
+    record: &mut CallRecord,
+    errand: Errand,
+) -> Result<Prepared, Refusal> {
+    let (line, proposed) = admit(services, call, record, Kind::Visit)?;
+    if write_row(services, record).await.is_err() {
+        // It waits until the database can be written again.
+        let entry = Entry::Call(Box::new(record.clone()));
+        services.journal.write(entry);
+    }
+    // Begun for an assistant that could not take the call after all.
+    let begun = services.recorder.clone();
+    let begun = begun.filter(|_| record.recording.is_some());
+    Ok(Prepared {
+        line,
+        proposed,
+        tape: begun.map(|recorder| Tape::new(recorder, record.id)),
+        then: Then::Visit(errand),
+    })
+}
+
+/// A line, a port and an answer to the offer; the caller hears it ring.
+fn admit(
+    services: &Services,
+    call: &IncomingCall,
+    record: &CallRecord,
+    kind: Kind,
+) -> Result<(Line, Proposed), Refusal> {
+    let trunk = services.trunks.of(call);
+    let limited = trunk.map(|trunk| (&trunk.name, trunk.limits));
+    let nobody = AssistantId::new("");
+    let whose = match kind {
+        Kind::Conversation => &record.assistant,
+        Kind::Visit => &nobody,
+    };
+    let place = services
+        .admission
+        .admit(Instant::now(), limited, whose)
+        .map_err(|full| match full {
+            Full::Trunk => Refusal::retry_later(503, EndedReason::AdmissionRefused),
+            Full::Assistant => Refusal::retry_later(486, EndedReason::AdmissionRefused),
+        })?;
+    let mut line = services
+        .registry
+        .admit_to(kind, CallSnapshot::of(record))
+        .ok_or_else(|| Refusal::retry_later(486, EndedReason::AdmissionRefused))?;
+    line.occupies(place);
+    let proposed = Proposed::new(services, call, trunk)?;
+    services.sip.leg(call.leg, LegCommand::Ring);
+    Ok((line, proposed))
 }
 
 /// The assistant's fixed phrases, as far as there is audio for them.
@@ -218,12 +346,12 @@ pub(super) fn check_disk(services: &Services) -> Result<(), ()> {
             tracing::error!(
                 free = free.0,
                 needed = limits.minimum_free,
-                "the disk is full: 503"
+                "the disk is full"
             );
             Err(())
         }
         Err(error) => {
-            tracing::error!(%error, "the data folder is gone: 503");
+            tracing::error!(%error, "the data folder is gone");
             Err(())
         }
     }

@@ -13,9 +13,12 @@
 
 mod admission;
 mod answering;
+mod answering_machine;
 mod command;
 mod driver;
 mod ending;
+mod engine_events;
+mod finishing;
 mod follow;
 mod hold;
 mod inbound;
@@ -29,6 +32,7 @@ mod taking_over;
 mod timeline;
 mod transfer;
 mod trunk;
+mod voicemail;
 mod work;
 
 use std::path::PathBuf;
@@ -43,7 +47,7 @@ use crate::engines::stt::Stt;
 use crate::engines::tts::Tts;
 use crate::engines::turn::TurnJudge;
 use crate::engines::vad::Vad;
-use crate::ids::AssistantId;
+use crate::ids::{AssistantId, MailboxName};
 use crate::net::media::Media;
 use crate::net::sip::Sip;
 use crate::observe::{Health, Metrics};
@@ -56,11 +60,29 @@ pub use outbound::{DialRefusal, DialRequest, NoRoute, Placed, Route, Routes, pla
 pub use recording::{Recorder, sha256};
 pub use registry::{Lookup, Registry};
 pub use trunk::{InboundTrunk, Keys, MediaEncryption, Trunks};
+pub use voicemail::{Aftercare, Indicator, Mailbox, Mailboxes, MessageKeeper};
 pub use work::chat_messages;
 
 /// Finds who answers what was called, which comes in each of its spellings.
-pub type NumberPlan =
-    Arc<dyn Fn(&[&str]) -> Option<(AssistantId, AssistantSettings)> + Send + Sync>;
+pub type NumberPlan = Arc<dyn Fn(&[&str]) -> Option<Answers> + Send + Sync>;
+
+/// Who answers a number.
+#[derive(Clone, Debug)]
+pub enum Answers {
+    /// An assistant, and the mailbox that takes its calls where it cannot.
+    Assistant {
+        /// Its name.
+        id: AssistantId,
+        /// What it is set to.
+        settings: Box<AssistantSettings>,
+        /// The number's mailbox; the assistant's own where there is none.
+        mailbox: Option<MailboxName>,
+    },
+    /// A mailbox takes messages at once.
+    Mailbox(MailboxName),
+    /// Owners hear their messages.
+    VoicemailMenu,
+}
 
 /// Finds an assistant by its name.
 pub type Assistants = Arc<dyn Fn(&str) -> Option<(AssistantId, AssistantSettings)> + Send + Sync>;
@@ -101,6 +123,8 @@ pub struct Services {
     pub admission: Admission,
     /// Assistants by name.
     pub assistants: Assistants,
+    /// Where messages are left.
+    pub mailboxes: Mailboxes,
     /// The ways out.
     pub routes: Routes,
     /// Live calls.

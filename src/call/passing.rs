@@ -16,6 +16,7 @@ use tokio::sync::oneshot;
 
 use super::outbound::{Dialling, Step, Target};
 use super::session::Party;
+use crate::ids::MailboxName;
 use crate::net::media::{ClipKey, Tick};
 use crate::sip::endpoint::Event;
 
@@ -35,6 +36,8 @@ pub(super) struct Plan {
     /// The caller's side is asked to do it, where it can.
     pub(super) refer: bool,
     pub(super) ring_timeout: Option<Duration>,
+    /// Where the caller leaves a message who is not put through.
+    pub(super) mailbox: Option<MailboxName>,
 }
 
 /// The words for the person called.
@@ -51,6 +54,8 @@ pub(super) enum Passing {
     Idle,
     /// The operator's plan waits until the caller was told.
     Announced(Box<Plan>),
+    /// The operator's mailbox waits likewise.
+    ToMailbox(MailboxName),
     /// The caller's side is asked to call there.
     Referring(Box<Plan>),
     /// A telephone rings there.
@@ -87,7 +92,9 @@ impl Passing {
     /// What happens next on the other side. Losing the wait loses nothing.
     pub(super) async fn next(&mut self) -> Beyond {
         match self {
-            Self::Idle | Self::Announced(_) | Self::Referring(_) => std::future::pending().await,
+            Self::Idle | Self::Announced(_) | Self::ToMailbox(_) | Self::Referring(_) => {
+                std::future::pending().await
+            }
             Self::Dialling { dialling, .. } | Self::Following(dialling) => {
                 Beyond::Step(dialling.next().await)
             }
@@ -109,6 +116,7 @@ impl Passing {
             }
             Self::Idle
             | Self::Announced(_)
+            | Self::ToMailbox(_)
             | Self::Referring(_)
             | Self::Dialling { .. }
             | Self::Following(_) => None,

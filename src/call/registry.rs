@@ -13,7 +13,17 @@ use crate::sip::endpoint::LegId;
 /// Commands that a call may lag behind.
 const COMMANDS: usize = 16;
 
+/// Whom a line leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// An assistant.
+    Conversation,
+    /// A mailbox, which needs no engine.
+    Visit,
+}
+
 struct Entry {
+    kind: Kind,
     snapshot: watch::Sender<CallSnapshot>,
     commands: mpsc::Sender<CallCommand>,
     /// Its legs that may be taken over, with their trunks.
@@ -39,11 +49,17 @@ pub enum Lookup {
 pub struct Registry {
     state: Arc<Mutex<State>>,
     capacity: usize,
+    visits: usize,
 }
 
 impl Registry {
-    /// A registry that admits `capacity` calls at once.
+    /// A registry that admits `capacity` calls at once with assistants, and none with mailboxes.
     pub fn new(capacity: usize) -> Self {
+        Self::with_visits(capacity, 0)
+    }
+
+    /// The same, with `visits` calls at once beside them that go to a mailbox.
+    pub fn with_visits(capacity: usize, visits: usize) -> Self {
         let state = State {
             calls: HashMap::new(),
             count: watch::Sender::new(0),
@@ -51,6 +67,7 @@ impl Registry {
         Self {
             state: Arc::new(Mutex::new(state)),
             capacity,
+            visits,
         }
     }
 
@@ -59,17 +76,28 @@ impl Registry {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes a line for a call; `None` where all are in use. The line is free again when the
-    /// returned [`Line`] is dropped.
+    /// Takes a line for a call with an assistant; `None` where all are in use. The line is free
+    /// again when the returned [`Line`] is dropped.
     pub(super) fn admit(&self, snapshot: CallSnapshot) -> Option<Line> {
+        self.admit_to(Kind::Conversation, snapshot)
+    }
+
+    /// The same for a call that goes to a mailbox.
+    pub(super) fn admit_to(&self, kind: Kind, snapshot: CallSnapshot) -> Option<Line> {
+        let most = match kind {
+            Kind::Conversation => self.capacity,
+            Kind::Visit => self.visits,
+        };
         let mut state = self.lock();
-        if state.calls.len() >= self.capacity {
+        let alike = state.calls.values().filter(|entry| entry.kind == kind);
+        if alike.count() >= most {
             return None;
         }
         let id = snapshot.id;
         let (commands, queue) = mpsc::channel(COMMANDS);
         let snapshot = watch::Sender::new(snapshot);
         let entry = Entry {
+            kind,
             snapshot,
             commands,
             legs: Vec::new(),
@@ -244,6 +272,18 @@ mod tests {
         assert!(!registry.send(snapshot(1).id, end()));
         registry.empty().await;
         assert!(registry.admit(snapshot(2)).is_some());
+    }
+
+    #[test]
+    fn mailboxes_have_lines_of_their_own() {
+        let registry = Registry::with_visits(1, 1);
+        let talking = registry.admit(snapshot(1)).expect("free");
+        assert!(registry.admit(snapshot(2)).is_none());
+        let visit = registry.admit_to(Kind::Visit, snapshot(2)).expect("free");
+        assert!(registry.admit_to(Kind::Visit, snapshot(3)).is_none());
+        drop(talking);
+        assert!(registry.admit(snapshot(3)).is_some());
+        drop(visit);
     }
 
     #[tokio::test]

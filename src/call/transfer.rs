@@ -12,9 +12,10 @@ use super::passing::{BRIEFING, Beyond, Briefing, Passing, Plan, Words};
 use super::session::Party;
 use crate::conversation::settings::SipVerb;
 use crate::conversation::{Control, Input, NotThrough, TransferTo};
+use crate::ids::MailboxName;
 use crate::net::media::Tick;
 use crate::net::sip::LegCommand;
-use crate::record::{CallStatus, EndedBy, EndedReason, Message, Role};
+use crate::record::{CallStatus, EndedBy, EndedReason, Message, Role, VoicemailReason};
 use crate::sip::endpoint::{Event, ReferOutcome, ReferRequest, ReferTarget};
 use crate::store::Entry;
 
@@ -71,6 +72,7 @@ impl Driver {
             accept: None,
             refer: self.call.party.refer && wish.manner != Manner::Bridge,
             ring_timeout: None,
+            mailbox: None,
         };
         self.passing = Passing::Announced(Box::new(plan));
         self.handle(Input::Control(Control::Transfer));
@@ -80,6 +82,10 @@ impl Driver {
     /// The caller was told: now it is done.
     pub(super) fn pass_on(&mut self, to: TransferTo) {
         let plan = match (to, self.passing.take()) {
+            (TransferTo::Mailbox, _) => return self.go_to_own_mailbox(),
+            (TransferTo::Operators, Passing::ToMailbox(name)) => {
+                return self.go_to_mailbox(name, VoicemailReason::Operator);
+            }
             (TransferTo::Operators, Passing::Announced(plan)) => Some(*plan),
             (TransferTo::Destination(place), _) => self.configured(place),
             (TransferTo::Operators, _) => None,
@@ -112,7 +118,63 @@ impl Driver {
             accept: plan.accept_digit,
             refer: self.call.party.refer && plan.sip_verb == SipVerb::Refer,
             ring_timeout: Duration::try_from_secs_f64(plan.dial_timeout).ok(),
+            mailbox: self.mailbox(transfer.mailbox.as_deref()),
         })
+    }
+
+    fn mailbox(&self, name: Option<&str>) -> Option<MailboxName> {
+        self.call.services.mailboxes.named(name?)
+    }
+
+    /// The operator has the caller leave a message: in the mailbox of this name, or else in the
+    /// assistant's.
+    pub(super) fn leave_message(&mut self, name: Option<&str>) -> Result<(), CommandRefusal> {
+        if !self.passing.is_idle() || self.holds.any() {
+            return Err(CommandRefusal::NotNow(
+                "the call is on hold or being passed on",
+            ));
+        }
+        let own = self.call.settings.mailbox_plan.mailbox.as_deref();
+        let named = name.or(own).ok_or_else(|| {
+            CommandRefusal::Wrong("the assistant has no mailbox, so name one".to_owned())
+        })?;
+        let mailbox = self.mailbox(Some(named));
+        let unknown = || CommandRefusal::Wrong(format!("there is no mailbox {named}"));
+        let mailbox = mailbox.ok_or_else(unknown)?;
+        self.passing = Passing::ToMailbox(mailbox);
+        self.handle(Input::Control(Control::Transfer));
+        Ok(())
+    }
+
+    /// The caller asked for it.
+    fn go_to_own_mailbox(&mut self) {
+        let own = self.call.settings.mailbox_plan.mailbox.as_deref();
+        match self.mailbox(own) {
+            Some(name) => self.go_to_mailbox(name, VoicemailReason::Asked),
+            None => {
+                self.hold_for_transfer();
+                self.come_back(NotThrough::Failed);
+            }
+        }
+    }
+
+    /// Nobody was reached: the caller leaves a message where there is a mailbox for it, or else
+    /// goes on with the assistant.
+    fn not_reached(&mut self, mailbox: Option<MailboxName>, why: NotThrough) {
+        let reason = match why {
+            NotThrough::Busy => VoicemailReason::Busy,
+            NotThrough::NoAnswer => VoicemailReason::NoAnswer,
+            NotThrough::Failed => VoicemailReason::Unavailable,
+        };
+        match mailbox {
+            Some(name) => {
+                if let Some(party) = self.passing.party() {
+                    party.session.hang_up();
+                }
+                self.go_to_mailbox(name, reason);
+            }
+            None => self.come_back(why),
+        }
     }
 
     fn refer(&mut self, plan: Plan) {
@@ -166,8 +228,8 @@ impl Driver {
     pub(super) fn referred(&mut self, outcome: ReferOutcome) {
         match (self.passing.take(), outcome) {
             (Passing::Referring(_), ReferOutcome::Completed(200..=299)) => self.passed_on(),
-            (Passing::Referring(_), ReferOutcome::Completed(status)) => {
-                self.come_back(by_status(status));
+            (Passing::Referring(plan), ReferOutcome::Completed(status)) => {
+                self.not_reached(plan.mailbox, by_status(status));
             }
             (Passing::Referring(plan), ReferOutcome::Refused(status)) => {
                 tracing::info!(call = %self.call.record.id, status, "REFER is refused: bridging");
@@ -215,8 +277,8 @@ impl Driver {
                 }
                 None => self.join(party),
             },
-            (Passing::Dialling { .. }, Step::Failed(failure)) => {
-                self.come_back(not_through(failure));
+            (Passing::Dialling { plan, .. }, Step::Failed(failure)) => {
+                self.not_reached(plan.mailbox, not_through(failure));
             }
             (other, Step::Sent { call_id, .. }) => {
                 self.passing = other;
@@ -276,6 +338,15 @@ impl Driver {
             (None, Briefing::Asked { until }) if *until <= tick.at => Some(Decision::Silent),
             (None, _) => None,
         }
+    }
+
+    /// The person called does not take the caller.
+    fn refused(&mut self, why: NotThrough) {
+        let mailbox = match &self.passing {
+            Passing::Briefing { plan, .. } => plan.mailbox.clone(),
+            _ => None,
+        };
+        self.not_reached(mailbox, why);
     }
 
     fn briefed(&mut self) {
@@ -350,8 +421,8 @@ impl Driver {
         match self.decision(tick) {
             None => {}
             Some(Decision::Accepted) => return self.briefed(),
-            Some(Decision::Refused) => return self.come_back(NotThrough::Failed),
-            Some(Decision::Silent) => return self.come_back(NotThrough::NoAnswer),
+            Some(Decision::Refused) => return self.refused(NotThrough::Failed),
+            Some(Decision::Silent) => return self.refused(NotThrough::NoAnswer),
         }
         let silent = tick.at.saturating_duration_since(self.last_beyond);
         let held = self

@@ -44,6 +44,8 @@ enum CallsCommand {
     Pcap(Pcap),
     /// Pass a live call's caller on to somebody else.
     Transfer(live::Transfer),
+    /// Have a live call's caller leave a message in a mailbox.
+    Voicemail(live::LeaveMessage),
 }
 
 #[derive(Debug, Args)]
@@ -117,6 +119,7 @@ pub(super) async fn calls(command: Calls) -> Result<(), Failure> {
         Some(CallsCommand::Say(command)) => live::say(command).await,
         Some(CallsCommand::Pcap(command)) => pcap(command).await,
         Some(CallsCommand::Transfer(command)) => live::transfer(command).await,
+        Some(CallsCommand::Voicemail(command)) => live::leave_message(command).await,
     }
 }
 
@@ -165,11 +168,19 @@ fn row(call: &CallRecord) -> Vec<String> {
         call.created_at.format(&Rfc3339).unwrap_or_default(),
         call.from.clone(),
         call.to.clone(),
-        call.assistant.to_string(),
+        answered_by(call),
         length.map_or_else(|| "-".to_owned(), |seconds| seconds.to_string()),
         call.ended_reason
             .map_or_else(|| "in progress".to_owned(), |reason| reason.to_string()),
     ]
+}
+
+/// The assistant, or else the mailbox.
+fn answered_by(call: &CallRecord) -> String {
+    match (&call.mailbox, call.assistant.as_str()) {
+        (Some(mailbox), "") => format!("mailbox {mailbox}"),
+        (_, assistant) => assistant.to_owned(),
+    }
 }
 
 async fn show(command: Show) -> Result<(), Failure> {
@@ -223,7 +234,10 @@ async fn find(store: &Store, id: &str) -> Result<Option<CallId>, Failure> {
 fn describe(call: &CallRecord) {
     print::line(&format!("call       {}", call.id));
     print::line(&format!("from       {} ({})", call.from, call.peer));
-    print::line(&format!("to         {} -> {}", call.to, call.assistant));
+    print::line(&format!("to         {} -> {}", call.to, answered_by(call)));
+    if let Some(mailbox) = &call.mailbox {
+        print::line(&format!("mailbox    {mailbox}"));
+    }
     if let Some(customer) = &call.customer {
         let name = customer.name.as_deref().unwrap_or_default();
         print::line(format!("customer   {} {name}", customer.number).trim_end());
@@ -244,6 +258,17 @@ fn describe(call: &CallRecord) {
     }
     if let Some(quality) = &call.quality {
         describe_quality(quality);
+    }
+    if let Some(answered) = &call.answered_by {
+        let seconds = answered.after_ms as f64 / 1000.0;
+        let (who, evidence) = (answered.who, answered.evidence);
+        print::line(&format!(
+            "answered   by {who} ({evidence}), known after {seconds:.1} s"
+        ));
+        if let Some(ms) = answered.message_ms {
+            let seconds = ms as f64 / 1000.0;
+            print::line(&format!("message    left for it after {seconds:.1} s"));
+        }
     }
     if let Some(reason) = call.ended_reason {
         print::line(&format!("ended      {reason}"));

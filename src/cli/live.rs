@@ -69,6 +69,18 @@ pub(super) struct Transfer {
     at: At,
 }
 
+/// A mailbox for a caller.
+#[derive(Debug, Args)]
+pub(super) struct LeaveMessage {
+    /// The call's id, or the beginning of it.
+    id: String,
+    /// The mailbox; the assistant's or the number's where it is not named.
+    #[arg(long, value_name = "NAME")]
+    mailbox: Option<String>,
+    #[command(flatten)]
+    at: At,
+}
+
 /// Asks the server; a refusal is a failure.
 pub(super) async fn ask(data: &Path, ask: Ask) -> Result<Answer, Failure> {
     let answer = control::ask(data, ask)
@@ -169,6 +181,11 @@ pub(super) async fn transfer(command: Transfer) -> Result<(), Failure> {
         briefing: command.message,
     };
     tell(&command.at, what, "is being passed on").await
+}
+
+pub(super) async fn leave_message(command: LeaveMessage) -> Result<(), Failure> {
+    let LeaveMessage { id, mailbox, at } = command;
+    tell(&at, Ask::LeaveMessage { id, mailbox }, "leaves a message").await
 }
 
 async fn tell(at: &At, what: Ask, done: &str) -> Result<(), Failure> {

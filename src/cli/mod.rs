@@ -9,6 +9,7 @@ mod outbound;
 mod pcap;
 pub mod print;
 mod trunks;
+mod voicemail;
 
 use std::path::PathBuf;
 
@@ -40,6 +41,8 @@ pub enum Command {
     Dial(outbound::Dial),
     /// List the calls that a server has kept, show one, or act on a live one.
     Calls(calls::Calls),
+    /// List the messages that callers left, show, export, mark or delete them.
+    Voicemail(voicemail::Voicemails),
     /// Show where each trunk of a running server stands with its registrar.
     Trunks(live::At),
     /// List, fetch and verify the models.
@@ -110,6 +113,7 @@ pub async fn run(command: Command) -> Result<(), Failure> {
         Command::Demo(command) => dial::demo(command).await,
         Command::Dial(command) => outbound::dial(command).await,
         Command::Calls(command) => calls::calls(command).await,
+        Command::Voicemail(command) => voicemail::voicemails(command).await,
         Command::Trunks(command) => trunks::trunks(command).await,
         Command::Models(command) => models::models(command).await,
     }

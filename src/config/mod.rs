@@ -7,6 +7,8 @@
 
 mod listen;
 mod load;
+mod mailbox;
+mod number;
 mod outbound;
 mod trunk;
 mod validate;
@@ -21,6 +23,7 @@ use serde::Deserialize;
 
 pub use listen::{Listen, Tls, Transport};
 pub use load::{Mistake, Mistakes, Source, load};
+pub use number::{Answer, Number, Service};
 pub use outbound::{FromUser, Outbound};
 pub use trunk::{CodecName, Dtmf, Profile, Srtp, Trunk};
 
@@ -28,7 +31,7 @@ use listen::one_or_more;
 
 use crate::conversation::settings::AssistantSettings;
 use crate::engines::worker::Scheduling;
-use crate::ids::AssistantId;
+use crate::voicemail::MailboxSettings;
 
 /// The name of the assistant that is always there unless the file names others.
 pub const DEMO_ASSISTANT: &str = "demo";
@@ -100,8 +103,10 @@ pub struct Config {
     pub limits: Limits,
     /// Carriers and PBXs, by name.
     pub trunks: BTreeMap<String, Trunk>,
-    /// Which assistant answers which number.
+    /// Who answers which number.
     pub numbers: Vec<Number>,
+    /// Where callers leave messages, by name.
+    pub mailboxes: BTreeMap<String, MailboxSettings>,
     /// Assistants by name, in Vapi's field names.
     pub assistants: BTreeMap<String, AssistantSettings>,
 }
@@ -119,6 +124,7 @@ impl Default for Config {
             limits: Limits::default(),
             trunks: BTreeMap::new(),
             numbers: Vec::new(),
+            mailboxes: BTreeMap::new(),
             assistants: BTreeMap::new(),
         }
     }
@@ -315,8 +321,10 @@ impl Engines {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
-    /// Calls at once; the next one is answered 486.
+    /// Calls at once; the next one is answered 486, or goes to a mailbox.
     pub max_calls: u32,
+    /// Calls at once that are in a mailbox, beside those; the next one is answered 486.
+    pub max_voicemail_calls: u32,
     /// How long a stop waits for calls to end by themselves.
     pub drain_seconds: u32,
     /// Requests a second that could begin something, from one address. Others are dropped.
@@ -341,6 +349,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             max_calls: 8,
+            max_voicemail_calls: 4,
             drain_seconds: 30,
             requests_per_second_per_source: 100,
             requests_per_second_of_strangers: 200,
@@ -349,62 +358,7 @@ impl Default for Limits {
     }
 }
 
-/// One rule of the number plan.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Number {
-    /// The called user part: exact, or with a trailing `*`, or `*` alone for any.
-    pub number: String,
-    /// The assistant that answers.
-    pub assistant: String,
-}
-
-impl Number {
-    /// How well this rule fits a called user part: the length of what it fixes, exact rules
-    /// before patterns. `None` where it does not fit.
-    fn fit(&self, user: &str) -> Option<usize> {
-        match self.number.strip_suffix('*') {
-            Some(prefix) => user.starts_with(prefix).then_some(prefix.len()),
-            None => (self.number == user).then_some(usize::MAX),
-        }
-    }
-}
-
 impl Config {
-    /// The assistant that answers what was called, given in each of its spellings: the best
-    /// fitting rule, else an assistant of that name, else the only one or the demo assistant.
-    /// `None` where the plan has no answer.
-    pub fn assistant_for(&self, called: &[&str]) -> Option<(AssistantId, &AssistantSettings)> {
-        let fit = |rule: &Number| called.iter().filter_map(|user| rule.fit(user)).max();
-        let ruled = self
-            .numbers
-            .iter()
-            .filter_map(|rule| Some((fit(rule)?, &rule.assistant)))
-            .max_by_key(|(fit, _)| *fit)
-            .map(|(_, name)| name.as_str());
-        let mut names = called.iter();
-        let named = names.find_map(|user| self.assistants.get_key_value(*user));
-        let named = named.map(|(name, _)| name);
-        let name = match (ruled, named) {
-            (Some(name), _) => name,
-            (None, Some(name)) => name,
-            (None, None) if self.numbers.is_empty() => self.default_assistant()?,
-            (None, None) => return None,
-        };
-        let settings = self.assistants.get(name)?;
-        Some((AssistantId::new(name), settings))
-    }
-
-    fn default_assistant(&self) -> Option<&str> {
-        if self.assistants.contains_key(DEMO_ASSISTANT) {
-            return Some(DEMO_ASSISTANT);
-        }
-        match self.assistants.len() {
-            1 => self.assistants.keys().next().map(String::as_str),
-            _ => None,
-        }
-    }
-
     /// Folder of the models.
     pub fn models_folder(&self) -> PathBuf {
         self.engines

@@ -2,6 +2,7 @@ use std::path::Path;
 
 use super::*;
 use crate::audio::Codec;
+use crate::ids::MailboxName;
 use crate::sip::extensions::{Extensions, Support};
 use crate::sip::identity::CallerHeader;
 use crate::sip::numbering::NumberFormat;
@@ -32,6 +33,14 @@ fn keys(result: Result<Config, Mistakes>) -> Vec<String> {
         .collect()
 }
 
+/// The name of the assistant that answers.
+fn answering(config: &Config, called: &[&str]) -> Option<String> {
+    match config.answer_for(called)? {
+        Answer::Assistant { id, .. } => Some(id.to_string()),
+        other => panic!("{other:?}"),
+    }
+}
+
 #[test]
 fn no_file_is_a_valid_configuration_with_the_demo_assistant_on_loopback() {
     let config = load(None, []).expect("defaults are valid");
@@ -43,8 +52,8 @@ fn no_file_is_a_valid_configuration_with_the_demo_assistant_on_loopback() {
         }]
     );
     assert!(!config.reachable_from_outside());
-    let (name, _) = config.assistant_for(&["anything"]).expect("an assistant");
-    assert_eq!(name.as_str(), DEMO_ASSISTANT);
+    let name = answering(&config, &["anything"]).expect("an assistant");
+    assert_eq!(name, DEMO_ASSISTANT);
 }
 
 #[test]
@@ -135,11 +144,77 @@ fn the_best_fitting_number_rule_wins() {
     )
     .expect("valid");
     for (user, name) in [("+15551234", "exact"), ("+15559", "prefix"), ("bob", "any")] {
-        assert_eq!(
-            config.assistant_for(&[user]).expect("match").0.as_str(),
-            name
-        );
+        assert_eq!(answering(&config, &[user]).expect("match"), name);
     }
+}
+
+#[test]
+fn numbers_lead_to_assistants_with_a_mailbox_to_mailboxes_and_to_the_menu() {
+    let config = load_text(
+        r#"
+        numbers = [
+          { number = "100", assistant = "reception", mailbox = "office" },
+          { number = "200", mailbox = "office" },
+          { number = "*97", service = "voicemail-menu" },
+        ]
+        [assistants.reception]
+        [mailboxes.office]
+        number = "200"
+        pin = "4711"
+        hours = { open = ["mon-fri 09:00-17:00"], timezone = "Europe/Berlin" }
+        "#,
+        &[],
+    )
+    .expect("valid");
+    let office = MailboxName::new("office");
+    let Some(Answer::Assistant { mailbox, .. }) = config.answer_for(&["100"]) else {
+        panic!("no assistant");
+    };
+    assert_eq!(mailbox.as_ref(), Some(&office));
+    assert_eq!(config.answer_for(&["200"]), Some(Answer::Mailbox(office)));
+    let menu = Some(Answer::Service(Service::VoicemailMenu));
+    assert_eq!(config.answer_for(&["*97"]), menu);
+    assert_eq!(config.answer_for(&["300"]), None);
+}
+
+#[test]
+fn what_is_wrong_with_mailboxes_is_said_of_each_key() {
+    let found = keys(load_text(
+        r#"
+        numbers = [
+          { number = "1" },
+          { number = "2", mailbox = "none" },
+          { number = "3", mailbox = "a", service = "voicemail-menu" },
+        ]
+        [assistants.x.mailboxPlan]
+        mailbox = "none"
+        digit = "x"
+        [mailboxes.a]
+        number = "1"
+        pin = "4711"
+        silence_seconds = 1
+        notify = ["200"]
+        [mailboxes.b]
+        number = "1"
+        [mailboxes."a/b"]
+        "#,
+        &[],
+    ));
+    let expected = [
+        "numbers.[0]",
+        "numbers.[1].mailbox",
+        "numbers.[2].service",
+        "assistants.x.mailboxPlan.digit",
+        "mailboxes.a.silence_seconds",
+        "mailboxes.a.notify.[0]",
+        "mailboxes.a/b",
+        "mailboxes.b.pin",
+        "mailboxes.b.number",
+        "assistants.x.mailboxPlan.mailbox",
+    ];
+    assert_eq!(found, expected);
+    let found = keys(load_text("[mailboxes.a]\npin = \"12\"", &[]));
+    assert_eq!(found, ["mailboxes.a.pin"]);
 }
 
 #[test]
@@ -158,7 +233,7 @@ fn a_number_is_found_in_whichever_spelling_the_plan_has_it() {
         &[],
     )
     .expect("valid");
-    let found = |called: &[&str]| config.assistant_for(called).expect("match").0.to_string();
+    let found = |called: &[&str]| answering(&config, called).expect("match");
     assert_eq!(found(&["+4930123", "030123"]), "local");
     assert_eq!(found(&["+4940123", "040123"]), "north");
     assert_eq!(found(&["+4989123", "089123"]), "any");

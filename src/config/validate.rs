@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::{Config, FromUser, Profile, Rates, Trunk, listen};
+use super::{Config, FromUser, Profile, Rates, Trunk, listen, mailbox};
 use crate::numbers::{Number, Pattern};
 
 /// Every broken rule, as its dotted key and what is allowed.
@@ -26,6 +26,7 @@ pub(super) fn validate(config: &Config) -> Vec<(String, String)> {
             format!("{} is not from 1 to 64", config.engines.threads),
         );
     }
+    mailbox::validate(config, &mut report);
     validate_limits(config, &mut report);
     if config.limits.max_calls == 0 {
         report(
@@ -124,6 +125,11 @@ fn validate_rtp(config: &Config, report: &mut dyn FnMut(String, String)) {
             format!("{} is not from 1024 to 65534", rtp.port_min),
         );
     }
+    let visits = match config.mailboxes.is_empty() {
+        true => 0,
+        false => config.limits.max_voicemail_calls,
+    };
+    let calls = config.limits.max_calls.saturating_add(visits);
     if rtp.port_max <= rtp.port_min {
         report(
             "rtp.port_max".to_owned(),
@@ -132,13 +138,12 @@ fn validate_rtp(config: &Config, report: &mut dyn FnMut(String, String)) {
                 rtp.port_max, rtp.port_min
             ),
         );
-    } else if u32::from(rtp.port_max - rtp.port_min) + 1 < config.limits.max_calls.saturating_mul(2)
-    {
+    } else if u32::from(rtp.port_max - rtp.port_min) + 1 < calls.saturating_mul(2) {
         report(
             "rtp.port_max".to_owned(),
             format!(
-                "leaves too few ports for limits.max_calls = {}: 2 for each call",
-                config.limits.max_calls
+                "leaves too few ports for {calls} calls (limits.max_calls and \
+                 limits.max_voicemail_calls): 2 for each"
             ),
         );
     }
@@ -160,19 +165,23 @@ fn validate_rtp(config: &Config, report: &mut dyn FnMut(String, String)) {
 
 fn validate_numbers(config: &Config, report: &mut dyn FnMut(String, String)) {
     for (index, rule) in config.numbers.iter().enumerate() {
-        if !config.assistants.contains_key(&rule.assistant) {
+        if let Some(name) = &rule.assistant
+            && !config.assistants.contains_key(name)
+        {
             let names: Vec<&str> = config.assistants.keys().map(String::as_str).collect();
             report(
                 format!("numbers.[{index}].assistant"),
                 format!(
-                    "there is no assistant {:?}; there are: {}",
-                    rule.assistant,
+                    "there is no assistant {name:?}; there are: {}",
                     names.join(", ")
                 ),
             );
         }
-        let stars = rule.number.matches('*').count();
-        if rule.number.is_empty() || stars > 1 || (stars == 1 && !rule.number.ends_with('*')) {
+        mailbox::validate_number(config, &format!("numbers.[{index}]"), rule, report);
+        // A star code of a telephone, such as *97, begins with one.
+        let code = rule.number.strip_prefix('*').unwrap_or(&rule.number);
+        let stars = code.matches('*').count();
+        if rule.number.is_empty() || stars > 1 || (stars == 1 && !code.ends_with('*')) {
             report(
                 format!("numbers.[{index}].number"),
                 format!(

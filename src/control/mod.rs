@@ -101,6 +101,18 @@ pub enum Ask {
         /// Said to the person called before the calls are joined.
         briefing: Option<String>,
     },
+    /// Have a caller leave a message.
+    LeaveMessage {
+        /// The call.
+        id: String,
+        /// The mailbox; the assistant's where it is not named.
+        mailbox: Option<String>,
+    },
+    /// Messages of a mailbox were changed in the database: those who wait for them are told.
+    MailboxChanged {
+        /// The mailbox.
+        mailbox: String,
+    },
     /// Have an assistant call somebody.
     Dial {
         /// The assistant, by its name in the configuration.
@@ -137,6 +149,8 @@ pub enum Answer {
         /// The call's whole id.
         id: CallId,
     },
+    /// It is known now.
+    Noted,
     /// A call that was waited for is over.
     Over {
         /// The call.

@@ -57,6 +57,8 @@ pub struct Desk {
     pub registry: Registry,
     /// Where the trunks stand.
     pub trunks: TrunkBoard,
+    /// Is told of a mailbox that was changed in the database; false where there is no such one.
+    pub mailbox_changed: Arc<dyn Fn(&str) -> bool + Send + Sync>,
 }
 
 /// The socket, and its file for as long as this lives.
@@ -223,6 +225,17 @@ impl Desk {
                 };
                 self.tell(&id, transfer).await
             }
+            Ask::LeaveMessage { id, mailbox } => {
+                let leave = |reply| CallCommand::LeaveMessage { mailbox, reply };
+                self.tell(&id, leave).await
+            }
+            Ask::MailboxChanged { mailbox } => match (self.mailbox_changed)(&mailbox) {
+                true => Answer::Noted,
+                false => refused(
+                    Refusal::NotAllowed,
+                    format!("there is no mailbox {mailbox}"),
+                ),
+            },
             Ask::Dial {
                 assistant,
                 number,

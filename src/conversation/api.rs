@@ -78,6 +78,10 @@ pub enum PhraseKind {
     Announcement,
     /// Before the caller is passed on to the n-th of `transfers`.
     Transfer(u8),
+    /// Before the caller leaves a message.
+    Mailbox,
+    /// `voicemailMessage`, for the answering machine of whom we call. The driver's to play.
+    VoicemailMessage,
     /// For the person called by the n-th of `transfers`. The driver's to play.
     Briefing(u8),
     /// The caller could not be passed on.
@@ -102,6 +106,8 @@ pub enum TransferTo {
     Destination(u8),
     /// Whomever the operator named.
     Operators,
+    /// The mailbox, as the caller asked.
+    Mailbox,
 }
 
 /// Length and lead-in of audio that the driver holds, in samples at 8 kHz.

@@ -220,8 +220,8 @@ impl Conversation {
     }
 
     pub(super) fn digit(&mut self, key: char, now: Instant) {
-        if let Some(place) = self.destination_pressed(key) {
-            return self.announce(TransferTo::Destination(place));
+        if let Some(to) = self.destination_pressed(key) {
+            return self.announce(to);
         }
         let known = matches!(key, '0'..='9' | '*' | '#' | 'A'..='D');
         let Some(timeout) = self.rules.keypad.filter(|_| known) else {

@@ -487,11 +487,11 @@ impl Conversation {
         let early = utterance
             .as_mut()
             .and_then(|utterance| utterance.reply.take());
-        if let Some(place) = self.destination_said(words) {
+        if let Some(to) = self.destination_said(words) {
             if let Some(early) = early {
                 self.cancel(&early);
             }
-            self.transfer_after_words(words, place, ledger);
+            self.transfer_after_words(words, to, ledger);
             return;
         }
         let ends_call = self.rules.end_call_phrases.is(words);

@@ -16,8 +16,8 @@ use super::phrases;
 
 use call_control::ANNOUNCEMENT;
 pub use call_control::{
-    HoldPlan, SipVerb, Transfer, TransferDestination, TransferFailurePlan, TransferMode,
-    TransferPlan,
+    DetectionKind, HoldPlan, MailboxPlan, SipVerb, Transfer, TransferDestination,
+    TransferFailurePlan, TransferMode, TransferPlan, VoicemailDetection, VoicemailDetectionPlan,
 };
 pub use check::Range;
 
@@ -63,6 +63,12 @@ pub struct AssistantSettings {
     pub transfers: Vec<Transfer>,
     /// What a caller hears who could not be passed on. Not in Vapi.
     pub transfer_failure_plan: TransferFailurePlan,
+    /// Whether calls of ours look for answering machines: `off` or how.
+    pub voicemail_detection: VoicemailDetection,
+    /// Said to an answering machine when it records; it is hung up on where there is none.
+    pub voicemail_message: Option<String>,
+    /// Where callers leave a message. Not in Vapi.
+    pub mailbox_plan: MailboxPlan,
     /// What the caller hears when something fails. Not in Vapi.
     pub failure_plan: FailurePlan,
     /// How speech is told from silence. Not in Vapi.
@@ -92,6 +98,9 @@ impl Default for AssistantSettings {
             hold_plan: HoldPlan::default(),
             transfers: Vec::new(),
             transfer_failure_plan: TransferFailurePlan::default(),
+            voicemail_detection: VoicemailDetection::default(),
+            voicemail_message: None,
+            mailbox_plan: MailboxPlan::default(),
             failure_plan: FailurePlan::default(),
             speech_detection_plan: SpeechDetectionPlan::default(),
             speculation_plan: SpeculationPlan::default(),
@@ -438,10 +447,16 @@ impl AssistantSettings {
             (PhraseKind::Announcement, ANNOUNCEMENT.to_owned()),
         ];
         phrases.extend(self.transfer_phrases());
+        if self.mailbox_plan.mailbox.is_some() {
+            phrases.push((PhraseKind::Mailbox, self.mailbox_plan.message.clone()));
+        }
         if let (FirstMessageMode::AssistantSpeaksFirst, Some(text)) =
             (self.first_message_mode, &self.first_message)
         {
             phrases.push((PhraseKind::Greeting, text.clone()));
+        }
+        if let Some(text) = &self.voicemail_message {
+            phrases.push((PhraseKind::VoicemailMessage, text.clone()));
         }
         if let Some(text) = &self.end_call_message {
             phrases.push((PhraseKind::EndCall, text.clone()));

@@ -12,53 +12,66 @@ use crate::record::TurnLedger;
 
 use super::api::{ChatRole, NotThrough, Output, PhraseKind, TransferTo};
 use super::phrases::PhraseSet;
-use super::settings::{AssistantSettings, Transfer};
+use super::settings::AssistantSettings;
 use super::speech::{Speech, SpeechKind};
 use super::{Conversation, Phase};
 
 /// What makes the assistant pass a caller on.
 #[derive(Debug)]
 pub(super) struct Trigger {
+    to: TransferTo,
     phrases: PhraseSet,
     digit: Option<char>,
 }
 
 impl Trigger {
-    fn new(transfer: &Transfer) -> Self {
+    fn new(to: TransferTo, phrases: &[String], digit: Option<char>) -> Self {
         Self {
-            phrases: PhraseSet::new(&transfer.phrases),
-            digit: transfer.digit,
+            to,
+            phrases: PhraseSet::new(phrases),
+            digit,
         }
     }
 
-    /// The triggers of an assistant, by the place of their destination.
+    /// The triggers of an assistant, in the order in which they are looked at.
     pub(super) fn all(settings: &AssistantSettings) -> Vec<Self> {
-        settings.transfers.iter().map(Self::new).collect()
+        let transfers = settings.transfers.iter().zip(0..=u8::MAX);
+        let transfers = transfers.map(|(transfer, place)| {
+            let to = TransferTo::Destination(place);
+            Self::new(to, &transfer.phrases, transfer.digit)
+        });
+        let plan = &settings.mailbox_plan;
+        let mailbox = plan
+            .mailbox
+            .iter()
+            .map(|_| Self::new(TransferTo::Mailbox, &plan.phrases, plan.digit));
+        transfers.chain(mailbox).collect()
     }
 }
 
 impl Conversation {
-    fn destination(&self, wanted: impl Fn(&Trigger) -> bool) -> Option<u8> {
-        let place = self.rules.transfers.iter().position(wanted)?;
-        u8::try_from(place).ok()
+    fn destination(&self, wanted: impl Fn(&Trigger) -> bool) -> Option<TransferTo> {
+        let mut triggers = self.rules.transfers.iter();
+        let trigger = triggers.find(|trigger| wanted(trigger))?;
+        Some(trigger.to)
     }
 
     /// The destination that the caller's words ask for.
-    pub(super) fn destination_said(&self, words: &str) -> Option<u8> {
+    pub(super) fn destination_said(&self, words: &str) -> Option<TransferTo> {
         self.destination(|trigger| trigger.phrases.is_in(words))
     }
 
     /// The destination of a key, where it is the first of an entry.
-    pub(super) fn destination_pressed(&self, key: char) -> Option<u8> {
+    pub(super) fn destination_pressed(&self, key: char) -> Option<TransferTo> {
         let first = self.digits.is_empty() && self.entry.is_none();
-        let place = self.destination(|trigger| trigger.digit == Some(key));
-        place.filter(|_| first && self.phase == Phase::Live && !self.timers.paused())
+        let to = self.destination(|trigger| trigger.digit == Some(key));
+        to.filter(|_| first && self.phase == Phase::Live && !self.timers.paused())
     }
 
     /// The caller asked in words, which are remembered.
-    pub(super) fn transfer_after_words(&mut self, words: &str, place: u8, ledger: TurnLedger) {
+    pub(super) fn transfer_after_words(&mut self, words: &str, to: TransferTo, ledger: TurnLedger) {
         self.history.push(ChatRole::User, words);
-        self.announce(TransferTo::Destination(place));
+        self.announce(to);
         if let Some(speech) = &mut self.speech {
             speech.turn = ledger.turn;
             speech.ledger = Some(ledger);
@@ -74,6 +87,7 @@ impl Conversation {
         let kind = match to {
             TransferTo::Destination(place) => PhraseKind::Transfer(place),
             TransferTo::Operators => PhraseKind::Announcement,
+            TransferTo::Mailbox => PhraseKind::Mailbox,
         };
         let mut speech = self.phrase(kind);
         speech.kind = SpeechKind::Announcement(to);

@@ -19,11 +19,12 @@ use sqlx::error::ErrorKind;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
-use crate::ids::CallId;
-use crate::record::{CallRecord, Message, TurnLedger};
+use crate::ids::{CallId, VoicemailId};
+use crate::record::{CallRecord, Message, TurnLedger, Voicemail};
 
 use super::{
     Ladders, Store, StoreError, save_call, save_message, save_recording_hash, save_turn, trusted,
+    voicemail,
 };
 
 /// Entries that may wait; a call makes about two a turn.
@@ -44,6 +45,10 @@ pub enum Entry {
     Turn(CallId, TurnLedger),
     /// SHA-256 of a call's finished recording, in hexadecimal.
     RecordingHash(CallId, String),
+    /// A message that is being left, or is complete.
+    Voicemail(Box<Voicemail>),
+    /// A message that came to nothing.
+    NoVoicemail(VoicemailId),
 }
 
 /// Whether the last write worked; the text says why not.
@@ -241,6 +246,8 @@ async fn write(store: &Store, entry: &Entry) -> Result<(), StoreError> {
         }
         Entry::Turn(call, turn) => save_turn(&mut connection, *call, turn).await,
         Entry::RecordingHash(call, hash) => save_recording_hash(&mut connection, *call, hash).await,
+        Entry::Voicemail(message) => voicemail::save(&mut connection, message).await,
+        Entry::NoVoicemail(id) => voicemail::forget(&mut connection, *id).await,
     };
     trusted(connection, written)
 }

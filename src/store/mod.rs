@@ -8,6 +8,7 @@ mod journal;
 mod ladder;
 mod rows;
 mod schema;
+mod voicemail;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -19,13 +20,14 @@ use sqlx::sqlite::{
 use sqlx::{Row, Sqlite, SqliteConnection};
 use time::OffsetDateTime;
 
-use crate::ids::{CallId, TrunkName};
+use crate::ids::{CallId, MailboxName, TrunkName};
 use crate::record::{CallRecord, CallStatus, EndedBy, EndedReason, Message, TurnLedger};
 
 pub use files::{FreeSpace, Sweep, free_space};
 pub use journal::{Entry, Journal, JournalHealth};
 pub use ladder::Ladders;
 use rows::{Timestamp, name_of};
+pub use voicemail::{MessageFile, RecoveredMailboxes, message_path};
 
 /// File name of the database inside the data folder.
 pub const DATABASE_FILE: &str = "offhook.db";
@@ -62,6 +64,14 @@ pub enum StoreError {
     /// A statement failed.
     #[error("database: {0}")]
     Statement(#[from] sqlx::Error),
+    /// A file could not be deleted.
+    #[error("cannot delete {}: {source}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
     /// A stored value is not what this version writes.
     #[error("the database holds an unreadable {column}: {value:?}")]
     Unreadable {
@@ -115,6 +125,18 @@ impl Store {
         Self::connect(data, Self::options(data).read_only(true))
             .await
             .map(Some)
+    }
+
+    /// Opens an existing database to change it beside a running server; `None` where there is
+    /// none yet. The schema is the server's business.
+    ///
+    /// # Errors
+    /// Where the file cannot be opened.
+    pub async fn open_to_change(data: &Path) -> Result<Option<Self>, StoreError> {
+        if !data.join(DATABASE_FILE).exists() {
+            return Ok(None);
+        }
+        Self::connect(data, Self::options(data)).await.map(Some)
     }
 
     fn options(data: &Path) -> SqliteConnectOptions {
@@ -342,13 +364,13 @@ async fn save_call(connection: &mut SqliteConnection, call: &CallRecord) -> Resu
     sqlx::query(
         "INSERT INTO calls (id, call_type, status, assistant, caller, called, peer, sip_call_id, created_at,
              started_at, ended_at, ended_reason, ended_by, greeting_ms, codec, recording, digits,
-             customer_number, customer_name, trunk, diverted_from, quality, srtp)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23)
+             customer_number, customer_name, trunk, diverted_from, quality, srtp, mailbox, answered_by)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25)
          ON CONFLICT (id) DO UPDATE SET status = excluded.status, sip_call_id = excluded.sip_call_id, started_at = excluded.started_at,
              ended_at = excluded.ended_at, ended_reason = excluded.ended_reason, ended_by = excluded.ended_by,
              greeting_ms = excluded.greeting_ms, codec = excluded.codec, recording = excluded.recording,
              digits = excluded.digits, quality = excluded.quality,
-             srtp = excluded.srtp",
+             srtp = excluded.srtp, mailbox = excluded.mailbox, answered_by = excluded.answered_by",
     )
     .bind(call.id.to_string())
     .bind(name_of(&call.call_type))
@@ -374,6 +396,8 @@ async fn save_call(connection: &mut SqliteConnection, call: &CallRecord) -> Resu
     // Numbers and names always serialise.
     .bind(call.quality.as_ref().and_then(|quality| serde_json::to_string(quality).ok()))
     .bind(call.srtp.as_deref())
+    .bind(call.mailbox.as_ref().map(MailboxName::as_str))
+    .bind(call.answered_by.and_then(|answered| serde_json::to_string(&answered).ok()))
     .execute(connection)
     .await?;
     Ok(())

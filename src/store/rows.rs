@@ -10,7 +10,7 @@ use time::format_description::well_known::Rfc3339;
 use time::macros::format_description;
 use time::{OffsetDateTime, UtcOffset};
 
-use crate::ids::{AssistantId, TrunkName, TurnNumber};
+use crate::ids::{AssistantId, MailboxName, TrunkName, TurnNumber};
 use crate::record::{CallRecord, Customer, Message, TurnLedger};
 
 use super::StoreError;
@@ -54,7 +54,7 @@ pub(super) fn parsed<T>(
     parse(&value).ok_or(StoreError::Unreadable { column, value })
 }
 
-fn parsed_option<T>(
+pub(super) fn parsed_option<T>(
     row: &SqliteRow,
     column: &'static str,
     parse: impl Fn(&str) -> Option<T>,
@@ -71,11 +71,11 @@ pub(super) fn named<T: DeserializeOwned>(name: &str) -> Option<T> {
     serde_json::from_value(serde_json::Value::String(name.to_owned())).ok()
 }
 
-fn time_of(text: &str) -> Option<OffsetDateTime> {
+pub(super) fn time_of(text: &str) -> Option<OffsetDateTime> {
     OffsetDateTime::parse(text, &Rfc3339).ok()
 }
 
-fn unsigned(row: &SqliteRow, column: &'static str) -> Result<u64, StoreError> {
+pub(super) fn unsigned(row: &SqliteRow, column: &'static str) -> Result<u64, StoreError> {
     let value: i64 = row.try_get(column)?;
     u64::try_from(value).map_err(|_| StoreError::Unreadable {
         column,
@@ -83,7 +83,7 @@ fn unsigned(row: &SqliteRow, column: &'static str) -> Result<u64, StoreError> {
     })
 }
 
-fn customer(row: &SqliteRow) -> Result<Option<Customer>, StoreError> {
+pub(super) fn customer(row: &SqliteRow) -> Result<Option<Customer>, StoreError> {
     let number: Option<String> = row.try_get("customer_number")?;
     let name = row.try_get("customer_name")?;
     Ok(number.map(|number| Customer { number, name }))
@@ -122,6 +122,10 @@ pub(super) fn call(row: &SqliteRow) -> Result<CallRecord, StoreError> {
         messages: Vec::new(),
         turns: Vec::new(),
         digits: row.try_get("digits")?,
+        mailbox: row
+            .try_get::<Option<String>, _>("mailbox")?
+            .map(MailboxName::new),
+        answered_by: parsed_option(row, "answered_by", |text| serde_json::from_str(text).ok())?,
     })
 }
 

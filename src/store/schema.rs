@@ -28,6 +28,11 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         include_str!("../../migrations/0005_call_quality.sql"),
     ),
     (
+        6,
+        "voicemail",
+        include_str!("../../migrations/0006_voicemail.sql"),
+    ),
+    (
         7,
         "recording hash",
         include_str!("../../migrations/0007_recording_hash.sql"),

@@ -3,15 +3,16 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use time::Duration as Span;
 
 use super::*;
-use crate::ids::{AssistantId, TrunkName, TurnNumber};
+use crate::ids::{AssistantId, MailboxName, TrunkName, TurnNumber};
 use crate::record::{
-    CallQuality, CallType, Customer, Role, SipDirection, SipMessage, SipTransport, StreamQuality,
+    AnsweredBy, Answerer, AnswererEvidence, CallQuality, CallType, Customer, Role, SipDirection,
+    SipMessage, SipTransport, StreamQuality,
 };
 
-struct Folder(PathBuf);
+pub(super) struct Folder(pub(super) PathBuf);
 
 impl Folder {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let path =
@@ -70,6 +71,13 @@ fn call(seed: u8, created_at: OffsetDateTime) -> CallRecord {
         messages: Vec::new(),
         turns: Vec::new(),
         digits: "12#".to_owned(),
+        mailbox: Some(MailboxName::new("office")),
+        answered_by: Some(AnsweredBy {
+            who: Answerer::Machine,
+            evidence: AnswererEvidence::Beep,
+            after_ms: 4200,
+            message_ms: Some(5000),
+        }),
     }
 }
 

@@ -16,6 +16,7 @@
     clippy::print_stderr
 )]
 
+mod answering_machines;
 mod commands;
 mod control;
 mod conversations;
@@ -34,6 +35,7 @@ mod telephones;
 mod transfers;
 mod transports;
 mod trunks;
+mod voicemail;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

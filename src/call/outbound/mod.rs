@@ -127,6 +127,8 @@ pub async fn place(services: Services, request: DialRequest) -> Result<Placed, D
         messages: Vec::new(),
         turns: Vec::new(),
         digits: String::new(),
+        mailbox: None,
+        answered_by: None,
     };
     let place = services
         .admission

@@ -28,6 +28,7 @@ fn desk() -> Desk {
             Box::pin(async { Err(unknown) })
         }),
         registry: Registry::new(1),
+        mailbox_changed: Arc::new(|_| false),
         trunks: TrunkBoard::default(),
     }
 }

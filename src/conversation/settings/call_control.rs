@@ -36,6 +36,114 @@ pub struct Transfer {
     /// A caller who presses this key first in an entry is passed on.
     #[serde(default)]
     pub digit: Option<char>,
+    /// The mailbox in which a caller who is not put through leaves a message. Not in Vapi.
+    #[serde(default)]
+    pub mailbox: Option<String>,
+}
+
+/// The mailbox of an assistant: it takes the calls that the assistant cannot (every line is busy,
+/// an engine is down, outside its hours), and those of callers who ask for it. Not in Vapi.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct MailboxPlan {
+    /// Its key in the configuration. A number's own mailbox comes before it.
+    pub mailbox: Option<String>,
+    /// A caller who says one of these leaves a message.
+    pub phrases: Vec<String>,
+    /// A caller who presses this key first in an entry leaves a message.
+    pub digit: Option<char>,
+    /// Said before the mailbox's greeting.
+    pub message: String,
+}
+
+impl Default for MailboxPlan {
+    fn default() -> Self {
+        Self {
+            mailbox: None,
+            phrases: Vec::new(),
+            digit: None,
+            message: "One moment, you can leave a message.".to_owned(),
+        }
+    }
+}
+
+impl MailboxPlan {
+    /// What is wrong, as the field and what is allowed.
+    pub(super) fn mistakes(&self) -> Vec<(&'static str, String)> {
+        let mut mistakes = Vec::new();
+        if let Some(key) = self.digit.filter(|key| !is_key(*key)) {
+            mistakes.push(("digit", format!("{key:?} is no key: 0-9, *, #")));
+        }
+        if self.phrases.iter().any(|phrase| words(phrase).is_empty()) {
+            mistakes.push(("phrases", "must each have a word".to_owned()));
+        }
+        if words(&self.message).is_empty() {
+            mistakes.push(("message", "must have a word to say".to_owned()));
+        }
+        mistakes
+    }
+}
+
+/// Whether calls of ours look for answering machines. Vapi's shape.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum VoicemailDetection {
+    /// They do not.
+    Off(DetectionOff),
+    /// They do.
+    Plan(VoicemailDetectionPlan),
+}
+
+impl Default for VoicemailDetection {
+    fn default() -> Self {
+        Self::Off(DetectionOff::Off)
+    }
+}
+
+/// The word for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DetectionOff {
+    /// `off`.
+    Off,
+}
+
+/// How answering machines are looked for. Vapi's names.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct VoicemailDetectionPlan {
+    /// Only `offhook` for now: on this machine.
+    pub provider: Option<String>,
+    /// By `audio` only (how long it speaks, beeps), or by `transcript` only (what it says, beeps);
+    /// by all of it where not set.
+    #[serde(rename = "type")]
+    pub kind: Option<DetectionKind>,
+    /// How long a machine's beep is waited for, in seconds; 0 to 60.
+    pub beep_max_await_seconds: f64,
+}
+
+impl Default for VoicemailDetectionPlan {
+    fn default() -> Self {
+        Self {
+            provider: None,
+            kind: None,
+            beep_max_await_seconds: 30.0,
+        }
+    }
+}
+
+/// What answering machines are known by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DetectionKind {
+    /// How long they speak.
+    Audio,
+    /// What they say.
+    Transcript,
+}
+
+fn is_key(key: char) -> bool {
+    matches!(key, '0'..='9' | '*' | '#')
 }
 
 /// To whom a caller is passed on. Vapi's shape; `trunk` is ours.
@@ -217,8 +325,7 @@ impl Transfer {
             let message = format!("{} is not from 5 to 600", plan.dial_timeout);
             mistakes.push(("destination.transferPlan.dialTimeout", message));
         }
-        let known = |key: char| matches!(key, '0'..='9' | '*' | '#');
-        if let Some(key) = plan.accept_digit.filter(|key| !known(*key)) {
+        if let Some(key) = plan.accept_digit.filter(|key| !is_key(*key)) {
             let message = format!("{key:?} is no key: 0-9, *, #");
             mistakes.push(("destination.transferPlan.acceptDigit", message));
         }
@@ -226,7 +333,7 @@ impl Transfer {
             let message = "needs a warm mode, which says what to press".to_owned();
             mistakes.push(("destination.transferPlan.acceptDigit", message));
         }
-        if let Some(key) = self.digit.filter(|key| !known(*key)) {
+        if let Some(key) = self.digit.filter(|key| !is_key(*key)) {
             mistakes.push(("digit", format!("{key:?} is no key: 0-9, *, #")));
         }
         if self.phrases.iter().any(|phrase| words(phrase).is_empty()) {

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::super::phrases::words;
-use super::AssistantSettings;
+use super::{AssistantSettings, VoicemailDetection};
 
 /// What a number may be, both ends included.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -59,6 +59,7 @@ pub(in crate::conversation) const START_THRESHOLD: Range = Range::new(0.05, 0.99
 pub(in crate::conversation) const END_THRESHOLD: Range = Range::new(0.01, 0.99);
 pub(in crate::conversation) const MIN_SPEECH: Range = Range::new(0.0, 1.0);
 pub(in crate::conversation) const PRE_ROLL: Range = Range::new(0.0, 1.0);
+const BEEP_WAIT: Range = Range::new(0.0, 60.0);
 pub(in crate::conversation) const SPECULATION: Range = Range::new(0.05, 2.0);
 
 const MOST_NAME: usize = 40;
@@ -258,6 +259,17 @@ fn check_messages(settings: &AssistantSettings, report: &mut Report) {
         let count = settings.transfers.len();
         let message = format!("has {count} destinations; at most {MOST_TRANSFERS} are allowed");
         report.wrong("transfers", message);
+    }
+    if let VoicemailDetection::Plan(plan) = &settings.voicemail_detection {
+        let field = "voicemailDetection.beepMaxAwaitSeconds";
+        report.number(field, plan.beep_max_await_seconds, BEEP_WAIT);
+        report.provider("voicemailDetection.provider", plan.provider.as_deref());
+    }
+    if let Some(message) = &settings.voicemail_message {
+        report.spoken("voicemailMessage", message);
+    }
+    for (field, message) in settings.mailbox_plan.mistakes() {
+        report.wrong(&format!("mailboxPlan.{field}"), message);
     }
     for (index, transfer) in settings.transfers.iter().enumerate() {
         for (field, message) in transfer.mistakes() {

@@ -33,6 +33,8 @@ def arguments():
     parser.add_argument("--resume-at", type=float)
     parser.add_argument("--keys")
     parser.add_argument("--keys-at", type=float, default=1)
+    parser.add_argument("--press", action="append", default=[], metavar="KEYS@SECONDS",
+                        help="more keys, later")
     parser.add_argument("--transfer-to")
     parser.add_argument("--transfer-at", type=float, default=2)
     parser.add_argument("--refuse-refer", type=int, help="the status that REFER is refused with")
@@ -193,9 +195,9 @@ def guarded(what, action):
         tell("failed", what=what, reason=error.reason)
 
 
-def press(call):
+def press(call, digits=None):
     keys = pj.CallSendDtmfParam()
-    keys.digits = ARGS.keys
+    keys.digits = digits or ARGS.keys
     keys.duration = 160
     keys.method = pj.PJSUA_DTMF_METHOD_RFC2833
     call.sendDtmf(keys)
@@ -232,6 +234,9 @@ def main():
         (ARGS.attend and ARGS.attend_at, "asked-for-transfer", attend),
         (ARGS.hang_up_at, "hung-up", lambda call: call.hangup(pj.CallOpParam())),
     ]
+    for more in ARGS.press:
+        digits, at = more.split("@")
+        plan.append((float(at), "pressed", lambda call, digits=digits: press(call, digits)))
     plan = [step for step in plan if step[0] is not None]
     # How many packets come while we hold: counted from a little after it on.
     counted = None

@@ -10,6 +10,7 @@ pub(crate) mod phone;
 pub(crate) mod pjsip;
 pub(crate) mod process;
 pub(crate) mod record;
+pub(crate) mod relay;
 pub(crate) mod server;
 pub(crate) mod sipp;
 pub(crate) mod softphone;

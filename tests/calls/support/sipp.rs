@@ -111,10 +111,12 @@ impl Sipp {
         }
     }
 
-    /// Waits to be called, once.
+    /// Waits to be called, once unless the arguments say otherwise.
     pub(crate) fn listen(self) -> Dialled {
         let mut command = self.command();
-        command.args(["-m", "1"]);
+        if !self.arguments.iter().any(|argument| argument == "-m") {
+            command.args(["-m", "1"]);
+        }
         Dialled {
             running: Running::start(&mut command),
             folder: self.folder,
@@ -129,6 +131,11 @@ pub(crate) struct Dialled {
 }
 
 impl Dialled {
+    /// What the scenario has logged so far (with `-trace_logs`).
+    pub(crate) fn logged(&self) -> String {
+        read_all(&self.folder, "logs.log")
+    }
+
     /// Waits for the end: every message came as the scenario has it.
     pub(crate) fn must_go_by_the_scenario(self) {
         let finished = self.running.finish(LONGEST);
@@ -144,8 +151,13 @@ fn screen(finished: &Finished) -> String {
 }
 
 fn errors(folder: &Folder) -> String {
+    read_all(folder, "errors.log")
+}
+
+/// The files whose names end so.
+fn read_all(folder: &Folder, ending: &str) -> String {
     let files = fs::read_dir(folder.path()).expect("the folder").flatten();
-    let logs = files.filter(|file| file.file_name().to_string_lossy().ends_with("errors.log"));
+    let logs = files.filter(|file| file.file_name().to_string_lossy().ends_with(ending));
     logs.filter_map(|file| fs::read_to_string(file.path()).ok())
         .collect()
 }

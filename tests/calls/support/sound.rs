@@ -66,6 +66,37 @@ impl Sound {
     }
 }
 
+/// How alike the loudness of two sounds moves, frame by frame, where one is in the other: from -1
+/// to 1. Speech that went over a network is alike to itself, not to other speech.
+pub(crate) fn likeness(part: &[i16], whole: &[i16]) -> f64 {
+    let part = loudness(part);
+    let whole = loudness(whole);
+    let places = whole.windows(part.len());
+    places
+        .map(|place| correlation(&part, place))
+        .fold(-1.0, f64::max)
+}
+
+fn loudness(samples: &[i16]) -> Vec<f64> {
+    let level = |frame: &[i16]| {
+        let energy: f64 = frame.iter().map(|sample| f64::from(*sample).powi(2)).sum();
+        (energy / frame.len() as f64).sqrt().max(30.0).ln()
+    };
+    samples.chunks_exact(FRAME).map(level).collect()
+}
+
+fn correlation(a: &[f64], b: &[f64]) -> f64 {
+    let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
+    let (mean_a, mean_b) = (mean(a), mean(b));
+    let (mut both, mut of_a, mut of_b) = (0.0, 0.0, 0.0);
+    for (a, b) in a.iter().zip(b) {
+        both += (a - mean_a) * (b - mean_b);
+        of_a += (a - mean_a).powi(2);
+        of_b += (b - mean_b).powi(2);
+    }
+    both / (of_a * of_b).sqrt().max(1e-9)
+}
+
 pub(crate) fn audible_seconds(samples: &[i16]) -> f64 {
     samples
         .chunks(FRAME)
