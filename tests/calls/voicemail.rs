@@ -60,6 +60,7 @@ fn office(name: &'static str) -> Setup {
         diverted_from = ["030888"]
         [mailboxes.closed]
         greeting = "We are closed."
+        max_messages = 1
         hours = { open = [] }
         "#,
     )
@@ -255,6 +256,11 @@ fn a_caller_reaches_the_mailbox_for_each_reason() {
         thanked.audible_seconds(0) > 2.0,
         "a greeting, a tone and thanks"
     );
+    // What is full takes no more, and says so.
+    Softphone::dial(&server, "closed", &[], &record).report();
+    let full = Sound::read(&heard);
+    assert!(full.audible_seconds(0) > 2.0, "an explanation");
+    wait_for_messages(&server, 3);
     // Whoever called its owner and was diverted to us.
     let (_, record) = server.record_of(|| {
         Sipp::new("carrier")

@@ -131,3 +131,28 @@ fn a_caller_who_hangs_up_while_being_passed_on_is_gone() {
     call.pass(4000);
     assert_eq!(call.texts_heard().len(), 1);
 }
+
+#[test]
+fn a_phrase_or_a_key_leads_to_the_mailbox_where_there_is_one() {
+    const PLAN: &str = r#"{"transfers": [
+        {"destination": {"type": "number", "number": "+4930123"}, "digit": "1"}],
+        "mailboxPlan": {"mailbox": "office", "phrases": ["leave a message"], "digit": "9",
+                        "message": "You can leave a message."}}"#;
+    let mut words = Call::new(&settings(PLAN));
+    words.pass(500);
+    words.says("I would like to leave a message.", 1400);
+    words.pass(6000);
+    assert_eq!(words.texts_heard(), ["You can leave a message."]);
+    assert_eq!(passed_on(&words), [TransferTo::Mailbox]);
+    let mut key = Call::new(&settings(PLAN));
+    key.pass(500);
+    key.handle(Input::Digit('9'));
+    key.pass(6000);
+    assert_eq!(passed_on(&key), [TransferTo::Mailbox]);
+    let nowhere = PLAN.replace("\"mailbox\": \"office\", ", "");
+    let mut nowhere = Call::new(&settings(&nowhere));
+    nowhere.pass(500);
+    nowhere.handle(Input::Digit('9'));
+    nowhere.pass(6000);
+    assert!(passed_on(&nowhere).is_empty());
+}
