@@ -17,6 +17,8 @@ use crate::voicemail::{MESSAGE_SUMMARY, SIMPLE_MESSAGE_SUMMARY, message_summary}
 
 /// Requests that may wait.
 const QUEUE: usize = 256;
+/// A subscriber is answered within 8 s; the database may take this of them.
+const PATIENCE: Duration = Duration::from_secs(4);
 /// Until somebody who did not answer is told once more.
 const AGAIN: Duration = Duration::from_secs(30);
 
@@ -85,8 +87,8 @@ impl Indicators {
             let Ok(uri) = target.parse::<Uri>() else {
                 continue;
             };
-            let (sip, name) = (self.sip.clone(), name.clone());
-            tokio::spawn(async move { tell_unasked(&sip, &name, &uri, counts).await });
+            let (indicators, name) = (self.clone(), name.clone());
+            tokio::spawn(async move { indicators.tell_unasked(&name, &uri).await });
         }
     }
 
@@ -99,9 +101,8 @@ impl Indicators {
             .map(|(name, _)| name.clone())
             .collect();
         for name in names {
-            match self.mailboxes.counts(&name).await {
-                Ok(counts) => self.tell(&name, counts),
-                Err(error) => tracing::error!(mailbox = %name, %error, "messages are not counted"),
+            if let Some(counts) = self.counts(&name).await {
+                self.tell(&name, counts);
             }
         }
     }
@@ -123,19 +124,70 @@ impl Indicators {
             // Who may not and what is not look the same.
             return self.sip.reject_subscription(request.id, 404);
         };
-        let counts = match self.mailboxes.counts(&mailbox).await {
-            Ok(counts) => counts,
-            Err(error) => {
-                tracing::error!(%mailbox, %error, "messages are not counted: 480");
-                return self.sip.reject_subscription(request.id, 480);
-            }
+        let Some(counts) = self.counts(&mailbox).await else {
+            return self.sip.reject_subscription(request.id, 480);
         };
         let account = request.resource.to_string();
         let body = message_summary(&account, counts);
-        let subscriber = Subscriber { mailbox, account };
+        let subscriber = Subscriber {
+            mailbox: mailbox.clone(),
+            account: account.clone(),
+        };
         self.lock().insert(request.id, subscriber);
         self.sip
             .accept_subscription(request.id, SIMPLE_MESSAGE_SUMMARY, body);
+        // What changed while the messages were counted was told to those who were there already.
+        if let Some(now) = self.counts(&mailbox).await.filter(|now| *now != counts) {
+            let body = message_summary(&account, now);
+            self.sip.notify(request.id, SIMPLE_MESSAGE_SUMMARY, body);
+        }
+    }
+
+    /// How many messages there are, where the database says so before the subscriber gives up.
+    async fn counts(&self, mailbox: &MailboxName) -> Option<MailboxCounts> {
+        let counted = tokio::time::timeout(PATIENCE, self.mailboxes.counts(mailbox)).await;
+        match counted {
+            Ok(Ok(counts)) => Some(counts),
+            Ok(Err(error)) => {
+                tracing::error!(%mailbox, %error, "messages are not counted");
+                None
+            }
+            Err(_) => {
+                tracing::error!(%mailbox, "messages are not counted: the database is too slow");
+                None
+            }
+        }
+    }
+
+    /// Tells somebody who has not asked, by one way after another, and once more later: the state
+    /// as it is then, so that nothing old comes last.
+    async fn tell_unasked(&self, mailbox: &MailboxName, target: &Uri) {
+        for pause in [None, Some(AGAIN)] {
+            if let Some(pause) = pause {
+                tokio::time::sleep(pause).await;
+            }
+            let ways = match self.sip.resolve(target, None).await {
+                Ok(ways) => ways,
+                Err(error) => {
+                    tracing::warn!(%mailbox, %error, "nobody is told of its messages");
+                    continue;
+                }
+            };
+            for way in ways {
+                let Some(counts) = self.counts(mailbox).await else {
+                    return;
+                };
+                match notify(&self.sip, way, target, counts).await {
+                    Some(200..=299) => return,
+                    Some(status) => {
+                        tracing::warn!(%mailbox, status, "whoever is told of its messages refuses");
+                        return;
+                    }
+                    None => {}
+                }
+            }
+        }
+        tracing::warn!(%mailbox, "whoever is told of its messages does not answer");
     }
 
     /// The mailbox that is meant, where the subscriber may know of it: one who is asked for a
@@ -151,33 +203,6 @@ impl Indicators {
         let own = self.mailboxes.meant_by(who).as_ref() == Some(&name);
         (named || own).then_some(name)
     }
-}
-
-/// Tells somebody who has not asked, by one way after another, and once more later.
-async fn tell_unasked(sip: &Sip, mailbox: &MailboxName, target: &Uri, counts: MailboxCounts) {
-    for pause in [None, Some(AGAIN)] {
-        if let Some(pause) = pause {
-            tokio::time::sleep(pause).await;
-        }
-        let ways = match sip.resolve(target, None).await {
-            Ok(ways) => ways,
-            Err(error) => {
-                tracing::warn!(%mailbox, %error, "nobody is told of its messages");
-                continue;
-            }
-        };
-        for way in ways {
-            match notify(sip, way, target, counts).await {
-                Some(200..=299) => return,
-                Some(status) => {
-                    tracing::warn!(%mailbox, status, "whoever is told of its messages refuses");
-                    return;
-                }
-                None => {}
-            }
-        }
-    }
-    tracing::warn!(%mailbox, "whoever is told of its messages does not answer");
 }
 
 async fn notify(sip: &Sip, way: Way, target: &Uri, counts: MailboxCounts) -> Option<u16> {

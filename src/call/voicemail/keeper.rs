@@ -77,7 +77,11 @@ impl MessageKeeper {
 
     /// Begins a message. Where that fails, or it cannot be gone on with, `visit` is told.
     pub(super) fn open(&self, message: Voicemail, visit: mpsc::Sender<Happening>) {
-        self.queue_or_count(Job::Open(Box::new(message), visit));
+        let job = Job::Open(Box::new(message), visit.clone());
+        if !self.queue_or_count(job) {
+            // A visit that is over needs no word.
+            let _ = visit.try_send(Happening::KeeperFailed);
+        }
     }
 
     /// Adds 20 ms; `index` counts frames from the beginning of the message.
@@ -104,10 +108,12 @@ impl MessageKeeper {
         }
     }
 
-    fn queue_or_count(&self, job: Job) {
-        if self.queue.try_send(job).is_err() {
+    fn queue_or_count(&self, job: Job) -> bool {
+        let queued = self.queue.try_send(job).is_ok();
+        if !queued {
             self.lost.fetch_add(1, Ordering::Relaxed);
         }
+        queued
     }
 }
 

@@ -19,7 +19,7 @@ use sip::endpoint::simulation::{UDP, address, config, invitation};
 use sip::endpoint::{
     Credentials, Endpoint, Event, Extensions, Hangup, InboundAuthentication, KeepAlive, LegId,
     Output, PingRequest, ReferRequest, ReferTarget, RegisterRequest, RegistrarTarget,
-    RegistrationId, Stats, Support,
+    RegistrationId, Stats, SubscriptionId, Support,
 };
 use sip::headers::{HeaderName, NameAddr};
 use sip::wire::parse_datagram;
@@ -32,12 +32,14 @@ struct Life {
     now: Instant,
     legs: Vec<LegId>,
     registrations: Vec<RegistrationId>,
+    subscriptions: Vec<SubscriptionId>,
     last: [String; 5],
 }
 
 fuzz_target!(|bytes: &[u8]| {
     let mut steps = bytes.split(|byte| *byte == 0).take(MOST_STEPS);
     let mut settings = config(address(0));
+    settings.event_packages = vec!["message-summary"];
     match bytes.first() {
         Some(b'!') => {
             steps.next();
@@ -62,6 +64,7 @@ fuzz_target!(|bytes: &[u8]| {
         now: Instant::now(),
         legs: Vec::new(),
         registrations: Vec::new(),
+        subscriptions: Vec::new(),
         last: Default::default(),
     };
     for step in steps {
@@ -121,6 +124,7 @@ impl Life {
                 };
                 let _ = endpoint.ping(now, ping);
             }
+            b'b' | b'c' | b'j' => self.tell(*kind),
             b's' => endpoint.set_accepting(pick & 1 == 0),
             b'i' => {
                 let leg = endpoint.invite(now, invitation(address(1), SDP));
@@ -134,6 +138,20 @@ impl Life {
                 endpoint_input(&mut self.endpoint, now, source, &text);
             }
         }
+    }
+
+    /// Accepts or rejects the last subscription, or tells it something.
+    fn tell(&mut self, kind: u8) {
+        let (endpoint, now) = (&mut self.endpoint, self.now);
+        let Some(id) = self.subscriptions.last() else {
+            return;
+        };
+        let body = b"x".to_vec();
+        let _ = match kind {
+            b'c' => endpoint.accept_subscription(now, *id, "text/plain", body),
+            b'j' => endpoint.reject_subscription(now, *id, 404),
+            _ => endpoint.notify(now, *id, "text/plain", body),
+        };
     }
 
     /// Asks the peer to call one of the legs' peers, or somebody.
@@ -219,6 +237,12 @@ impl Life {
             match output {
                 Output::Event(Event::IncomingCall(call)) => self.legs.push(call.leg),
                 Output::Event(Event::Ended { leg, .. }) => self.legs.retain(|each| *each != leg),
+                Output::Event(Event::SubscribeRequested(request)) => {
+                    self.subscriptions.push(request.id);
+                }
+                Output::Event(Event::SubscriptionEnded { id }) => {
+                    self.subscriptions.retain(|each| *each != id);
+                }
                 Output::Event(_) => {}
                 Output::Transmit { bytes, .. } => self.sent(&bytes),
             }
