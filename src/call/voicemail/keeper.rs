@@ -76,7 +76,7 @@ impl MessageKeeper {
     }
 
     /// Begins a message. Where that fails, or it cannot be gone on with, `visit` is told.
-    pub(super) fn open(&self, message: Voicemail, visit: mpsc::Sender<Happening>) {
+    pub(super) fn open(&self, message: Voicemail, visit: &mpsc::Sender<Happening>) {
         let job = Job::Open(Box::new(message), visit.clone());
         if !self.queue_or_count(job) {
             // A visit that is over needs no word.

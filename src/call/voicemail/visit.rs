@@ -416,7 +416,7 @@ impl Attending {
             },
             transcript: None,
         };
-        mailboxes.keeper.open(draft, self.happenings.clone());
+        mailboxes.keeper.open(draft, &self.happenings);
         *message = Some(Message {
             id,
             since: self.tick,
