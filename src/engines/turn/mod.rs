@@ -176,7 +176,8 @@ impl Ear {
                     let _ = job.judgements.try_send(Judgement { end, probability });
                 }
                 Err(error) => {
-                    if counters.left_out.fetch_add(1, Ordering::Relaxed) % 1000 == 0 {
+                    let before = counters.left_out.fetch_add(1, Ordering::Relaxed);
+                    if before.is_multiple_of(1000) {
                         tracing::error!(%error, "ends of turns are not judged by their sound");
                     }
                 }
