@@ -204,7 +204,9 @@ pub(super) fn run(
     // Gone if empty; parts of what failed stay for the next run.
     let _ = fs::remove_dir(run.work.join("wheels"));
     let _ = fs::remove_dir(&run.work);
-    drop(lock);
+    // A child that another thread is starting may have a copy of the file until it runs, and with it
+    // the lock.
+    let _ = lock.unlock();
     Ok(report)
 }
 
