@@ -1,7 +1,6 @@
 //! The task of one answered call: feeds the conversation and does what it wants.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use time::OffsetDateTime;
@@ -19,8 +18,8 @@ use super::session::Party;
 use super::timeline::Timeline;
 use super::transfer::Wish;
 use super::work::{Work, engine_name};
-use crate::audio::Frame;
 use crate::audio::dtmf::Detector;
+use crate::audio::{Frame, SampleRate, Sound};
 use crate::conversation::settings::AssistantSettings;
 use crate::conversation::{
     CallTime, Control, Conversation, Engine, Input, Output, PhraseKind, SamplePosition, Transcript,
@@ -52,7 +51,7 @@ pub(super) struct Answered {
     pub(super) party: Party,
     pub(super) record: CallRecord,
     pub(super) settings: AssistantSettings,
-    pub(super) phrases: HashMap<PhraseKind, Arc<[i16]>>,
+    pub(super) phrases: HashMap<PhraseKind, Sound>,
     pub(super) vad: VadStream,
     pub(super) tape: Option<Tape>,
 }
@@ -193,7 +192,11 @@ impl Driver {
             self.last_arrival = tick.at;
             self.handle(Input::MediaStarted);
         }
-        self.timeline.push(tick.index, &tick.heard);
+        let (samples, rate) = match &tick.heard_wide {
+            Some(wide) => (&wide.samples()[..], SampleRate::WIDEBAND),
+            None => (&tick.heard.samples()[..], SampleRate::TELEPHONE),
+        };
+        self.timeline.push(tick.index, samples, rate);
         self.timeline.forget_before(self.conversation.asks_from());
         self.listen(tick);
         if let Some(tape) = &self.call.tape {
@@ -228,8 +231,10 @@ impl Driver {
         for _ in 0..lost.min(MOST_LOST) {
             self.call.vad.push(Frame::SILENCE.samples());
         }
-        if !self.passing.is_joined() {
-            self.call.vad.push(tick.heard.samples());
+        match &tick.heard_wide {
+            _ if self.passing.is_joined() => {}
+            Some(wide) => self.call.vad.push_wide(wide.samples()),
+            None => self.call.vad.push(tick.heard.samples()),
         }
         self.next_tick = tick.index + 1;
     }
@@ -412,9 +417,9 @@ impl Driver {
             }
             EngineEvent::Speech {
                 clause,
-                result: Ok(samples),
+                result: Ok(sound),
                 ..
-            } => match self.work.spoken(generation, clause, samples) {
+            } => match self.work.spoken(generation, clause, sound) {
                 Some(length) => Input::ClauseReady {
                     generation,
                     clause,
@@ -490,11 +495,12 @@ impl Driver {
                 text,
                 urgency,
             } => {
-                let asked = self.work.speak(generation, clause, text, urgency);
+                let rate = self.call.party.session.stream.rate();
+                let asked = self.work.speak(generation, clause, text, rate, urgency);
                 self.check(asked, Engine::Tts, generation, Failing::Speak { clause });
             }
             Output::Play { clip, from } => match self.work.clip(clip) {
-                Some((key, samples)) => self.call.party.session.stream.play(key, samples, from),
+                Some((key, sound)) => self.call.party.session.stream.play(key, sound, from),
                 None => {
                     let at = self.call_time(Instant::now());
                     self.handle(Input::PlaybackFinished { clip, at });

@@ -1,7 +1,6 @@
 //! From an INVITE to an answered call, or to a refusal that says why.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rand::RngExt;
@@ -17,6 +16,7 @@ use super::recording::Tape;
 use super::registry::Line;
 use super::taking_over::take_over;
 use super::trunk;
+use crate::audio::{SampleRate, Sound};
 use crate::conversation::PhraseKind;
 use crate::conversation::settings::AssistantSettings;
 use crate::ids::{AssistantId, CallId};
@@ -75,7 +75,6 @@ impl Refusal {
 struct Prepared {
     line: Line,
     settings: AssistantSettings,
-    phrases: HashMap<PhraseKind, Arc<[i16]>>,
     proposed: Proposed,
     tape: Option<Tape>,
 }
@@ -108,13 +107,13 @@ async fn take(services: Services, incoming: Incoming) {
         .write(Entry::Call(Box::new(record.clone())));
     let answered = Answered {
         vad: services.vad.stream(),
-        services,
         line: prepared.line,
-        party,
         record,
+        phrases: phrases(&services, &prepared.settings, party.session.stream.rate()),
+        party,
         settings: prepared.settings,
-        phrases: prepared.phrases,
         tape: prepared.tape,
+        services,
     };
     Driver::new(answered).run().await;
 }
@@ -192,19 +191,20 @@ async fn prepare(
         .map_err(|()| unavailable())?;
     Ok(Prepared {
         line,
-        phrases: phrases(services, &settings),
         settings,
         proposed,
         tape,
     })
 }
 
-/// The assistant's fixed phrases, as far as there is audio for them.
+/// The assistant's fixed phrases at a rate, as far as there is audio for them.
 pub(super) fn phrases(
     services: &Services,
     settings: &AssistantSettings,
-) -> HashMap<PhraseKind, Arc<[i16]>> {
-    let spoken = |(kind, text): (PhraseKind, String)| Some((kind, services.phrases.get(&text)?));
+    rate: SampleRate,
+) -> HashMap<PhraseKind, Sound> {
+    let spoken =
+        |(kind, text): (PhraseKind, String)| Some((kind, services.phrases.get_at(&text, rate)?));
     settings.phrases().into_iter().filter_map(spoken).collect()
 }
 

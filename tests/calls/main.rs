@@ -34,6 +34,7 @@ mod telephones;
 mod transfers;
 mod transports;
 mod trunks;
+mod wideband;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

@@ -251,7 +251,7 @@ impl Outgoing {
         self.services.journal.write(entry);
         let answered = Answered {
             vad: self.services.vad.stream(),
-            phrases: phrases(&self.services, &self.settings),
+            phrases: phrases(&self.services, &self.settings, party.session.stream.rate()),
             services: self.services,
             line: self.line,
             party,
