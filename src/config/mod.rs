@@ -302,7 +302,7 @@ impl Default for Engines {
             llm: "qwen2.5-coder-0.5b-instruct-q4_k_m".to_owned(),
             tts: "piper-en-us-joe-medium".to_owned(),
             vad: "silero-vad".to_owned(),
-            turn: "smart-turn-v3.2".to_owned(),
+            turn: "off".to_owned(),
             runtime: "onnxruntime".to_owned(),
             threads: 2,
             scheduling: Scheduling::default(),
