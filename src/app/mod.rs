@@ -443,7 +443,7 @@ fn media_addresses(config: &Config) -> Vec<MediaAddress> {
 
 fn call_limits(config: &Config, hold_music: Arc<[i16]>) -> CallLimits {
     CallLimits {
-        codecs: vec![Codec::Pcmu, Codec::Pcma],
+        codecs: Codec::ALL.to_vec(),
         hold_music,
         refer_targets: config.sip.refer_targets.clone(),
         data: config.data.clone(),

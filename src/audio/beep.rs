@@ -322,8 +322,12 @@ mod tests {
         let beep = tone(&[1_000.0], ms(300), -18.0);
         let sound = among(&[&speech, &beep]);
         let (mut bytes, mut coded) = (Vec::new(), Vec::new());
-        crate::audio::Codec::Pcmu.encode(&sound, &mut bytes);
-        crate::audio::Codec::Pcmu.decode(&bytes, &mut coded);
+        crate::audio::Encoder::new(crate::audio::Codec::Pcmu).encode(&sound, &mut bytes);
+        crate::audio::Decoder::new(
+            crate::audio::Codec::Pcmu,
+            crate::audio::SampleRate::TELEPHONE,
+        )
+        .decode(&bytes, &mut coded);
         assert_eq!(beeps(&coded).len(), 1);
     }
 }

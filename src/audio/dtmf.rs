@@ -305,9 +305,7 @@ mod tests {
             ));
             sound.extend([0; 640]);
         }
-        let (mut bytes, mut coded) = (Vec::new(), Vec::new());
-        crate::audio::Codec::Pcma.encode(&sound, &mut bytes);
-        crate::audio::Codec::Pcma.decode(&bytes, &mut coded);
+        let coded = crate::audio::codec::through(crate::audio::Codec::Pcma, &sound);
         assert_eq!(heard(&coded), KEYPAD);
     }
 }

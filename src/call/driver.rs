@@ -1,7 +1,6 @@
 //! The task of one answered call: feeds the conversation and does what it wants.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
@@ -21,7 +20,7 @@ use super::transfer::Wish;
 use super::voicemail::{Errand, ToMailbox, Visit};
 use super::work::Work;
 use crate::audio::dtmf::Detector;
-use crate::audio::{Frame, SampleRate};
+use crate::audio::{Frame, SampleRate, Sound};
 use crate::conversation::settings::AssistantSettings;
 use crate::conversation::{
     CallTime, Control, Conversation, Engine, Input, Output, PhraseKind, SamplePosition,
@@ -51,7 +50,7 @@ pub(super) struct Answered {
     pub(super) party: Party,
     pub(super) record: CallRecord,
     pub(super) settings: AssistantSettings,
-    pub(super) phrases: HashMap<PhraseKind, Arc<[i16]>>,
+    pub(super) phrases: HashMap<PhraseKind, Sound>,
     pub(super) vad: VadStream,
     pub(super) turn: TurnStream,
     pub(super) tape: Option<Tape>,
@@ -214,7 +213,11 @@ impl Driver {
             self.last_arrival = tick.at;
             self.handle(Input::MediaStarted);
         }
-        self.timeline.push(tick.index, &tick.heard);
+        let (samples, rate) = match &tick.heard_wide {
+            Some(wide) => (&wide.samples()[..], SampleRate::WIDEBAND),
+            None => (&tick.heard.samples()[..], SampleRate::TELEPHONE),
+        };
+        self.timeline.push(tick.index, samples, rate);
         self.timeline.forget_before(self.conversation.asks_from());
         self.listen(tick);
         if let Some(tape) = &self.call.tape {
@@ -250,8 +253,10 @@ impl Driver {
         for _ in 0..lost.min(MOST_LOST) {
             self.call.vad.push(Frame::SILENCE.samples());
         }
-        if !self.passing.is_joined() {
-            self.call.vad.push(tick.heard.samples());
+        match &tick.heard_wide {
+            _ if self.passing.is_joined() => {}
+            Some(wide) => self.call.vad.push_wide(wide.samples()),
+            None => self.call.vad.push(tick.heard.samples()),
         }
         self.next_tick = tick.index + 1;
     }
@@ -445,7 +450,7 @@ impl Driver {
             Output::JudgeTurn { speech_end, range } => {
                 let audio = self.timeline.slice(range);
                 let turn = &self.call.turn;
-                turn.judge(audio, SampleRate::TELEPHONE, speech_end.0);
+                turn.judge(audio.samples, audio.rate, speech_end.0);
             }
             Output::Generate {
                 generation,
@@ -468,11 +473,12 @@ impl Driver {
                 text,
                 urgency,
             } => {
-                let asked = self.work.speak(generation, clause, text, urgency);
+                let rate = self.call.party.session.stream.rate();
+                let asked = self.work.speak(generation, clause, text, rate, urgency);
                 self.check(asked, Engine::Tts, generation, Failing::Speak { clause });
             }
             Output::Play { clip, from } => match self.work.clip(clip) {
-                Some((key, samples)) => self.call.party.session.stream.play(key, samples, from),
+                Some((key, sound)) => self.call.party.session.stream.play(key, sound, from),
                 None => {
                     let at = self.call_time(Instant::now());
                     self.handle(Input::PlaybackFinished { clip, at });

@@ -31,9 +31,9 @@ impl Driver {
             }
             EngineEvent::Speech {
                 clause,
-                result: Ok(samples),
+                result: Ok(sound),
                 ..
-            } => match self.work.spoken(generation, clause, samples) {
+            } => match self.work.spoken(generation, clause, sound) {
                 Some(length) => Input::ClauseReady {
                     generation,
                     clause,

@@ -1,7 +1,6 @@
 //! From an INVITE to an answered call, or to a refusal that says why.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rand::RngExt;
@@ -18,6 +17,7 @@ use super::taking_over::take_over;
 use super::trunk;
 use super::voicemail::{Errand, ToMailbox, Visit};
 use super::{Answers, Services};
+use crate::audio::{SampleRate, Sound};
 use crate::conversation::PhraseKind;
 use crate::conversation::settings::AssistantSettings;
 use crate::engines::turn::TurnStream;
@@ -92,10 +92,7 @@ struct Prepared {
 
 /// What comes after the answer.
 enum Then {
-    Converse {
-        settings: Box<AssistantSettings>,
-        phrases: HashMap<PhraseKind, Arc<[i16]>>,
-    },
+    Converse(Box<AssistantSettings>),
     Visit(Errand),
 }
 
@@ -127,16 +124,16 @@ async fn take(services: Services, incoming: Incoming) {
         .write(Entry::Call(Box::new(record.clone())));
     let (line, tape) = (prepared.line, prepared.tape);
     match prepared.then {
-        Then::Converse { settings, phrases } => {
+        Then::Converse(settings) => {
             let answered = Answered {
                 vad: services.vad.stream(),
                 turn: TurnStream::new(services.turn.clone()),
+                phrases: phrases(&services, &settings, party.session.stream.rate()),
                 services,
                 line,
                 party,
                 record,
                 settings: *settings,
-                phrases,
                 tape,
             };
             Driver::new(answered).run().await;
@@ -265,12 +262,11 @@ async fn prepare_conversation(
     write_row(services, record)
         .await
         .map_err(|()| unavailable())?;
-    let phrases = phrases(services, &settings);
     Ok(Prepared {
         line,
         proposed,
         tape,
-        then: Then::Converse { settings, phrases },
+        then: Then::Converse(settings),
     })
 }
 
@@ -329,12 +325,14 @@ fn admit(
     Ok((line, proposed))
 }
 
-/// The assistant's fixed phrases, as far as there is audio for them.
+/// The assistant's fixed phrases at a rate, as far as there is audio for them.
 pub(super) fn phrases(
     services: &Services,
     settings: &AssistantSettings,
-) -> HashMap<PhraseKind, Arc<[i16]>> {
-    let spoken = |(kind, text): (PhraseKind, String)| Some((kind, services.phrases.get(&text)?));
+    rate: SampleRate,
+) -> HashMap<PhraseKind, Sound> {
+    let spoken =
+        |(kind, text): (PhraseKind, String)| Some((kind, services.phrases.get_at(&text, rate)?));
     settings.phrases().into_iter().filter_map(spoken).collect()
 }
 

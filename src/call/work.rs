@@ -1,11 +1,11 @@
 //! What a call has asked of the engines, and the audio that came back.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
 use crate::audio::level::is_audible;
+use crate::audio::{SampleRate, Sound};
 use crate::conversation::{
     ChatMessage, ChatRole, ClipId, ClipLength, Engine, PhraseKind, PreparedPhrases, Urgency,
 };
@@ -19,7 +19,7 @@ use crate::net::media::ClipKey;
 
 use super::Services;
 
-/// 5 ms: fine enough to find where a clip becomes audible.
+/// 5 ms at 8 kHz: fine enough to find where a clip becomes audible.
 const AUDIBILITY_STEP: usize = 40;
 
 /// Requests by generation, clauses by name, and the keys under which clips play.
@@ -28,8 +28,8 @@ pub(super) struct Work {
     services: Services,
     events: mpsc::Sender<EngineEvent>,
     requests: HashMap<Generation, Vec<RequestHandle>>,
-    clauses: HashMap<(Generation, u32), Arc<[i16]>>,
-    phrases: HashMap<PhraseKind, Arc<[i16]>>,
+    clauses: HashMap<(Generation, u32), Sound>,
+    phrases: HashMap<PhraseKind, Sound>,
     playing: HashMap<ClipKey, ClipId>,
     next_key: u64,
     speed: f32,
@@ -40,7 +40,7 @@ impl Work {
         call: CallId,
         services: Services,
         events: mpsc::Sender<EngineEvent>,
-        phrases: HashMap<PhraseKind, Arc<[i16]>>,
+        phrases: HashMap<PhraseKind, Sound>,
         speed: f32,
     ) -> Self {
         Self {
@@ -60,14 +60,14 @@ impl Work {
     pub(super) fn prepared(&self) -> PreparedPhrases {
         self.phrases
             .iter()
-            .map(|(kind, samples)| (*kind, length(samples)))
+            .map(|(kind, sound)| (*kind, length(sound)))
             .collect()
     }
 
     pub(super) fn transcribe(
         &mut self,
         generation: Generation,
-        audio: Arc<[i16]>,
+        audio: Sound,
         urgency: Urgency,
     ) -> Result<(), EngineError> {
         let request = TranscribeRequest {
@@ -107,6 +107,7 @@ impl Work {
         generation: Generation,
         clause: u32,
         text: String,
+        rate: SampleRate,
         urgency: Urgency,
     ) -> Result<(), EngineError> {
         let request = SpeakRequest {
@@ -116,6 +117,7 @@ impl Work {
             priority: priority(urgency),
             text,
             speed: self.speed,
+            rate,
         };
         let handle = self.services.tts.speak(request, self.events.clone())?;
         self.keep(generation, handle);
@@ -146,25 +148,26 @@ impl Work {
         &mut self,
         generation: Generation,
         clause: u32,
-        samples: Arc<[i16]>,
+        sound: Sound,
     ) -> Option<ClipLength> {
         self.requests.contains_key(&generation).then(|| {
-            let length = length(&samples);
-            self.clauses.insert((generation, clause), samples);
+            let length = length(&sound);
+            self.clauses.insert((generation, clause), sound);
             length
         })
     }
 
-    /// A key and the samples to play for a clip; `None` where there is no such audio.
-    pub(super) fn clip(&mut self, clip: ClipId) -> Option<(ClipKey, Arc<[i16]>)> {
-        let samples = match clip {
+    /// A key and the sound to play for a clip; `None` where there is no such audio.
+    pub(super) fn clip(&mut self, clip: ClipId) -> Option<(ClipKey, Sound)> {
+        let sound = match clip {
             ClipId::Phrase(kind) => self.phrases.get(&kind),
             ClipId::Clause { generation, clause } => self.clauses.get(&(generation, clause)),
-        }?;
+        }?
+        .clone();
         let key = ClipKey(self.next_key);
         self.next_key += 1;
         self.playing.insert(key, clip);
-        Some((key, Arc::clone(samples)))
+        Some((key, sound))
     }
 
     /// The clip that plays under a key.
@@ -214,14 +217,17 @@ pub fn chat_messages(messages: &[ChatMessage]) -> Vec<llm::ChatMessage> {
     messages.iter().map(convert).collect()
 }
 
-fn length(samples: &[i16]) -> ClipLength {
-    let quiet = samples
-        .chunks(AUDIBILITY_STEP)
+/// In samples at 8 kHz.
+fn length(sound: &Sound) -> ClipLength {
+    let step = (sound.rate.hz() / SampleRate::TELEPHONE.hz()).max(1) as usize * AUDIBILITY_STEP;
+    let quiet = sound
+        .samples
+        .chunks(step)
         .take_while(|chunk| !is_audible(chunk))
         .count();
     let count = |samples: usize| u32::try_from(samples).unwrap_or(u32::MAX);
     ClipLength {
-        samples: count(samples.len()),
-        audible_from: count((quiet * AUDIBILITY_STEP).min(samples.len())),
+        samples: count(sound.telephone_samples()),
+        audible_from: count((quiet * AUDIBILITY_STEP).min(sound.telephone_samples())),
     }
 }

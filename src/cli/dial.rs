@@ -6,12 +6,12 @@ use std::time::Duration;
 use clap::Args;
 
 use super::{Failure, Serve, print};
-use crate::audio::Codec;
+use crate::audio::{Codec, SampleRate};
 use crate::engines::supervisor::find_executable;
 use crate::engines::tts::{Tts, TtsConfig};
 use crate::engines::worker::Scheduling;
 use crate::models::Catalog;
-use crate::softphone::{self, CallPlan, Line, Manners, read_wav};
+use crate::softphone::{self, CallPlan, Line, Manners, read_sound, read_wav};
 
 /// What the demo's caller says.
 const DEMO_LINES: [&str; 3] = [
@@ -59,7 +59,7 @@ struct Manner {
     /// How much quieter the noise is, in dB.
     #[arg(long, value_name = "DB", default_value_t = 10.0, requires = "noise")]
     snr: f32,
-    /// Offer only this codec: PCMU or PCMA.
+    /// Offer only this codec: PCMU, PCMA or G722. [default: PCMU and PCMA]
     #[arg(long, value_parser = codec)]
     codec: Option<Codec>,
     /// Folder of the server's prepared phrases, to tell holding phrases from replies.
@@ -99,7 +99,7 @@ fn keys(text: &str) -> Result<String, String> {
 }
 
 fn codec(text: &str) -> Result<Codec, String> {
-    Codec::from_name(text).ok_or_else(|| "codecs are PCMU and PCMA".to_owned())
+    Codec::from_name(text).ok_or_else(|| format!("codecs are {}", Codec::names()))
 }
 
 fn failed(error: impl std::fmt::Display) -> Failure {
@@ -149,11 +149,8 @@ async fn speak(serve: &Serve, texts: &[String]) -> Result<Vec<Line>, Failure> {
     let tts = Tts::start(&voice);
     let mut lines = Vec::new();
     for text in texts {
-        let samples = tts.synthesise(text).await.map_err(failed)?;
-        lines.push(Line {
-            name: text.clone(),
-            samples: samples.to_vec(),
-        });
+        let sound = tts.synthesise_at(text, SampleRate::WIDEBAND).await;
+        lines.push(Line::new(text, sound.map_err(failed)?));
     }
     tts.shutdown().await;
     Ok(lines)
@@ -167,7 +164,7 @@ async fn place(
     manner: Manner,
 ) -> Result<(), Failure> {
     let noise = match &manner.noise {
-        Some(path) => Some((read_wav(path).map_err(failed)?, manner.snr)),
+        Some(path) => Some((read_sound(path).map_err(failed)?, manner.snr)),
         None => None,
     };
     let plan = CallPlan {

@@ -342,7 +342,7 @@ fn mistakes_in_a_trunk_are_named() {
     let text = r#"
         [trunks.t]
         allow = ["192.0.2.1"]
-        codecs = ["opus"]
+        codecs = ["G729"]
         caller_headers = ["x-caller"]
         srtp = "always"
         [trunks.t.numbers]

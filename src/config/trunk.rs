@@ -85,7 +85,7 @@ impl Default for Trunk {
             allow: Vec::new(),
             numbers: NumberRules::default(),
             caller_headers: vec![CallerHeader::PAssertedIdentity, CallerHeader::From],
-            codecs: vec![CodecName(Codec::Pcmu), CodecName(Codec::Pcma)],
+            codecs: Codec::ALL.map(CodecName).to_vec(),
             dtmf: Dtmf::default(),
             srtp: Srtp::default(),
             transport: None,
@@ -111,7 +111,7 @@ impl TryFrom<String> for CodecName {
         let codec = Codec::from_name(&name);
         codec
             .map(Self)
-            .ok_or_else(|| format!("{name:?} is no codec of ours: PCMU, PCMA"))
+            .ok_or_else(|| format!("{name:?} is no codec of ours: {}", Codec::names()))
     }
 }
 

@@ -12,8 +12,8 @@ use super::phrases::words;
 use super::speech::SpeechKind;
 use super::timers::Timer;
 
-/// The assistant's voice fades out over this, in ms.
-pub(super) const FADE_MS: u32 = 30;
+/// The assistant's voice fades out over this, in ms: no click, and felt as at once.
+pub(super) const FADE_MS: u32 = 15;
 /// Nobody says "mm-hm" for longer than this, in ms of speech: whoever does, interrupts.
 const SURE_INTERRUPTION_MS: u64 = 1000;
 /// How long speech stays suspended after the caller stopped, for want of a transcript.

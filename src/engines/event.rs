@@ -1,9 +1,8 @@
 //! What an engine tells a call, and how it fails.
 
-use std::sync::Arc;
-
 use serde::{Deserialize, Serialize};
 
+use crate::audio::Sound;
 use crate::ids::Generation;
 
 /// Why an engine did not do what was asked. The texts hold no words of a caller.
@@ -199,8 +198,8 @@ pub enum EngineEvent {
         generation: Generation,
         /// Which clause of the reply, as the request numbered it.
         clause: u32,
-        /// 8 kHz mono, or why there is none.
-        result: Result<Arc<[i16]>, EngineError>,
+        /// At the rate that was asked for, or why there is none.
+        result: Result<Sound, EngineError>,
     },
 }
 

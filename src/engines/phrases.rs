@@ -5,7 +5,7 @@
 //!                 yes: done    yes: into memory          (a full disk costs a warning)
 //! ```
 //!
-//! Failure phrases, idle prompts and greetings are spoken ahead and kept as 8 kHz WAV files,
+//! Failure phrases, idle prompts and greetings are spoken ahead and kept as 16 kHz WAV files,
 //! named by a hash of the voice and the text. So a call is greeted at once, and a dead worker
 //! still has its failures explained in the assistant's own voice, after a restart of the server
 //! too.
@@ -19,34 +19,35 @@ use sha2::{Digest, Sha256};
 
 use super::EngineError;
 use super::tts::Tts;
-use crate::audio::{SampleRate, wav};
+use crate::audio::{SampleRate, Sound, wav};
 
 /// Largest file that is read: a minute and a half, longer than any text that may be spoken.
-const MAX_FILE_BYTES: u64 = 90 * 16_000;
+const MAX_FILE_BYTES: u64 = 90 * 32_000;
 
 /// Phrases in one voice. Cheap to clone.
 #[derive(Clone)]
 pub struct PhraseBook {
     folder: Arc<Path>,
     voice: Arc<str>,
-    phrases: Arc<RwLock<HashMap<String, Arc<[i16]>>>>,
+    phrases: Arc<RwLock<HashMap<String, Phrase>>>,
+}
+
+/// A phrase as calls need it.
+#[derive(Clone)]
+struct Phrase {
+    narrow: Sound,
+    wide: Sound,
 }
 
 /// Speaks a phrase; what [`PhraseBook::prepare`] needs of the speech worker.
 pub trait Speaker: Sync {
-    /// 8 kHz audio of a text.
-    fn synthesise(
-        &self,
-        text: &str,
-    ) -> impl Future<Output = Result<Arc<[i16]>, EngineError>> + Send;
+    /// 16 kHz audio of a text.
+    fn synthesise(&self, text: &str) -> impl Future<Output = Result<Sound, EngineError>> + Send;
 }
 
 impl Speaker for Tts {
-    fn synthesise(
-        &self,
-        text: &str,
-    ) -> impl Future<Output = Result<Arc<[i16]>, EngineError>> + Send {
-        Tts::synthesise(self, text)
+    fn synthesise(&self, text: &str) -> impl Future<Output = Result<Sound, EngineError>> + Send {
+        self.synthesise_at(text, SampleRate::WIDEBAND)
     }
 }
 
@@ -63,11 +64,18 @@ impl PhraseBook {
 
     /// The phrase as 8 kHz audio, if it is in memory.
     pub fn get(&self, text: &str) -> Option<Arc<[i16]>> {
-        self.phrases
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(text)
-            .cloned()
+        let sound = self.get_at(text, SampleRate::TELEPHONE)?;
+        Some(sound.samples)
+    }
+
+    /// The phrase at 8 or 16 kHz, if it is in memory.
+    pub fn get_at(&self, text: &str, rate: SampleRate) -> Option<Sound> {
+        let phrases = self.phrases.read().unwrap_or_else(PoisonError::into_inner);
+        let phrase = phrases.get(text)?;
+        Some(match rate == SampleRate::WIDEBAND {
+            true => phrase.wide.clone(),
+            false => phrase.narrow.clone(),
+        })
     }
 
     /// Brings into memory what is on disk, without the speech worker. Returns what is still
@@ -81,7 +89,7 @@ impl PhraseBook {
             let path = self.path(text);
             let read = tokio::task::spawn_blocking(move || read_phrase(&path)).await;
             match read.unwrap_or_else(|error| Err(error.to_string())) {
-                Ok(Some(samples)) => self.keep(text, samples),
+                Ok(Some(sound)) => self.keep(text, sound),
                 Ok(None) => missing.push(text.clone()),
                 Err(reason) => {
                     let file = self.path(text);
@@ -108,9 +116,9 @@ impl PhraseBook {
                 spoken = speaker.synthesise(&text).await;
             }
             match spoken {
-                Ok(samples) => {
-                    self.keep(&text, Arc::clone(&samples));
-                    self.save(&text, samples).await;
+                Ok(sound) => {
+                    self.keep(&text, sound.clone());
+                    self.save(&text, sound).await;
                 }
                 Err(error) => failed.push((text, error)),
             }
@@ -118,15 +126,16 @@ impl PhraseBook {
         failed
     }
 
-    fn keep(&self, text: &str, samples: Arc<[i16]>) {
+    fn keep(&self, text: &str, wide: Sound) {
+        let narrow = wide.at(SampleRate::TELEPHONE);
         let mut phrases = self.phrases.write().unwrap_or_else(PoisonError::into_inner);
-        phrases.insert(text.to_owned(), samples);
+        phrases.insert(text.to_owned(), Phrase { narrow, wide });
     }
 
-    async fn save(&self, text: &str, samples: Arc<[i16]>) {
+    async fn save(&self, text: &str, sound: Sound) {
         let path = self.path(text);
         let shown = path.display().to_string();
-        let written = tokio::task::spawn_blocking(move || write_phrase(&path, &samples)).await;
+        let written = tokio::task::spawn_blocking(move || write_phrase(&path, &sound)).await;
         if let Err(error) = written.unwrap_or_else(|error| Err(io::Error::other(error))) {
             tracing::warn!(file = shown, %error, "phrase not kept on disk");
         }
@@ -135,8 +144,9 @@ impl PhraseBook {
     fn path(&self, text: &str) -> PathBuf {
         let mut hash = Sha256::new();
         hash.update(self.voice.as_bytes());
-        // So that no voice and text run into another pair.
+        // So that no voice and text run into another pair, and a file at another rate is another.
         hash.update([0]);
+        hash.update(SampleRate::WIDEBAND.hz().to_be_bytes());
         hash.update(text.as_bytes());
         let hash = hash.finalize();
         let name: String = hash
@@ -149,7 +159,7 @@ impl PhraseBook {
 }
 
 /// `None` where there is no such file.
-fn read_phrase(path: &Path) -> Result<Option<Arc<[i16]>>, String> {
+fn read_phrase(path: &Path) -> Result<Option<Sound>, String> {
     let bytes = match std::fs::metadata(path) {
         Ok(metadata) if metadata.len() > MAX_FILE_BYTES => return Err("too large".into()),
         Ok(_) => std::fs::read(path).map_err(|error| error.to_string())?,
@@ -157,22 +167,22 @@ fn read_phrase(path: &Path) -> Result<Option<Arc<[i16]>>, String> {
         Err(error) => return Err(error.to_string()),
     };
     let clip = wav::read(bytes.as_slice()).map_err(|error| error.to_string())?;
-    if clip.rate != SampleRate::TELEPHONE {
+    if clip.rate != SampleRate::WIDEBAND {
         return Err(format!("{} Hz", clip.rate.hz()));
     }
     if clip.samples.is_empty() {
         return Err("empty".into());
     }
-    Ok(Some(clip.samples.into()))
+    Ok(Some(Sound::wide(clip.samples)))
 }
 
 /// Writes beside and renames, so that a file is whole or absent.
-fn write_phrase(path: &Path, samples: &[i16]) -> io::Result<()> {
+fn write_phrase(path: &Path, sound: &Sound) -> io::Result<()> {
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder)?;
     }
     let mut bytes = Cursor::new(Vec::new());
-    wav::write(&mut bytes, samples, SampleRate::TELEPHONE).map_err(io::Error::other)?;
+    wav::write(&mut bytes, &sound.samples, sound.rate).map_err(io::Error::other)?;
     let unfinished = path.with_extension("part");
     let written = std::fs::write(&unfinished, bytes.into_inner())
         .and_then(|()| std::fs::rename(&unfinished, path));

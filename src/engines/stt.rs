@@ -9,7 +9,6 @@
 //! is doubtful; a [`Priority::Speculative`] one never does.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -22,6 +21,7 @@ use super::supervisor::{
 };
 use super::worker::Scheduling;
 use super::{EngineError, EngineEvent, Priority, Transcript};
+use crate::audio::Sound;
 use crate::ids::{CallId, Generation};
 
 /// A transcript may wait longer than a restart of the worker takes.
@@ -41,9 +41,11 @@ impl Protocol for SttProtocol {
     type Facts = SttFacts;
 }
 
-/// To the worker: transcribe the samples beside this (8 kHz).
+/// To the worker: transcribe the samples beside this.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SttRequest {
+    /// Their rate in Hz: 8000 or 16000.
+    pub sample_rate: u32,
     /// What was said just before, or what the words may be about, as running text.
     pub hint: Option<String>,
 }
@@ -96,9 +98,9 @@ pub struct TranscribeRequest {
     pub generation: Generation,
     /// Who goes first.
     pub priority: Priority,
-    /// 8 kHz mono, up to eight minutes. A second of silence at either end costs nothing; a long
+    /// At 8 or 16 kHz, up to eight or four minutes. A second of silence at either end costs nothing; a long
     /// stretch is cut at its pauses.
-    pub audio: Arc<[i16]>,
+    pub audio: Sound,
     /// What was said just before, or what the words may be about, as running text.
     pub hint: Option<String>,
 }
@@ -149,8 +151,11 @@ impl Stt {
             call: Some(request.call),
             priority: request.priority,
             limits: LIMITS,
-            body: SttRequest { hint: request.hint },
-            payload: samples_to_payload(&request.audio),
+            body: SttRequest {
+                sample_rate: request.audio.rate.hz(),
+                hint: request.hint,
+            },
+            payload: samples_to_payload(&request.audio.samples),
         })?;
         Ok(forward(responses, events, move |response| {
             let result = match response {

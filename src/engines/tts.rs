@@ -1,7 +1,7 @@
 //! Text to speech: a handle on the `offhook-tts` worker (Piper).
 //!
 //! One request is one clause, or a few sentences for a phrase made ahead. What comes back is
-//! 8 kHz, levelled to [`SPEECH_LEVEL_DBFS`], with silence trimmed at both ends so that the first
+//! 8 or 16 kHz, as the request says, levelled to [`SPEECH_LEVEL_DBFS`], with silence trimmed at both ends so that the first
 //! audible sample comes at once and clauses follow one another at a natural distance.
 
 use std::path::PathBuf;
@@ -18,6 +18,7 @@ use super::supervisor::{
 };
 use super::worker::Scheduling;
 use super::{EngineError, EngineEvent, Priority};
+use crate::audio::{SampleRate, Sound};
 use crate::ids::{CallId, Generation};
 
 /// Level of the active parts of what is spoken.
@@ -56,6 +57,8 @@ pub struct TtsRequest {
     pub text: String,
     /// Speech rate, 1 for the voice's own, 1.2 for a fifth faster.
     pub speed: f32,
+    /// Rate of the samples that are to come back, in Hz: 8000 or 16000.
+    pub sample_rate: u32,
 }
 
 /// From the worker, beside the samples.
@@ -157,6 +160,8 @@ pub struct SpeakRequest {
     pub priority: Priority,
     /// Speech rate, 1 for the voice's own.
     pub speed: f32,
+    /// Of the samples: what the call's codec has.
+    pub rate: SampleRate,
 }
 
 /// A handle on the speech worker. Cheap to clone.
@@ -194,12 +199,21 @@ impl Tts {
             text,
             priority,
             speed,
+            rate,
         } = request;
-        let responses = self.submit(Some(call), text, speed, priority, CLAUSE_LIMITS)?;
+        let body = TtsRequest {
+            text,
+            speed,
+            sample_rate: rate.hz(),
+        };
+        let responses = self.submit(Some(call), body, priority, CLAUSE_LIMITS)?;
         Ok(forward(responses, events, move |response| {
             let result = match response {
                 Response::Part { .. } => return None,
-                Response::Done { payload, .. } => Ok(payload_to_samples(&payload).into()),
+                Response::Done { payload, .. } => Ok(Sound {
+                    rate,
+                    samples: payload_to_samples(&payload).into(),
+                }),
                 Response::Failed(error) => Err(error),
             };
             Some(EngineEvent::Speech {
@@ -215,22 +229,36 @@ impl Tts {
     /// # Errors
     /// As [`Tts::speak`], and what the request failed with.
     pub async fn synthesise(&self, text: &str) -> Result<Arc<[i16]>, EngineError> {
-        let priority = Priority::Speculative;
-        let responses = self.submit(None, text.to_owned(), 1.0, priority, PHRASE_LIMITS)?;
+        let sound = self.synthesise_at(text, SampleRate::TELEPHONE).await?;
+        Ok(sound.samples)
+    }
+
+    /// The same at a rate of 8 or 16 kHz.
+    ///
+    /// # Errors
+    /// As [`Tts::synthesise`].
+    pub async fn synthesise_at(&self, text: &str, rate: SampleRate) -> Result<Sound, EngineError> {
+        let body = TtsRequest {
+            text: text.to_owned(),
+            speed: 1.0,
+            sample_rate: rate.hz(),
+        };
+        let responses = self.submit(None, body, Priority::Speculative, PHRASE_LIMITS)?;
         let (_, payload) = responses.done().await?;
-        Ok(payload_to_samples(&payload).into())
+        Ok(Sound {
+            rate,
+            samples: payload_to_samples(&payload).into(),
+        })
     }
 
     fn submit(
         &self,
         call: Option<CallId>,
-        text: String,
-        speed: f32,
+        body: TtsRequest,
         priority: Priority,
         limits: Limits,
     ) -> Result<Responses<Spoken>, EngineError> {
-        check_text(&text)?;
-        let body = TtsRequest { text, speed };
+        check_text(&body.text)?;
         self.supervisor.submit(Submission {
             call,
             priority,

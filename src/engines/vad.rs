@@ -8,8 +8,8 @@
 //!      └──────────── (end position, probability) ◄──────────────────────┘
 //! ```
 //!
-//! A window is 256 samples (32 ms), which the model sees behind the last 32 samples of the
-//! window before it. Its recurrent state belongs to the call. When the thread falls behind,
+//! A window is 32 ms, which the model sees behind the last 4 ms of the window before it: at 8 kHz,
+//! or at 16 kHz where the call has it, which are different models in one file. Its recurrent state belongs to the call. When the thread falls behind,
 //! windows are dropped and counted; positions stay right.
 
 use std::collections::VecDeque;
@@ -27,9 +27,11 @@ use super::onnx::{self, unusable};
 
 /// Samples of one window at 8 kHz: 32 ms.
 pub const WINDOW_SAMPLES: usize = 256;
-/// Samples of the window before that the model sees again.
+/// Samples of the window before that the model sees again, at 8 kHz.
 const CONTEXT_SAMPLES: usize = 32;
-const INPUT_SAMPLES: usize = CONTEXT_SAMPLES + WINDOW_SAMPLES;
+/// The same at 16 kHz.
+const WIDE_WINDOW_SAMPLES: usize = 2 * WINDOW_SAMPLES;
+const WIDE_CONTEXT_SAMPLES: usize = 2 * CONTEXT_SAMPLES;
 /// The recurrent state is two layers of this.
 const STATE_SIZE: usize = 128;
 /// Windows in one run of the model.
@@ -38,7 +40,6 @@ const MAX_BATCH: usize = 64;
 const MAX_WAITING: usize = 1024;
 /// Results that may lie unread: two seconds of a call that does not look.
 const MAX_UNREAD: usize = 64;
-const SAMPLE_RATE: i64 = 8000;
 
 /// How likely one window holds speech.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -77,10 +78,52 @@ pub struct Vad {
     counters: Arc<Counters>,
 }
 
+/// Which of the two models.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Rate {
+    #[default]
+    Narrow,
+    Wide,
+}
+
+impl Rate {
+    fn hz(self) -> i64 {
+        match self {
+            Self::Narrow => 8_000,
+            Self::Wide => 16_000,
+        }
+    }
+
+    fn window(self) -> usize {
+        match self {
+            Self::Narrow => WINDOW_SAMPLES,
+            Self::Wide => WIDE_WINDOW_SAMPLES,
+        }
+    }
+
+    fn context(self) -> usize {
+        match self {
+            Self::Narrow => CONTEXT_SAMPLES,
+            Self::Wide => WIDE_CONTEXT_SAMPLES,
+        }
+    }
+}
+
 /// What the model remembers of a call. Locked by the thread only.
 struct Memory {
     state: [f32; 2 * STATE_SIZE],
-    context: [f32; CONTEXT_SAMPLES],
+    context: [f32; WIDE_CONTEXT_SAMPLES],
+    rate: Rate,
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self {
+            state: [0.0; 2 * STATE_SIZE],
+            context: [0.0; WIDE_CONTEXT_SAMPLES],
+            rate: Rate::Narrow,
+        }
+    }
 }
 
 struct Stream {
@@ -91,7 +134,9 @@ struct Stream {
 struct Window {
     stream: Arc<Stream>,
     end: u64,
-    samples: [f32; WINDOW_SAMPLES],
+    rate: Rate,
+    /// As many as the rate's window has.
+    samples: Vec<f32>,
 }
 
 impl Vad {
@@ -127,20 +172,17 @@ impl Vad {
     /// A stream for one call's audio, starting in silence at position 0.
     pub fn stream(&self) -> VadStream {
         let (results, unread) = mpsc::channel(MAX_UNREAD);
-        let memory = Memory {
-            state: [0.0; 2 * STATE_SIZE],
-            context: [0.0; CONTEXT_SAMPLES],
-        };
         let stream = Arc::new(Stream {
-            memory: Mutex::new(memory),
+            memory: Mutex::default(),
             results,
         });
         VadStream {
             vad: self.clone(),
             stream,
             results: unread,
-            window: [0.0; WINDOW_SAMPLES],
-            filled: 0,
+            rate: Rate::Narrow,
+            window: Vec::with_capacity(WINDOW_SAMPLES),
+            half: false,
             position: 0,
         }
     }
@@ -161,31 +203,50 @@ pub struct VadStream {
     vad: Vad,
     stream: Arc<Stream>,
     results: mpsc::Receiver<SpeechProbability>,
-    window: [f32; WINDOW_SAMPLES],
-    filled: usize,
+    rate: Rate,
+    window: Vec<f32>,
+    /// At 16 kHz: a sample is in that `position` does not count yet.
+    half: bool,
+    /// In samples at 8 kHz.
     position: u64,
 }
 
 impl VadStream {
     /// Takes the next samples, 8 kHz, any number (a frame of 160 as a rule). Never blocks.
     pub fn push(&mut self, samples: &[i16]) {
+        self.push_at(Rate::Narrow, samples);
+    }
+
+    /// Takes the next samples at 16 kHz. Positions are still counted at 8 kHz.
+    pub fn push_wide(&mut self, samples: &[i16]) {
+        self.push_at(Rate::Wide, samples);
+    }
+
+    fn push_at(&mut self, rate: Rate, samples: &[i16]) {
+        if self.rate != rate {
+            self.rate = rate;
+            // Less than 32 ms, which the other model cannot use.
+            self.window.clear();
+            self.half = false;
+        }
         for sample in samples {
-            self.window[self.filled] = f32::from(*sample) / 32_768.0;
-            self.filled += 1;
-            self.position += 1;
-            if self.filled == WINDOW_SAMPLES {
-                self.filled = 0;
+            self.window.push(f32::from(*sample) / 32_768.0);
+            self.half = rate == Rate::Wide && !self.half;
+            self.position += u64::from(!self.half);
+            if self.window.len() == rate.window() {
                 self.hand_over();
             }
         }
     }
 
-    fn hand_over(&self) {
+    fn hand_over(&mut self) {
         let stream = Arc::clone(&self.stream);
+        let next = Vec::with_capacity(self.rate.window());
         let window = Window {
             stream,
             end: self.position,
-            samples: self.window,
+            rate: self.rate,
+            samples: std::mem::replace(&mut self.window, next),
         };
         if self.vad.windows.try_send(window).is_err() {
             self.vad.counters.dropped.fetch_add(1, Ordering::Relaxed);
@@ -223,28 +284,31 @@ impl Detector {
 
     /// Runs the model on silence, which shows at once whether it is the model it should be.
     fn prove(&mut self, model: &Path) -> Result<(), EngineError> {
-        let (results, _unread) = mpsc::channel(1);
-        let memory = Memory {
-            state: [0.0; 2 * STATE_SIZE],
-            context: [0.0; CONTEXT_SAMPLES],
-        };
-        let stream = Arc::new(Stream {
-            memory: Mutex::new(memory),
-            results,
-        });
-        let silence = Window {
-            stream,
-            end: 0,
-            samples: [0.0; WINDOW_SAMPLES],
-        };
-        match self
-            .judge(&[silence])
-            .map_err(|error| unusable(model, &error))?
-            .as_slice()
-        {
-            [probability] if (0.0..0.5).contains(probability) => Ok(()),
-            other => Err(unusable(model, &format!("it says {other:?} about silence"))),
+        for rate in [Rate::Narrow, Rate::Wide] {
+            let (results, _unread) = mpsc::channel(1);
+            let stream = Arc::new(Stream {
+                memory: Mutex::default(),
+                results,
+            });
+            let silence = Window {
+                stream,
+                end: 0,
+                rate,
+                samples: vec![0.0; rate.window()],
+            };
+            match self
+                .judge(&[silence])
+                .map_err(|error| unusable(model, &error))?
+                .as_slice()
+            {
+                [probability] if (0.0..0.5).contains(probability) => {}
+                other => {
+                    let said = format!("it says {other:?} about silence");
+                    return Err(unusable(model, &said));
+                }
+            }
         }
+        Ok(())
     }
 
     fn run(mut self, windows: &Receiver<Window>, counters: &Counters) {
@@ -296,14 +360,23 @@ impl Detector {
         }
     }
 
-    /// Runs the model once over windows of different streams and updates their memories.
+    /// Runs the model once over windows of different streams, all at one rate, and updates their
+    /// memories.
     fn judge(&mut self, batch: &[Window]) -> Result<Vec<f32>, ort::Error> {
         let count = batch.len();
-        let mut input = Vec::with_capacity(count * INPUT_SAMPLES);
+        let rate = batch.first().map_or(Rate::Narrow, |window| window.rate);
+        let inputs = rate.context() + rate.window();
+        let mut input = Vec::with_capacity(count * inputs);
         let mut state = vec![0.0f32; 2 * count * STATE_SIZE];
         for (index, window) in batch.iter().enumerate() {
-            let memory = window.stream.lock();
-            input.extend_from_slice(&memory.context);
+            let mut memory = window.stream.lock();
+            if memory.rate != rate {
+                *memory = Memory {
+                    rate,
+                    ..Memory::default()
+                };
+            }
+            input.extend_from_slice(&memory.context[..rate.context()]);
             input.extend_from_slice(&window.samples);
             for (layer, values) in memory.state.chunks_exact(STATE_SIZE).enumerate() {
                 let start = (layer * count + index) * STATE_SIZE;
@@ -311,9 +384,9 @@ impl Detector {
             }
         }
         let outputs = self.session.run(ort::inputs![
-            "input" => Tensor::from_array(([count, INPUT_SAMPLES], input))?,
+            "input" => Tensor::from_array(([count, inputs], input))?,
             "state" => Tensor::from_array(([2, count, STATE_SIZE], state))?,
-            "sr" => Tensor::from_array(([0usize; 0], vec![SAMPLE_RATE]))?,
+            "sr" => Tensor::from_array(([0usize; 0], vec![rate.hz()]))?,
         ])?;
         let output = |name: &str| {
             outputs
@@ -331,9 +404,8 @@ impl Detector {
                 let start = (layer * count + index) * STATE_SIZE;
                 values.copy_from_slice(&state[start..start + STATE_SIZE]);
             }
-            memory
-                .context
-                .copy_from_slice(&window.samples[WINDOW_SAMPLES - CONTEXT_SAMPLES..]);
+            memory.context[..rate.context()]
+                .copy_from_slice(&window.samples[rate.window() - rate.context()..]);
         }
         Ok(probabilities.to_vec())
     }
@@ -345,10 +417,12 @@ impl Stream {
     }
 }
 
-/// Puts a window into the batch, or behind it where its stream is in there already.
+/// Puts a window into the batch, or behind it where its stream is in there already or the batch is
+/// at the other rate.
 fn place(window: Window, batch: &mut Vec<Window>, later: &mut VecDeque<Window>) {
     let same = |other: &Window| Arc::ptr_eq(&other.stream, &window.stream);
-    if batch.len() == MAX_BATCH || batch.iter().any(same) || later.iter().any(same) {
+    let fits = batch.first().is_none_or(|first| first.rate == window.rate);
+    if !fits || batch.len() == MAX_BATCH || batch.iter().any(same) || later.iter().any(same) {
         later.push_back(window);
     } else {
         batch.push(window);

@@ -12,10 +12,15 @@
 //! What comes out is [`DELAY_SAMPLES`] (3.75 ms) behind what went in, so that the end of what
 //! was received can still be blended into the first repetition when a loss begins.
 
+use super::TELEPHONE_HZ;
 use super::pitch::{self, LONGEST, SHORTEST};
+use crate::audio::SampleRate;
 
-/// How far the output is behind the input: a quarter of the longest pitch period.
+/// How far the output is behind the input, in samples at 8 kHz: a quarter of the longest pitch
+/// period.
 pub const DELAY_SAMPLES: usize = LONGEST / 4;
+
+// Lengths are in samples at 8 kHz; at 16 kHz they are twice as many.
 
 /// Three of the longest periods and the overlap before them.
 const HISTORY: usize = 3 * LONGEST + DELAY_SAMPLES;
@@ -42,63 +47,58 @@ pub enum Fade {
     Quick,
 }
 
-/// Conceals the gaps of one stream of 8 kHz samples.
+/// Conceals the gaps of one stream of samples at 8 or 16 kHz.
 #[derive(Clone, Debug)]
 pub struct Concealer {
+    /// Samples of the stream for one at 8 kHz.
+    scale: usize,
     /// The newest samples; of them the last [`DELAY_SAMPLES`] have not come out yet.
-    history: [f32; HISTORY],
+    history: Vec<f32>,
     state: State,
 }
 
 #[derive(Clone, Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "one a call, and no allocation while packets are being lost"
-)]
 enum State {
     Receiving,
-    Losing(Repetition),
+    Losing(Box<Repetition>),
 }
 
 /// A loss in progress.
 #[derive(Clone, Debug)]
 struct Repetition {
+    scale: usize,
     /// What was heard before the loss, its end blended so that it can be repeated.
-    source: [f32; HISTORY],
+    source: Vec<f32>,
     /// The last quarter period as it was heard.
-    last_quarter: [f32; DELAY_SAMPLES],
+    last_quarter: Vec<f32>,
     pitch: usize,
     /// Repeated periods: 1 to 3.
     periods: usize,
     /// Position in the repeated part.
     offset: usize,
     /// The old repetition's continuation while changing over to more periods.
-    leaving: [f32; DELAY_SAMPLES],
+    leaving: Vec<f32>,
     left: usize,
     /// Samples made up so far.
     made: usize,
     gain: f32,
 }
 
-impl Default for Concealer {
-    fn default() -> Self {
-        Self {
-            history: [0.0; HISTORY],
-            state: State::Receiving,
-        }
-    }
-}
-
 impl Concealer {
     /// With silence before the first sample.
-    pub fn new() -> Self {
-        Self::default()
+    pub fn new(rate: SampleRate) -> Self {
+        let scale = (rate.hz() / TELEPHONE_HZ) as usize;
+        Self {
+            scale,
+            history: vec![0.0; HISTORY * scale],
+            state: State::Receiving,
+        }
     }
 
     /// Takes received samples and puts in their place what is to be heard.
     pub fn received(&mut self, samples: &mut [i16]) {
         let blend = match std::mem::replace(&mut self.state, State::Receiving) {
-            State::Receiving => Blend::default(),
+            State::Receiving => Blend(Vec::new()),
             State::Losing(repetition) => repetition.into_blend(samples.len()),
         };
         self.push(samples, |n, sample| blend.apply(n, sample));
@@ -107,7 +107,7 @@ impl Concealer {
     /// Fills `samples`, for which nothing was received.
     pub fn lost(&mut self, samples: &mut [i16], fade: Fade) {
         let mut repetition = match std::mem::replace(&mut self.state, State::Receiving) {
-            State::Receiving => Repetition::start(&mut self.history),
+            State::Receiving => Box::new(Repetition::start(&mut self.history, self.scale)),
             State::Losing(repetition) => repetition,
         };
         self.push(samples, |_, _| repetition.next(fade));
@@ -125,13 +125,15 @@ impl Concealer {
     /// Puts `heard(n, samples[n])` into the history and what is now due into `samples`.
     fn push(&mut self, samples: &mut [i16], mut heard: impl FnMut(usize, f32) -> f32) {
         let mut done = 0;
+        let length = self.history.len();
+        let out_until = length - DELAY_SAMPLES * self.scale;
         for part in samples.chunks_mut(WINDOW) {
             let new = part.len();
             self.history.copy_within(new.., 0);
             for (n, sample) in part.iter().enumerate() {
-                self.history[HISTORY - new + n] = heard(done + n, f32::from(*sample));
+                self.history[length - new + n] = heard(done + n, f32::from(*sample));
             }
-            let due = &self.history[HISTORY - DELAY_SAMPLES - new..HISTORY - DELAY_SAMPLES];
+            let due = &self.history[out_until - new..out_until];
             for (sample, due) in part.iter_mut().zip(due) {
                 *sample = due.round() as i16; // `as` saturates
             }
@@ -143,29 +145,31 @@ impl Concealer {
 impl Repetition {
     /// Finds the pitch and blends the end of `history`, not all of which is out yet, into the
     /// first repetition.
-    fn start(history: &mut [f32; HISTORY]) -> Self {
-        let pitch = pitch::best_lag(history, HISTORY - WINDOW, WINDOW, SHORTEST..=LONGEST);
-        let quarter = pitch / 4;
-        let mut last_quarter = [0.0; DELAY_SAMPLES];
-        last_quarter[..quarter].copy_from_slice(&history[HISTORY - quarter..]);
+    fn start(history: &mut [f32], scale: usize) -> Self {
+        let (length, window) = (history.len(), WINDOW * scale);
+        let lags = SHORTEST * scale..=LONGEST * scale;
+        let pitch = pitch::best_lag(history, length - window, window, lags, scale);
+        let last_quarter = history[length - pitch / 4..].to_vec();
         let mut repetition = Self {
-            source: *history,
+            scale,
+            source: history.to_vec(),
+            leaving: vec![0.0; last_quarter.len()],
             last_quarter,
             pitch,
             periods: 1,
             offset: 0,
-            leaving: [0.0; DELAY_SAMPLES],
             left: 0,
             made: 0,
             gain: 1.0,
         };
         repetition.join_ends();
-        history[HISTORY - quarter..].copy_from_slice(&repetition.source[HISTORY - quarter..]);
+        let changed = length - repetition.quarter();
+        history[changed..].copy_from_slice(&repetition.source[changed..]);
         repetition
     }
 
     fn quarter(&self) -> usize {
-        self.pitch / 4
+        self.last_quarter.len()
     }
 
     fn repeated(&self) -> usize {
@@ -175,11 +179,11 @@ impl Repetition {
     /// Makes the end of the repeated part lead over into its start: the last quarter period goes
     /// over into the one before the start.
     fn join_ends(&mut self) {
-        let quarter = self.quarter();
-        let before = HISTORY - self.repeated() - quarter;
+        let (quarter, length) = (self.quarter(), self.source.len());
+        let before = length - self.repeated() - quarter;
         for n in 0..quarter {
             let weight = (n + 1) as f32 / quarter as f32;
-            self.source[HISTORY - quarter + n] =
+            self.source[length - quarter + n] =
                 self.last_quarter[n] * (1.0 - weight) + self.source[before + n] * weight;
         }
     }
@@ -197,7 +201,7 @@ impl Repetition {
     }
 
     fn repeat(&mut self) -> f32 {
-        let sample = self.source[HISTORY - self.repeated() + self.offset];
+        let sample = self.source[self.source.len() - self.repeated() + self.offset];
         self.offset = (self.offset + 1) % self.repeated();
         sample
     }
@@ -206,7 +210,8 @@ impl Repetition {
         if self.gain <= 0.0 {
             return 0.0;
         }
-        if self.made > 0 && self.made.is_multiple_of(BLOCK) && self.periods < MOST_PERIODS {
+        let block = BLOCK * self.scale;
+        if self.made > 0 && self.made.is_multiple_of(block) && self.periods < MOST_PERIODS {
             self.lengthen();
         }
         let mut sample = self.repeat();
@@ -217,57 +222,40 @@ impl Repetition {
             self.left -= 1;
         }
         sample *= self.gain;
-        self.gain -= match fade {
+        let loss = match fade {
             Fade::Quick => QUICK_FADE,
-            Fade::Slow if self.made >= BLOCK => SLOW_FADE,
+            Fade::Slow if self.made >= block => SLOW_FADE,
             Fade::Slow => 0.0,
         };
+        self.gain -= loss / self.scale as f32;
         self.made += 1;
         sample
     }
 
     /// How the repetition would go on, to blend into the first of `room` received samples.
     fn into_blend(mut self, room: usize) -> Blend {
-        let further = self.made.div_ceil(BLOCK).saturating_sub(1);
+        let block = BLOCK * self.scale;
+        let further = self.made.div_ceil(block).saturating_sub(1);
         let wanted = if self.gain > 0.0 {
-            self.quarter() + further * OVERLAP_STEP
+            self.quarter() + further * OVERLAP_STEP * self.scale
         } else {
-            ONSET
+            ONSET * self.scale
         };
-        let length = wanted.min(BLOCK).min(room);
-        let mut blend = Blend {
-            length,
-            ..Blend::default()
-        };
-        for tail in blend.tail.iter_mut().take(length) {
-            *tail = self.next(Fade::Slow);
-        }
-        blend
+        let length = wanted.min(block).min(room);
+        Blend((0..length).map(|_| self.next(Fade::Slow)).collect())
     }
 }
 
 /// The end of a repetition going over into what is received.
-struct Blend {
-    tail: [f32; BLOCK],
-    length: usize,
-}
-
-impl Default for Blend {
-    fn default() -> Self {
-        Self {
-            tail: [0.0; BLOCK],
-            length: 0,
-        }
-    }
-}
+struct Blend(Vec<f32>);
 
 impl Blend {
     fn apply(&self, n: usize, received: f32) -> f32 {
-        if n >= self.length {
+        let Some(tail) = self.0.get(n) else {
             return received;
-        }
-        let weight = (n + 1) as f32 / self.length as f32;
-        self.tail[n] * (1.0 - weight) + received * weight
+        };
+        let weight = (n + 1) as f32 / self.0.len() as f32;
+        tail * (1.0 - weight) + received * weight
     }
 }
 
@@ -293,7 +281,7 @@ mod tests {
 
     /// Plays `sound` in frames of 20 ms, those for which `lost` says so missing.
     fn play(sound: &[i16], lost: impl Fn(usize) -> bool) -> Vec<i16> {
-        let mut concealer = Concealer::new();
+        let mut concealer = Concealer::new(SampleRate::TELEPHONE);
         let mut heard = sound.to_vec();
         for (n, frame) in heard.chunks_mut(160).enumerate() {
             if lost(n) {
@@ -374,7 +362,7 @@ mod tests {
 
     #[test]
     fn a_sender_that_stops_is_silent_within_ten_milliseconds() {
-        let mut concealer = Concealer::new();
+        let mut concealer = Concealer::new(SampleRate::TELEPHONE);
         let mut sound = vowel(1_600);
         sound
             .chunks_mut(160)
@@ -387,7 +375,7 @@ mod tests {
 
     #[test]
     fn gaps_and_pieces_of_any_length_are_taken() {
-        let mut concealer = Concealer::new();
+        let mut concealer = Concealer::new(SampleRate::TELEPHONE);
         for length in [1usize, 7, 29, 80, 81, 161, 500] {
             let mut piece = vowel(length);
             concealer.received(&mut piece);
@@ -407,5 +395,46 @@ mod tests {
             .collect();
         let heard = play(&noise, |n| n % 3 == 0);
         assert_eq!(heard.len(), noise.len());
+    }
+
+    #[test]
+    fn a_wideband_voice_goes_on_through_a_lost_frame() {
+        let mut phase = 0.0f64;
+        let sound: Vec<i16> = (0..32_000)
+            .map(|n| {
+                let hz = 120.0 + 6.0 * (f64::from(n) / 3_200.0).sin();
+                phase += std::f64::consts::TAU * hz / 16_000.0;
+                let sum: f64 = (1..=40)
+                    .map(|k| (f64::from(k) * phase).sin() / f64::from(k))
+                    .sum();
+                (4_000.0 * sum) as i16
+            })
+            .collect();
+        let play = |conceal: bool| {
+            let mut concealer = Concealer::new(SampleRate::WIDEBAND);
+            let mut heard = sound.clone();
+            for (n, frame) in heard.chunks_mut(320).enumerate() {
+                if n % 10 != 5 {
+                    concealer.received(frame);
+                    continue;
+                }
+                frame.fill(0);
+                match conceal {
+                    true => concealer.lost(frame, Fade::Slow),
+                    false => concealer.received(frame),
+                }
+            }
+            heard[2 * DELAY_SAMPLES..].to_vec()
+        };
+        let snr = |heard: &[i16]| {
+            let (mut signal, mut noise) = (0.0, 0.0);
+            for (a, b) in sound.iter().zip(heard) {
+                signal += f64::from(*a).powi(2);
+                noise += (f64::from(*a) - f64::from(*b)).powi(2);
+            }
+            10.0 * (signal / f64::max(noise, 1.0)).log10()
+        };
+        let (with, without) = (snr(&play(true)), snr(&play(false)));
+        assert!(with > without + 6.0, "{with:.1} dB against {without:.1} dB");
     }
 }

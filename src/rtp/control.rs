@@ -58,12 +58,14 @@ impl Control {
         self.next
     }
 
-    /// Takes a datagram; `sent` is how many packets we sent so far. Whether the peer said goodbye.
+    /// Takes a datagram; `sent` is how many packets we sent so far, by which clock. Whether the peer
+    /// said goodbye.
     pub(super) fn receive(
         &mut self,
         now: Instant,
         datagram: &[u8],
         sent: u64,
+        clock: SampleRate,
     ) -> Result<bool, RtpError> {
         let compound = rtcp::parse(datagram)?;
         if let Some(ntp) = compound.sender_ntp {
@@ -74,7 +76,7 @@ impl Control {
             self.remote = Some(RemoteReport {
                 fraction_lost: f32::from(block.fraction_lost) / 256.0,
                 lost: block.lost,
-                jitter: SampleRate::TELEPHONE.duration_of(block.jitter as usize),
+                jitter: clock.duration_of(block.jitter as usize),
                 // Not every report answers one of ours.
                 round_trip: self
                     .round_trip(block, now)

@@ -1,4 +1,9 @@
 //! How long packets take, and how long playout has to wait for them.
+//!
+//! The constants are in samples at 8 kHz; an estimator counts in those of its stream.
+
+use super::TELEPHONE_HZ;
+use crate::audio::SampleRate;
 
 /// 5 ms in samples: the resolution of the histogram.
 const BIN: i64 = 40;
@@ -13,7 +18,7 @@ const NEWEST: f32 = 0.01;
 const LEAST_SPAN: i64 = 40_000;
 
 /// The least wait, in samples: 20 ms.
-pub(super) const LEAST_TARGET: i64 = 160;
+const LEAST_TARGET: i64 = 160;
 /// The most, in samples: 120 ms.
 pub(super) const MOST_TARGET: i64 = 960;
 /// Before anything is known, in samples: 40 ms.
@@ -23,6 +28,8 @@ const FIRST_TARGET: i64 = 320;
 /// is a packet's lag: its transit minus the least one of the last 5 to 10 s.
 #[derive(Clone, Debug)]
 pub(super) struct DelayEstimator {
+    /// Samples of the stream for one at 8 kHz.
+    scale: i64,
     /// Least transit since `since`, and in the span before.
     least: Option<i64>,
     least_before: Option<i64>,
@@ -34,23 +41,26 @@ pub(super) struct DelayEstimator {
 }
 
 impl DelayEstimator {
-    pub(super) fn new() -> Self {
+    /// For a stream whose samples come at `rate`.
+    pub(super) fn new(rate: SampleRate) -> Self {
         let mut lags = [0.0; BINS];
         lags[bin(FIRST_TARGET - 2 * BIN)] = 1.0;
+        let scale = i64::from(rate.hz() / TELEPHONE_HZ);
         Self {
+            scale,
             least: None,
             least_before: None,
             since: 0,
             lags,
             seen: 1,
-            target: FIRST_TARGET,
+            target: FIRST_TARGET * scale,
         }
     }
 
     /// Takes a packet's arrival and timestamp, in samples.
     pub(super) fn observe(&mut self, arrival: i64, timestamp: i64) {
         let transit = arrival - timestamp;
-        if arrival - self.since > LEAST_SPAN {
+        if arrival - self.since > LEAST_SPAN * self.scale {
             self.least_before = self.least.take();
             self.since = arrival;
         }
@@ -63,7 +73,7 @@ impl DelayEstimator {
         for share in &mut self.lags {
             *share *= 1.0 - weight;
         }
-        self.lags[bin(lag)] += weight;
+        self.lags[bin(lag / self.scale)] += weight;
         self.target = self.covering_lag();
     }
 
@@ -97,7 +107,7 @@ impl DelayEstimator {
                 break;
             }
         }
-        (edge + BIN).clamp(LEAST_TARGET, MOST_TARGET)
+        (edge + BIN).clamp(LEAST_TARGET, MOST_TARGET) * self.scale
     }
 }
 
@@ -110,7 +120,7 @@ mod tests {
     use super::*;
 
     fn after(packets: i64, lag: impl Fn(i64) -> i64) -> DelayEstimator {
-        let mut delay = DelayEstimator::new();
+        let mut delay = DelayEstimator::new(SampleRate::TELEPHONE);
         for n in 0..packets {
             delay.observe(5_000 + n * 160 + lag(n), n * 160);
         }
@@ -119,7 +129,7 @@ mod tests {
 
     #[test]
     fn the_wait_starts_at_forty_milliseconds_and_falls_to_twenty_on_a_steady_path() {
-        assert_eq!(DelayEstimator::new().target(), 320);
+        assert_eq!(DelayEstimator::new(SampleRate::TELEPHONE).target(), 320);
         assert_eq!(after(5, |_| 0).target(), 320);
         assert_eq!(after(100, |_| 0).target(), LEAST_TARGET);
     }
@@ -153,5 +163,16 @@ mod tests {
         let delay = after(2_000, |n| if n < 600 { 0 } else { 400 });
         assert_eq!(delay.base(), Some(5_400));
         assert_eq!(delay.target(), LEAST_TARGET);
+    }
+
+    #[test]
+    fn at_sixteen_kilohertz_the_same_times_have_twice_the_samples() {
+        let mut wide = DelayEstimator::new(SampleRate::WIDEBAND);
+        assert_eq!(wide.target(), 640);
+        for n in 0..500 {
+            wide.observe(5_000 + n * 320 + n * 7_919 % 481, n * 320);
+        }
+        let target = wide.target();
+        assert!((480..=640).contains(&target), "{target}");
     }
 }

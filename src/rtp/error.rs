@@ -12,6 +12,9 @@ pub enum RtpError {
     /// More than 200 ms in one packet.
     #[error("longer than any telephone sends")]
     Long,
+    /// A payload that its codec does not know.
+    #[error("not a payload of its codec")]
+    Payload,
     /// Not version 2.
     #[error("not RTP version 2")]
     Version,

@@ -16,15 +16,19 @@
 //! this way, or through clocks that differ, is worked off by taking out single pitch periods,
 //! preferably of silence; and the other way round.
 
-use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::time::Instant;
 
+use super::TELEPHONE_HZ;
 use super::conceal::{Concealer, Fade};
 use super::delay::DelayEstimator;
-use super::stretch::{self, SHORTEN_INPUT};
+use super::noise::{Noise, Silence};
+use super::queue::{Coded, Loudness, Queue};
+use super::stretch::{self, MOST_INPUT, SHORTEN_INPUT};
 use crate::audio::level::rms_dbfs;
-use crate::audio::{FRAME_SAMPLES, Frame};
+use crate::audio::{AnyFrame, Codec, FRAME_SAMPLES, SampleRate};
+
+// Times are in samples at 8 kHz; at 16 kHz they are twice as many.
 
 /// Playout starts up to half a frame early rather than up to a whole one late: its 20 ms grid
 /// is not the sender's.
@@ -33,13 +37,10 @@ const EARLY_START: i64 = FRAME_SAMPLES as i64 / 2;
 const MOST_DELAY: i64 = 1_600;
 /// Delay beyond which playout starts anew, since it was not asked for so long: 300 ms.
 const STALLED: i64 = 2_400;
-/// Sound that is kept at most: 1 s, in at most this many packets.
-const MOST_SAMPLES: usize = 8_000;
-const MOST_PACKETS: usize = 128;
 
 /// Below this level a frame may be shortened or lengthened at any time.
 const QUIET_DBFS: f32 = -50.0;
-/// How far delay may be off target, in samples, before quiet frames are used to correct it.
+/// How far delay may be off target before quiet frames are used to correct it.
 const QUIET_ERROR: RangeInclusive<i64> = -40..=80;
 /// And before any frame is. Too early, packets are missed; too late is only late.
 const ANY_ERROR: RangeInclusive<i64> = -120..=320;
@@ -54,15 +55,16 @@ pub enum FrameKind {
     Voice,
     /// Mostly made up for lost or late packets.
     Concealed,
-    /// Nothing was sent, or nothing has come for so long that nothing is made up any more.
+    /// Nothing was sent, or nothing has come for so long that nothing is made up any more. Where
+    /// the peer says how its silence sounds, it does.
     Silence,
 }
 
 /// One 20 ms frame of playout.
 #[derive(Clone, Debug)]
 pub struct PulledFrame {
-    /// What is to be heard, 3.75 ms behind the packets it is from.
-    pub frame: Frame,
+    /// What is to be heard, 3.75 ms behind the packets it is from, at the rate of the stream.
+    pub frame: AnyFrame,
     /// What it is made of.
     pub kind: FrameKind,
     /// When the newest packet in it arrived; `None` where no received sound is in it.
@@ -80,7 +82,7 @@ pub enum Outcome {
     Duplicate,
 }
 
-/// Counted in samples at 8 kHz unless named otherwise.
+/// Counted in samples of the stream unless named otherwise.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Counters {
     pub(super) played: u64,
@@ -91,13 +93,6 @@ pub(super) struct Counters {
     pub(super) dropped_packets: u64,
 }
 
-#[derive(Debug)]
-struct Stored {
-    samples: Vec<i16>,
-    sequence: i64,
-    arrived: Instant,
-}
-
 #[derive(Clone, Copy, Debug)]
 enum State {
     /// Until a packet is due. Nothing before `floor` is played any more.
@@ -106,15 +101,19 @@ enum State {
     Playing { next: i64, held: i64 },
 }
 
-/// Buffers one stream of 8 kHz sound. All times are in samples.
+/// Buffers one stream of sound. All times are in samples of its rate, whatever the RTP clock.
 #[derive(Debug)]
 pub(super) struct JitterBuffer {
-    packets: BTreeMap<i64, Stored>,
-    samples: usize,
+    rate: SampleRate,
+    /// Samples of the stream for one at 8 kHz.
+    scale: usize,
+    queue: Queue,
     delay: DelayEstimator,
     state: State,
     /// The sender said that it stops: by comfort noise or a digit.
     sender_stopped: bool,
+    /// How the peer's silence sounds, and the packet that said so.
+    noise: Option<(Noise, i64)>,
     /// Of the packet played last.
     sequence: Option<i64>,
     concealer: Concealer,
@@ -124,7 +123,7 @@ pub(super) struct JitterBuffer {
 
 /// A frame being filled.
 struct Filling {
-    samples: [i16; FRAME_SAMPLES],
+    frame: AnyFrame,
     filled: usize,
     received: usize,
     concealed: usize,
@@ -132,18 +131,27 @@ struct Filling {
 }
 
 impl JitterBuffer {
-    pub(super) fn new() -> Self {
+    /// For a stream in `codec`. Other codecs are brought to its rate.
+    pub(super) fn new(codec: Codec) -> Self {
+        let rate = codec.sample_rate();
         Self {
-            packets: BTreeMap::new(),
-            samples: 0,
-            delay: DelayEstimator::new(),
+            rate,
+            scale: (rate.hz() / TELEPHONE_HZ) as usize,
+            queue: Queue::new(codec, rate),
+            delay: DelayEstimator::new(rate),
             state: State::Waiting { floor: None },
             sender_stopped: false,
+            noise: None,
             sequence: None,
-            concealer: Concealer::new(),
+            concealer: Concealer::new(rate),
             since_correction: 0,
             counters: Counters::default(),
         }
+    }
+
+    /// The rate of what it plays.
+    pub(super) fn rate(&self) -> SampleRate {
+        self.rate
     }
 
     pub(super) fn counters(&self) -> Counters {
@@ -155,87 +163,90 @@ impl JitterBuffer {
         self.delay.target()
     }
 
+    /// A time that is counted at 8 kHz.
+    fn scaled(&self, samples: i64) -> i64 {
+        samples * self.scale as i64
+    }
+
+    fn frame_samples(&self) -> usize {
+        FRAME_SAMPLES * self.scale
+    }
+
     /// Forgets the stream, since another one begins. What was heard last fades out.
     pub(super) fn reset(&mut self) {
-        self.packets.clear();
-        self.samples = 0;
+        self.queue.reset();
         self.delay.restart();
         self.state = State::Waiting { floor: None };
         self.sender_stopped = false;
+        self.noise = None;
         self.sequence = None;
     }
 
-    /// The sender sends something else for now, so that what follows is silence and not loss.
-    pub(super) fn sender_stopped(&mut self) {
+    /// The sender sends something else for now, the packet `sequence`, so that what follows is
+    /// silence and not loss; where it says how that sounds, it is heard so.
+    pub(super) fn sender_stopped(&mut self, silence: Option<Silence>, sequence: i64) {
         self.sender_stopped = true;
+        let noise = match (self.noise.take(), silence) {
+            (Some((mut noise, _)), Some(silence)) => {
+                noise.change(silence);
+                Some(noise)
+            }
+            (_, silence) => silence.map(|silence| Noise::new(silence, self.rate)),
+        };
+        self.noise = noise.map(|noise| (noise, sequence));
     }
 
-    /// Takes a packet whose first sample has the extended `timestamp`.
-    pub(super) fn insert(
-        &mut self,
-        (sequence, timestamp): (i64, i64),
-        mut samples: Vec<i16>,
-        arrival: i64,
-        arrived: Instant,
-    ) -> Outcome {
+    /// How many samples of the stream a payload has; `None` where it is no sound.
+    pub(super) fn length_of(&self, codec: Codec, payload: &[u8]) -> Option<usize> {
+        self.queue.length_of(codec, payload)
+    }
+
+    /// How loud the next packet is of those that were decoded: in the order in which they were
+    /// said, each once.
+    pub(super) fn poll_loudness(&mut self) -> Option<Loudness> {
+        self.queue.poll_loudness()
+    }
+
+    /// Takes a packet, which [`length_of`](Self::length_of) knows; `arrival` is in samples, too.
+    pub(super) fn insert(&mut self, coded: Coded<'_>, arrival: i64, arrived: Instant) -> Outcome {
         self.sender_stopped = false;
+        let timestamp = coded.timestamp;
         self.observe(arrival, timestamp);
         let floor = match self.state {
             State::Waiting { floor } => floor.unwrap_or(i64::MIN),
             State::Playing { next, .. } => next,
         };
-        // Of a packet of which the beginning is too late, the rest is played.
-        let start = timestamp.max(floor);
-        let too_late = usize::try_from(start - timestamp).unwrap_or(usize::MAX);
-        if too_late >= samples.len() {
-            self.counters.late_packets += 1;
-            return Outcome::Late;
+        let outcome = self.queue.insert(coded, floor, arrived);
+        match outcome {
+            Outcome::Late => self.counters.late_packets += 1,
+            Outcome::Buffered | Outcome::Duplicate => {}
         }
-        samples.drain(..too_late);
-        if self.packets.contains_key(&start) {
-            return Outcome::Duplicate;
-        }
-        self.samples += samples.len();
-        self.packets.insert(
-            start,
-            Stored {
-                samples,
-                sequence,
-                arrived,
-            },
-        );
-        while self.samples > MOST_SAMPLES || self.packets.len() > MOST_PACKETS {
+        while self.queue.is_overfull() {
             self.drop_first();
         }
-        Outcome::Buffered
+        outcome
     }
 
     fn observe(&mut self, arrival: i64, timestamp: i64) {
         // A stream that comes back much later than its timestamps say has a new time line.
         let base = self.delay.base().unwrap_or(i64::MAX / 2);
-        let waiting = matches!(self.state, State::Waiting { .. }) && self.packets.is_empty();
-        if waiting && arrival - timestamp - base > MOST_DELAY {
+        let waiting = matches!(self.state, State::Waiting { .. }) && self.queue.is_empty();
+        if waiting && arrival - timestamp - base > self.scaled(MOST_DELAY) {
             self.delay.restart();
         }
         self.delay.observe(arrival, timestamp);
     }
 
     fn drop_first(&mut self) {
-        if self.remove_first().is_some() {
+        if self.queue.remove_first() {
             self.counters.dropped_packets += 1;
         }
-    }
-
-    fn remove_first(&mut self) -> Option<(i64, Stored)> {
-        let (at, stored) = self.packets.pop_first()?;
-        self.samples -= stored.samples.len();
-        Some((at, stored))
     }
 
     /// The next 20 ms.
     pub(super) fn pull(&mut self, now: i64) -> PulledFrame {
         if let State::Playing { next, .. } = self.state
-            && self.lag_at(now, next) > STALLED
+            && self.lag_at(now, next) > self.scaled(STALLED)
         {
             self.state = State::Waiting { floor: Some(next) };
         }
@@ -245,19 +256,27 @@ impl JitterBuffer {
             self.state = State::Playing { next, held: 0 };
         }
         let mut filling = Filling {
-            samples: [0; FRAME_SAMPLES],
+            frame: AnyFrame::silence(self.rate),
             filled: 0,
             received: 0,
             concealed: 0,
             arrived: None,
         };
-        match self.state {
+        let silent = match self.state {
             State::Waiting { .. } => {
-                self.concealer.lost(&mut filling.samples, Fade::Quick);
+                let samples = filling.frame.samples_mut();
+                self.concealer.lost(samples, Fade::Quick);
+                true
             }
             State::Playing { next, held } => {
                 self.state = self.play(now, next, held, &mut filling);
+                filling.received == 0 && self.sender_stopped
             }
+        };
+        if let Some((noise, _)) = &mut self.noise
+            && silent
+        {
+            noise.add_to(filling.frame.samples_mut());
         }
         self.counters.played += filling.received as u64;
         self.counters.concealed += filling.concealed as u64;
@@ -271,19 +290,19 @@ impl JitterBuffer {
 
     /// Where to start playing, if the first packet is due.
     fn start(&mut self, now: i64) -> Option<i64> {
-        let first = *self.packets.first_key_value()?.0;
-        if self.lag_at(now, first) < self.delay.target() - EARLY_START {
+        let first = self.queue.first()?;
+        if self.lag_at(now, first.at) < self.delay.target() - self.scaled(EARLY_START) {
             return None;
         }
-        while self.packets.len() > 1 {
-            let (at, stored) = self.packets.first_key_value()?;
-            if self.lag_at(now, at + stored.samples.len() as i64) <= MOST_DELAY {
+        while self.queue.len() > 1 {
+            let first = self.queue.first()?;
+            if self.lag_at(now, first.end()) <= self.scaled(MOST_DELAY) {
                 break;
             }
             self.drop_first();
         }
         self.since_correction = 0;
-        self.packets.first_key_value().map(|(at, _)| *at)
+        self.queue.first().map(|first| first.at)
     }
 
     /// Fills a frame from `next` on and returns where that leads.
@@ -297,129 +316,131 @@ impl JitterBuffer {
                 held,
             };
         }
-        while filling.filled < FRAME_SAMPLES {
-            let Some(first) = self.packets.first_entry() else {
+        while filling.room() > 0 {
+            let Some(first) = self.queue.first() else {
                 let fade = if self.sender_stopped {
                     Fade::Quick
                 } else {
                     Fade::Slow
                 };
-                held += self.conceal(FRAME_SAMPLES, fade, filling);
+                held += self.conceal(usize::MAX, fade, filling);
                 if self.concealer.is_silent() {
                     return State::Waiting { floor: Some(next) };
                 }
                 break;
             };
-            let (at, length) = (*first.key(), first.get().samples.len() as i64);
-            if at + length <= next {
-                self.remove_first();
-            } else if at > next {
+            if first.end() <= next {
+                self.queue.remove_first();
+            } else if first.at > next {
                 // What was made up while holding stands for what is missing here.
-                next += held.min(at - next);
+                next += held.min(first.at - next);
                 held = 0;
-                let follows = self
-                    .sequence
-                    .is_some_and(|last| first.get().sequence == last + 1);
+                let follows = self.sequence.is_some_and(|last| first.sequence == last + 1);
                 let fade = if follows { Fade::Quick } else { Fade::Slow };
-                let gap = usize::try_from(at - next).unwrap_or(0);
+                let gap = usize::try_from(first.at - next).unwrap_or(0);
                 next += self.conceal(gap, fade, filling);
             } else {
                 held = 0;
-                let skip = usize::try_from(next - at).unwrap_or(0);
-                let received = filling.take(&first.get().samples[skip..]);
-                next += received.len() as i64;
-                self.concealer.received(received);
-                self.sequence = Some(first.get().sequence);
-                filling.arrived = filling.arrived.max(Some(first.get().arrived));
+                next += self.play_first(next, filling);
             }
         }
         State::Playing { next, held }
     }
 
+    /// Plays the first packet from `next` on as far as the frame has room.
+    fn play_first(&mut self, next: i64, filling: &mut Filling) -> i64 {
+        let Some((first, sound)) = self.queue.decoded_first() else {
+            return 0;
+        };
+        let skip = usize::try_from(next - first.at).unwrap_or(0);
+        let received = filling.take(sound.get(skip..).unwrap_or_default());
+        let played = received.len() as i64;
+        self.concealer.received(received);
+        self.sequence = Some(first.sequence);
+        self.noise.take_if(|(_, since)| *since < first.sequence);
+        filling.arrived = filling.arrived.max(Some(first.arrived));
+        played
+    }
+
     /// Makes up at most `wanted` samples, as far as the frame has room, and returns how many.
     fn conceal(&mut self, wanted: usize, fade: Fade, filling: &mut Filling) -> i64 {
-        let from = filling.filled;
-        let to = FRAME_SAMPLES.min(from.saturating_add(wanted));
-        self.concealer.lost(&mut filling.samples[from..to], fade);
-        filling.filled = to;
+        let gap = filling.gap(wanted);
+        let length = gap.len();
+        self.concealer.lost(gap, fade);
         if !self.concealer.is_silent() {
-            filling.concealed += to - from;
+            filling.concealed += length;
         }
-        (to - from) as i64
+        length as i64
     }
 
     /// Plays a frame shorter or longer than it is where the delay is off target, and returns
     /// where to go on.
     fn correct_delay(&mut self, now: i64, next: i64, filling: &mut Filling) -> Option<i64> {
         let error = self.lag_at(now, next) - self.delay.target();
-        let pause = if ANY_ERROR.contains(&error) {
+        let telephone_error = error / self.scale as i64;
+        let pause = if ANY_ERROR.contains(&telephone_error) {
             QUIET_PAUSE
         } else {
             ANY_PAUSE
         };
-        if QUIET_ERROR.contains(&error) || self.since_correction < pause {
+        if QUIET_ERROR.contains(&telephone_error) || self.since_correction < pause {
             return None;
         }
-        let mut sound = [0; SHORTEN_INPUT];
-        let available = self.peek(next, &mut sound);
-        let frame: [i16; FRAME_SAMPLES] = *sound.first_chunk()?;
-        if pause == QUIET_PAUSE && rms_dbfs(&frame) >= QUIET_DBFS {
+        let mut sound = [0; MOST_INPUT];
+        let sound = &mut sound[..SHORTEN_INPUT * self.scale];
+        let available = self.queue.peek(next, sound);
+        let frame = &sound[..self.frame_samples()];
+        if pause == QUIET_PAUSE && rms_dbfs(frame) >= QUIET_DBFS {
             return None;
         }
-        let (corrected, used) = if error > 0 && available >= SHORTEN_INPUT {
+        let (corrected, used) = if error > 0 && available >= sound.len() {
             let limit = usize::try_from(error).unwrap_or(0);
-            let (corrected, removed) = stretch::shorten(&sound, limit)?;
-            self.counters.removed += removed as u64;
-            (corrected, FRAME_SAMPLES + removed)
-        } else if error < 0 && available >= FRAME_SAMPLES {
-            let (corrected, added) = stretch::lengthen(&frame);
-            self.counters.added += added as u64;
-            (corrected, FRAME_SAMPLES - added)
+            let shorter = stretch::shorten(sound, limit, self.scale)?;
+            self.counters.removed += shorter.difference as u64;
+            let used = frame.len() + shorter.difference;
+            (shorter, used)
+        } else if error < 0 && available >= frame.len() {
+            let longer = stretch::lengthen(frame, self.scale);
+            self.counters.added += longer.difference as u64;
+            let used = frame.len() - longer.difference;
+            (longer, used)
         } else {
             return None;
         };
         self.since_correction = 0;
-        self.concealer.received(filling.take(&corrected));
+        self.concealer.received(filling.take(corrected.samples()));
         let used_up = next + used as i64;
-        for (_, stored) in self.packets.range(..used_up) {
-            self.sequence = Some(stored.sequence);
-            filling.arrived = filling.arrived.max(Some(stored.arrived));
+        for used in self.queue.before(used_up) {
+            self.sequence = Some(used.sequence);
+            filling.arrived = filling.arrived.max(Some(used.arrived));
         }
         Some(used_up)
-    }
-
-    /// Copies what is there from `next` on without a gap, and returns how much that is.
-    fn peek(&self, next: i64, sound: &mut [i16]) -> usize {
-        let mut copied = 0;
-        for (at, stored) in &self.packets {
-            let wanted = next + copied as i64;
-            let Some(skip) = usize::try_from(wanted - at).ok() else {
-                break; // a gap
-            };
-            let piece = stored.samples.get(skip..).unwrap_or_default();
-            for (to, from) in sound[copied..].iter_mut().zip(piece) {
-                *to = *from;
-            }
-            copied = sound.len().min(copied + piece.len());
-        }
-        copied
     }
 }
 
 impl Filling {
+    fn room(&self) -> usize {
+        self.frame.samples().len() - self.filled
+    }
+
     /// Appends what fits of `sound`, and returns that part of the frame.
     fn take(&mut self, sound: &[i16]) -> &mut [i16] {
-        let room = &mut self.samples[self.filled..];
-        let count = room.len().min(sound.len());
-        self.filled += count;
+        let count = self.room().min(sound.len());
         self.received += count;
-        let taken = &mut room[..count];
+        let taken = self.gap(count);
         taken.copy_from_slice(&sound[..count]);
         taken
     }
 
+    /// The next part of the frame, at most `wanted` samples of it, to be filled.
+    fn gap(&mut self, wanted: usize) -> &mut [i16] {
+        let from = self.filled;
+        self.filled += self.room().min(wanted);
+        &mut self.frame.samples_mut()[from..self.filled]
+    }
+
     fn into_frame(self) -> PulledFrame {
-        let kind = if self.received * 2 >= FRAME_SAMPLES {
+        let kind = if self.received * 2 >= self.frame.samples().len() {
             FrameKind::Voice
         } else if self.concealed > 0 {
             FrameKind::Concealed
@@ -427,7 +448,7 @@ impl Filling {
             FrameKind::Silence
         };
         PulledFrame {
-            frame: Frame::new(self.samples),
+            frame: self.frame,
             kind,
             arrived: self.arrived,
         }

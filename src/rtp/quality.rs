@@ -72,6 +72,9 @@ fn impairment(codec: Codec) -> (f64, f64) {
     match codec {
         // With the concealment of appendix I.
         Codec::Pcmu | Codec::Pcma => (0.0, 25.1),
+        // At 64 kbit/s no worse than G.711 on the scale of narrowband; it has no concealment of
+        // its own.
+        Codec::G722 => (0.0, 25.1),
     }
 }
 

@@ -51,7 +51,7 @@ impl ReportBlock {
             fraction_lost: reception.fraction_lost,
             lost: lost.clamp(-0x80_0000, 0x7f_ffff) as i32,
             highest_sequence: reception.highest_sequence,
-            jitter: reception.jitter_samples as u32,
+            jitter: reception.jitter_units as u32,
             last_report: 0,
             delay: 0,
         }

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   datagram --receive()--> source --+--> sound --> jitter buffer --> concealment --pull()--> frame
+//!                             |      |                   +-------------poll_loudness()--> level
 //!                             |      +--> digits ----------------------------poll_digit()--> digit
 //!                             +--> elsewhere: held back until a second packet confirms a new source
 //!
@@ -9,25 +10,25 @@
 //!   digit --send_digit()--> events instead of sound, in the next calls of send()
 //! ```
 
+mod figures;
+
 use std::time::{Duration, Instant};
 
 use super::conceal::DELAY_SAMPLES;
 use super::control::{Control, Moment};
-use super::delay::MOST_TARGET;
 use super::dtmf::{self, Digit, Event};
 use super::jitter::{JitterBuffer, Outcome, PulledFrame};
+use super::noise::Silence;
 use super::outgoing::Outgoing;
 use super::packet::{Packet, is_control};
-use super::quality::{Measured, Quality};
-use super::rtcp::VoipMetrics;
-use super::source::{Candidate, Placed, Source};
+use super::queue::{Coded, Loudness};
+use super::source::{Arrival, Candidate, Placed, Source};
 use super::srtp::{Srtp, SrtpKeys};
 use super::{RtpError, Statistics};
-use crate::audio::level::{AUDIBLE_DBFS, SILENCE_DBFS, rms_dbfs};
 use crate::audio::tone::DtmfDigit;
-use crate::audio::{Codec, FRAME_SAMPLES, Frame, PayloadKind, SampleRate};
+use crate::audio::{AnyFrame, Codec, PayloadKind, SampleRate};
 
-/// The longest packet of sound that is taken: 200 ms.
+/// The longest payload that is taken: 200 ms of G.711.
 const MOST_PAYLOAD: usize = 1_600;
 /// RFC 3389 comfort noise at 8 kHz has this static payload type (RFC 3551 table 4).
 const COMFORT_NOISE: u8 = 13;
@@ -43,7 +44,7 @@ pub struct StreamConfig {
     pub payload_type: u8,
     /// The payload type to send digits with; `None`: the peer takes none.
     pub telephone_event: Option<u8>,
-    /// What the peer may send. The static types of G.711 are taken in any case.
+    /// What the peer may send. The static types of RFC 3551 are taken in any case.
     pub receive: Vec<(u8, PayloadKind)>,
     /// The packet length to send, in ms: 10, or a multiple of 20.
     pub ptime_ms: u8,
@@ -52,6 +53,18 @@ pub struct StreamConfig {
     /// The keys of both directions; `None` where media is in the clear. Where they are there,
     /// nothing is sent or taken without them.
     pub srtp: Option<SrtpKeys>,
+}
+
+impl StreamConfig {
+    /// The payload type of digits, and the clock of their durations.
+    pub(super) fn events(&self) -> Option<(u8, SampleRate)> {
+        let number = self.telephone_event?;
+        let clock = self.receive.iter().find_map(|(known, kind)| match kind {
+            PayloadKind::TelephoneEvent(clock) if *known == number => Some(*clock),
+            _ => None,
+        });
+        Some((number, clock.unwrap_or(self.codec.clock_rate())))
+    }
 }
 
 /// What a session starts from. The first three are drawn at random by the caller (RFC 3550
@@ -71,10 +84,8 @@ pub struct SessionConfig {
 /// What a received datagram was.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Received {
-    /// Sound.
+    /// Sound. How loud it is, [`Session::poll_loudness`] tells.
     Voice {
-        /// Level of its loudest 20 ms.
-        level_dbfs: f32,
         /// Its length.
         duration: Duration,
         /// Whether it will be heard.
@@ -100,13 +111,6 @@ pub enum Received {
     Ignored,
 }
 
-impl Received {
-    /// Whether it is sound at or above the level from which a frame counts as audible.
-    pub fn is_audible(&self) -> bool {
-        matches!(self, Self::Voice { level_dbfs, .. } if *level_dbfs >= AUDIBLE_DBFS)
-    }
-}
-
 /// A call's RTP, pure: datagrams and frames in and out, time handed in. Call
 /// [`pull`](Self::pull) and [`send`](Self::send) once each 20 ms.
 #[derive(Debug)]
@@ -128,16 +132,22 @@ pub struct Session {
 impl Session {
     /// A session that has neither sent nor received anything.
     pub fn new(config: SessionConfig) -> Self {
+        let codec = config.stream.codec;
         Self {
             srtp: config.stream.srtp.map(Srtp::new),
             stream: config.stream,
             epoch: None,
             source: None,
             candidate: None,
-            jitter: JitterBuffer::new(),
+            jitter: JitterBuffer::new(codec),
             digits: dtmf::Receiver::default(),
             past: Statistics::default(),
-            outgoing: Outgoing::new(config.ssrc, config.first_sequence, config.first_timestamp),
+            outgoing: Outgoing::new(
+                codec,
+                config.ssrc,
+                config.first_sequence,
+                config.first_timestamp,
+            ),
             control: Control::new(config.ssrc),
         }
     }
@@ -145,7 +155,11 @@ impl Session {
     /// Goes on with what a re-INVITE negotiated. Our numbers, and what was received, go on.
     pub fn reconfigure(&mut self, stream: StreamConfig) {
         if self.stream.codec != stream.codec {
-            self.outgoing.codec_changes();
+            self.outgoing.change_codec(stream.codec);
+        }
+        if self.jitter.rate() != stream.codec.sample_rate() {
+            self.settle_playout();
+            self.jitter = JitterBuffer::new(stream.codec);
         }
         match (&mut self.srtp, stream.srtp) {
             (Some(srtp), Some(keys)) => srtp.rekey(keys),
@@ -199,7 +213,7 @@ impl Session {
             Ok(_) => return Err(self.malformed(RtpError::Long)),
             Err(error) => return Err(self.malformed(error)),
         };
-        let arrival = self.samples_at(now);
+        let arrival = self.arrival_at(now);
         let Some((kind, placed)) = self.place(&packet, arrival) else {
             self.past.unknown_payload += 1;
             return Ok(Received::Ignored);
@@ -218,18 +232,24 @@ impl Session {
                 self.past.duplicate += 1;
                 Ok(Received::Duplicate)
             }
-            Placed::Elsewhere => self.elsewhere(&packet, arrival, now, datagram),
+            Placed::Elsewhere => self.elsewhere(&packet, kind, arrival, now, datagram),
         }
     }
 
     /// What a packet is and where it belongs; `None` for payload types that mean nothing.
-    fn place(&mut self, packet: &Packet<'_>, arrival: i64) -> Option<(Kind, Placed)> {
+    fn place(&mut self, packet: &Packet<'_>, arrival: Arrival) -> Option<(Kind, Placed)> {
         let kind = self.kind_of(packet.header.payload_type);
-        let timed = matches!(kind, Some(Kind::Sound(_)));
+        let timed = match kind {
+            Some(Kind::Sound(codec)) => Some(codec.clock_rate()),
+            _ => None,
+        };
         let header = &packet.header;
         let source = match (&mut self.source, kind) {
             (Some(source), _) => source,
-            (None, Some(_)) => self.source.insert(Source::starting_with(header)),
+            (None, Some(_)) => {
+                let clock = timed.unwrap_or(self.stream.codec.clock_rate());
+                self.source.insert(Source::starting_with(header, clock))
+            }
             (None, None) => return None,
         };
         let placed = source.place(header, arrival, timed);
@@ -244,7 +264,8 @@ impl Session {
             .find(|(known, _)| *known == payload_type);
         match negotiated {
             Some((_, PayloadKind::Audio(codec))) => Some(Kind::Sound(*codec)),
-            Some((_, PayloadKind::TelephoneEvent)) => Some(Kind::Event),
+            Some((_, PayloadKind::TelephoneEvent(clock))) => Some(Kind::Event(*clock)),
+            Some((_, PayloadKind::ComfortNoise)) => Some(Kind::ComfortNoise),
             None if payload_type == COMFORT_NOISE => Some(Kind::ComfortNoise),
             None => Codec::from_payload_type(payload_type).map(Kind::Sound),
         }
@@ -254,42 +275,48 @@ impl Session {
         &mut self,
         packet: &Packet<'_>,
         kind: Kind,
-        place: (i64, i64),
-        arrival: i64,
+        (sequence, timestamp): (i64, i64),
+        arrival: Arrival,
         now: Instant,
     ) -> Result<Received, RtpError> {
         match kind {
             Kind::Sound(_) if packet.payload.is_empty() => Ok(Received::Ignored),
             Kind::Sound(codec) => {
-                let mut samples = Vec::with_capacity(packet.payload.len());
-                codec.decode(packet.payload, &mut samples);
-                let level_dbfs = samples
-                    .chunks(FRAME_SAMPLES)
-                    .map(rms_dbfs)
-                    .fold(SILENCE_DBFS, f32::max);
-                let duration = SampleRate::TELEPHONE.duration_of(samples.len());
-                let outcome = self.jitter.insert(place, samples, arrival, now);
+                let length = self.jitter.length_of(codec, packet.payload);
+                let Some(length) = length else {
+                    return Err(self.malformed(RtpError::Payload));
+                };
+                let rate = self.jitter.rate();
+                let coded = Coded {
+                    codec,
+                    payload: packet.payload,
+                    sequence,
+                    timestamp: converted(timestamp, codec.clock_rate(), rate),
+                };
+                let outcome = self.jitter.insert(coded, arrival.units(rate), now);
                 Ok(Received::Voice {
-                    level_dbfs,
-                    duration,
+                    duration: rate.duration_of(length),
                     outcome,
                 })
             }
-            Kind::Event => {
-                let Some(event) = Event::parse(packet.payload) else {
+            Kind::Event(clock) => {
+                let Some(event) = Event::parse(packet.payload, clock) else {
                     return Err(self.malformed(RtpError::Short));
                 };
-                self.jitter.sender_stopped();
+                self.jitter.sender_stopped(None, sequence);
+                let clock = self.source.as_ref().map_or(clock, Source::clock);
+                let timestamp = converted(timestamp, clock, SampleRate::TELEPHONE);
                 let seen = self
                     .digits
-                    .receive(event, place.1, packet.header.marker, now);
+                    .receive(event, timestamp, packet.header.marker, now);
                 Ok(seen.map_or(Received::Ignored, |seen| Received::Digit {
                     digit: seen.digit,
                     began: seen.began,
                 }))
             }
             Kind::ComfortNoise => {
-                self.jitter.sender_stopped();
+                self.jitter
+                    .sender_stopped(Silence::parse(packet.payload), sequence);
                 Ok(Received::ComfortNoise)
             }
         }
@@ -299,13 +326,18 @@ impl Session {
     fn elsewhere(
         &mut self,
         packet: &Packet<'_>,
-        arrival: i64,
+        kind: Kind,
+        arrival: Arrival,
         now: Instant,
         datagram: &[u8],
     ) -> Result<Received, RtpError> {
+        let clock = match kind {
+            Kind::Sound(codec) => codec.clock_rate(),
+            Kind::Event(_) | Kind::ComfortNoise => self.stream.codec.clock_rate(),
+        };
         let confirmed = self
             .candidate
-            .take_if(|candidate| candidate.is_confirmed_by(&packet.header, arrival));
+            .take_if(|candidate| candidate.is_confirmed_by(&packet.header, arrival, clock));
         let Some(first) = confirmed else {
             self.past.stray += 1;
             self.candidate = Some(Candidate::new(packet.header, arrival, now, datagram));
@@ -316,19 +348,9 @@ impl Session {
         self.settle_source();
         self.jitter.reset();
         self.digits.reset();
-        self.source = Some(Source::starting_with(first.header()));
         // What it said itself is heard, but only the present packet is reported.
         let _first = self.receive_clear(first.arrived, &first.datagram);
         self.receive_clear(now, datagram)
-    }
-
-    /// Adds the present source's figures to those of the past, and forgets it.
-    fn settle_source(&mut self) {
-        if let Some(source) = self.source.take() {
-            let reception = source.reception();
-            self.past.received += reception.received;
-            self.past.lost += reception.expected.saturating_sub(reception.received);
-        }
     }
 
     fn malformed(&mut self, error: RtpError) -> RtpError {
@@ -339,8 +361,19 @@ impl Session {
     /// The next 20 ms to be heard.
     pub fn pull(&mut self, now: Instant) -> PulledFrame {
         self.digits.tick(now);
-        let now = self.samples_at(now);
+        let now = self.arrival_at(now).units(self.jitter.rate());
         self.jitter.pull(now)
+    }
+
+    /// How loud the next packet of sound was; each is reported once, as soon as it could be
+    /// decoded.
+    pub fn poll_loudness(&mut self) -> Option<Loudness> {
+        self.jitter.poll_loudness()
+    }
+
+    /// The rate of the frames that are pulled and sent: what the codec has.
+    pub fn rate(&self) -> SampleRate {
+        self.stream.codec.sample_rate()
     }
 
     /// The next digit that was pressed: each once, after its end.
@@ -353,11 +386,11 @@ impl Session {
         self.digits.is_pressed()
     }
 
-    /// Sends 20 ms: sound, or nothing. `transmit` gets each datagram; there is none while a
+    /// Sends 20 ms: sound at [`rate`](Self::rate), or nothing. `transmit` gets each datagram; there is none while a
     /// packet is not full, two where packets are 10 ms. The timestamp goes on in any case, and
     /// the first packet after a pause has the marker (RFC 3551 section 4.1). While a queued
     /// digit is being sent, it is sent instead of the sound.
-    pub fn send(&mut self, frame: Option<&Frame>, mut transmit: impl FnMut(&[u8])) {
+    pub fn send(&mut self, frame: Option<&AnyFrame>, mut transmit: impl FnMut(&[u8])) {
         let Some(srtp) = &mut self.srtp else {
             return self.outgoing.send(&self.stream, frame, transmit);
         };
@@ -393,7 +426,12 @@ impl Session {
         let report = opened.as_deref().unwrap_or(datagram);
         let goodbye = self
             .control
-            .receive(now, report, self.outgoing.packets())
+            .receive(
+                now,
+                report,
+                self.outgoing.packets(),
+                self.stream.codec.clock_rate(),
+            )
             .map_err(|error| self.malformed(error))?;
         Ok(Received::Control { goodbye })
     }
@@ -433,101 +471,15 @@ impl Session {
             .map(|()| report)
     }
 
-    /// What happened so far.
-    pub fn statistics(&self) -> Statistics {
-        let reception = self
-            .source
-            .as_ref()
-            .map(Source::reception)
-            .unwrap_or_default();
-        let counters = self.jitter.counters();
-        let duration = |samples: u64| SampleRate::TELEPHONE.duration_of(samples as usize);
-        Statistics {
-            received: self.past.received + reception.received,
-            lost: self.past.lost + reception.expected.saturating_sub(reception.received),
-            late: counters.late_packets,
-            dropped: counters.dropped_packets,
-            jitter: Duration::from_secs_f64(reception.jitter_samples / 8_000.0),
-            target_delay: duration(self.jitter.target().unsigned_abs()),
-            played: duration(counters.played),
-            concealed: duration(counters.concealed),
-            removed: duration(counters.removed),
-            added: duration(counters.added),
-            sent: self.outgoing.packets(),
-            remote: self.control.remote(),
-            ..self.past
-        }
-    }
-
-    /// How good both directions are so far.
-    pub fn quality(&self) -> Quality {
-        let statistics = self.statistics();
-        let remote = statistics.remote;
-        let round_trip = remote.and_then(|remote| remote.round_trip);
-        let under_way = round_trip.unwrap_or_default() / 2;
-        let packet = Duration::from_millis(u64::from(self.stream.ptime_ms));
-        let expected = statistics.received + statistics.lost;
-        let bursts = self.source.as_ref().map(Source::bursts).unwrap_or_default();
-        let share = statistics.lost as f64 / expected.max(1) as f64;
-        let heard = Measured {
-            codec: self.stream.codec,
-            expected,
-            lost: statistics.lost,
-            discarded: statistics.late + statistics.dropped,
-            burst_ratio: bursts.ratio(share),
-            jitter: statistics.jitter,
-            delay: under_way + packet + statistics.target_delay + CONCEALMENT_DELAY,
-        };
-        let spoken = remote.map(|remote| Measured {
-            codec: self.stream.codec,
-            expected: remote.sent,
-            lost: u64::try_from(remote.lost).unwrap_or(0),
-            discarded: remote.discarded,
-            burst_ratio: 1.0,
-            jitter: remote.jitter,
-            // A peer that does not say so is taken to wait for twice its jitter.
-            delay: under_way + packet + remote.playout.unwrap_or(remote.jitter * 2),
-        });
-        Quality {
-            heard: (expected > 0).then(|| heard.rated()),
-            spoken: spoken.map(Measured::rated),
-            round_trip,
-        }
-    }
-
-    fn voip_metrics(&self) -> Option<VoipMetrics> {
-        let source = self.source.as_ref()?;
-        let quality = self.quality();
-        let heard = quality.heard?;
-        let density = source.bursts().density();
-        let expected = heard.expected.max(1) as f64;
-        let in_256ths = |share: f64| (share * 256.0).min(255.0) as u8;
-        let ms = |duration: Duration| u16::try_from(duration.as_millis()).unwrap_or(u16::MAX);
-        let packets = |count: f64| (count * f64::from(self.stream.ptime_ms)) as u16;
-        let target = self.statistics().target_delay;
-        Some(VoipMetrics {
-            ssrc: source.reception().ssrc,
-            loss_rate: in_256ths(heard.lost as f64 / expected),
-            discard_rate: in_256ths(heard.discarded as f64 / expected),
-            burst_density: in_256ths(density.burst),
-            gap_density: in_256ths(density.gap),
-            burst_ms: packets(density.burst_packets),
-            gap_ms: packets(density.gap_packets),
-            round_trip_ms: quality.round_trip.map(ms).unwrap_or_default(),
-            end_system_ms: ms(target + CONCEALMENT_DELAY + Frame::DURATION),
-            r_factor: heard.rating.round() as u8,
-            mos: (heard.mos * 10.0).round() as u8,
-            nominal_ms: ms(target),
-            maximum_ms: ms(SampleRate::TELEPHONE.duration_of(MOST_TARGET as usize)),
-        })
-    }
-
-    /// Samples at 8 kHz from the first call on.
-    fn samples_at(&mut self, now: Instant) -> i64 {
+    fn arrival_at(&mut self, now: Instant) -> Arrival {
         let epoch = *self.epoch.get_or_insert(now);
-        let since = now.saturating_duration_since(epoch).as_micros();
-        i64::try_from(since * 8 / 1_000).unwrap_or(i64::MAX / 4)
+        Arrival(now.saturating_duration_since(epoch))
     }
+}
+
+/// A time on one clock, on another one.
+fn converted(time: i64, from: SampleRate, to: SampleRate) -> i64 {
+    (time * i64::from(to.hz())).div_euclid(i64::from(from.hz()))
 }
 
 /// A datagram without its seal.
@@ -543,6 +495,7 @@ enum Opened {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Sound(Codec),
-    Event,
+    /// Digits, their durations on this clock.
+    Event(SampleRate),
     ComfortNoise,
 }

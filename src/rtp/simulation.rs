@@ -6,7 +6,8 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use super::*;
-use crate::audio::{Codec, FRAME_SAMPLES, Frame, PayloadKind};
+use crate::audio::codec::through;
+use crate::audio::{AnyFrame, Codec, FRAME_SAMPLES, Frame, PayloadKind};
 
 /// How a path treats datagrams.
 #[derive(Clone, Copy, Debug)]
@@ -91,7 +92,7 @@ pub(crate) fn stream(codec: Codec, ptime_ms: u8) -> StreamConfig {
         telephone_event: Some(101),
         receive: vec![
             (codec.payload_type(), PayloadKind::Audio(codec)),
-            (101, PayloadKind::TelephoneEvent),
+            (101, PayloadKind::TelephoneEvent(codec.clock_rate())),
         ],
         ptime_ms,
         voip_metrics: true,
@@ -100,12 +101,16 @@ pub(crate) fn stream(codec: Codec, ptime_ms: u8) -> StreamConfig {
 }
 
 pub(crate) fn session(ssrc: u32, ptime_ms: u8) -> Session {
+    session_in(Codec::Pcmu, ssrc, ptime_ms)
+}
+
+pub(crate) fn session_in(codec: Codec, ssrc: u32, ptime_ms: u8) -> Session {
     Session::new(SessionConfig {
         ssrc,
         // Close to their wraps, which so are in every test.
         first_sequence: 65_500,
         first_timestamp: u32::MAX - 8_000,
-        stream: stream(Codec::Pcmu, ptime_ms),
+        stream: stream(codec, ptime_ms),
     })
 }
 
@@ -113,6 +118,7 @@ pub(crate) fn session(ssrc: u32, ptime_ms: u8) -> Session {
 pub(crate) struct Heard {
     pub(crate) frames: Vec<PulledFrame>,
     pub(crate) received: Vec<Received>,
+    pub(crate) loudness: Vec<Loudness>,
     pub(crate) digits: Vec<Digit>,
     pub(crate) statistics: Statistics,
 }
@@ -121,7 +127,7 @@ impl Heard {
     pub(crate) fn samples(&self) -> Vec<i16> {
         self.frames
             .iter()
-            .flat_map(|pulled| *pulled.frame.samples())
+            .flat_map(|pulled| pulled.frame.samples().to_vec())
             .collect()
     }
 
@@ -147,9 +153,13 @@ pub(crate) struct Call {
 
 impl Call {
     pub(crate) fn new(path: Path, seed: u64, ptime_ms: u8) -> Self {
+        Self::with_codec(Codec::Pcmu, path, seed, ptime_ms)
+    }
+
+    pub(crate) fn with_codec(codec: Codec, path: Path, seed: u64, ptime_ms: u8) -> Self {
         Self {
-            sender: session(0x5e_7d_e5, ptime_ms),
-            receiver: session(0x4ec_e14e, 20),
+            sender: session_in(codec, 0x5e_7d_e5, ptime_ms),
+            receiver: session_in(codec, 0x4ec_e14e, 20),
             network: Network::new(path, seed),
             drift_ppm: 0.0,
             start: Instant::now(),
@@ -157,6 +167,7 @@ impl Call {
             heard: Heard {
                 frames: Vec::new(),
                 received: Vec::new(),
+                loudness: Vec::new(),
                 digits: Vec::new(),
                 statistics: Statistics::default(),
             },
@@ -168,7 +179,7 @@ impl Call {
     }
 
     /// Sends one frame (or nothing) and plays one, 20 ms later than the one before.
-    pub(crate) fn tick(&mut self, frame: Option<&Frame>) {
+    pub(crate) fn tick(&mut self, frame: Option<&AnyFrame>) {
         let sent_at = Duration::from_secs_f64(
             self.ticks as f64 * 0.02 * (1.0 - self.drift_ppm / 1e6) + 0.007,
         );
@@ -193,15 +204,19 @@ impl Call {
         }
         let pulled = self.receiver.pull(self.start + by);
         self.heard.frames.push(pulled);
+        while let Some(loudness) = self.receiver.poll_loudness() {
+            self.heard.loudness.push(loudness);
+        }
         while let Some(digit) = self.receiver.poll_digit() {
             self.heard.digits.push(digit);
         }
     }
 
-    /// Sends all of `sound`, then plays what is under way.
+    /// Sends all of `sound`, which is at the codec's rate.
     pub(crate) fn speak(&mut self, sound: &[i16]) {
-        for frame in sound.chunks(FRAME_SAMPLES) {
-            self.tick(Some(&Frame::padded(frame)));
+        let rate = self.sender.rate();
+        for frame in sound.chunks(rate.samples_in(Frame::DURATION)) {
+            self.tick(Some(&AnyFrame::padded(frame, rate)));
         }
     }
 
@@ -254,8 +269,5 @@ pub(crate) fn roar(frames: usize, seed: u64) -> Vec<i16> {
 
 /// What G.711 makes of sound.
 pub(crate) fn coded(sound: &[i16]) -> Vec<i16> {
-    let (mut bytes, mut samples) = (Vec::new(), Vec::new());
-    Codec::Pcmu.encode(sound, &mut bytes);
-    Codec::Pcmu.decode(&bytes, &mut samples);
-    samples
+    through(Codec::Pcmu, sound)
 }

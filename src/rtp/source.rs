@@ -1,8 +1,11 @@
 //! Where a stream stands: extended sequence numbers and timestamps, duplicates, RFC 3550's loss
 //! and jitter, and packets that do not belong to the stream.
 
+use std::time::{Duration, Instant};
+
 use super::bursts::Bursts;
 use super::packet::Header;
+use crate::audio::SampleRate;
 
 /// Sequence numbers may jump this far ahead (RFC 3550 appendix A.1): a minute of 20 ms.
 const MAX_DROPOUT: i16 = 3_000;
@@ -10,15 +13,28 @@ const MAX_DROPOUT: i16 = 3_000;
 const MAX_MISORDER: i16 = 100;
 /// A packet that is missing this many packets later counts as lost.
 const GIVEN_UP: u32 = 32;
-/// Timestamp and arrival may disagree by this many samples, 1 s, before it is another clock.
-const MAX_TRANSIT_CHANGE: i64 = 8_000;
+/// Timestamp and arrival may disagree by this much before it is another clock.
+const MAX_TRANSIT_CHANGE_S: i64 = 1;
 /// A packet that confirms a new stream is at most this many after the first.
 const MAX_CONFIRMATION: i16 = 10;
+
+/// When a packet came, since the session began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Arrival(pub(super) Duration);
+
+impl Arrival {
+    /// In units of a clock.
+    pub(super) fn units(self, clock: SampleRate) -> i64 {
+        i64::try_from(clock.samples_in(self.0)).unwrap_or(i64::MAX / 4)
+    }
+}
 
 /// The stream that is being received.
 #[derive(Clone, Debug)]
 pub(super) struct Source {
     ssrc: u32,
+    /// Of its timestamps.
+    clock: SampleRate,
     first: i64,
     /// Highest sequence number, extended.
     highest: i64,
@@ -28,7 +44,7 @@ pub(super) struct Source {
     timestamp: i64,
     transit: Option<i64>,
     received: u64,
-    /// RFC 3550 section 6.4.1, in samples.
+    /// RFC 3550 section 6.4.1, in units of the clock.
     jitter: f64,
     /// Expected and received at the last report.
     reported: (u64, u64),
@@ -58,17 +74,20 @@ pub(super) struct Reception {
     pub(super) highest_sequence: u32,
     pub(super) expected: u64,
     pub(super) received: u64,
-    pub(super) jitter_samples: f64,
+    /// In units of the timestamp's clock, as RTCP has it.
+    pub(super) jitter_units: f64,
+    pub(super) jitter: Duration,
     /// Lost since the last report, in 256ths.
     pub(super) fraction_lost: u8,
 }
 
 impl Source {
     /// A stream that begins with this packet. Call [`place`](Self::place) for it, too.
-    pub(super) fn starting_with(header: &Header) -> Self {
+    pub(super) fn starting_with(header: &Header, clock: SampleRate) -> Self {
         let first = i64::from(header.sequence);
         Self {
             ssrc: header.ssrc,
+            clock,
             first,
             highest: first,
             window: 0,
@@ -81,18 +100,30 @@ impl Source {
         }
     }
 
-    /// Finds a packet's place and counts it. `arrival` is in samples; a packet is `timed` where
-    /// its timestamp is that of its own first sample, which is not so for digits.
-    pub(super) fn place(&mut self, header: &Header, arrival: i64, timed: bool) -> Placed {
+    /// The clock of its timestamps.
+    pub(super) fn clock(&self) -> SampleRate {
+        self.clock
+    }
+
+    /// Finds a packet's place and counts it. A packet is `timed`, by its clock, where its
+    /// timestamp is that of its own first sample, which is not so for digits.
+    pub(super) fn place(
+        &mut self,
+        header: &Header,
+        arrival: Arrival,
+        timed: Option<SampleRate>,
+    ) -> Placed {
         let ahead = header.sequence.wrapping_sub(self.highest as u16) as i16;
-        if header.ssrc != self.ssrc || !(-MAX_MISORDER..=MAX_DROPOUT).contains(&ahead) {
+        let here = header.ssrc == self.ssrc && timed.is_none_or(|clock| clock == self.clock);
+        if !here || !(-MAX_MISORDER..=MAX_DROPOUT).contains(&ahead) {
             return Placed::Elsewhere;
         }
+        let (timed, arrival) = (timed.is_some(), arrival.units(self.clock));
         let since = header.timestamp.wrapping_sub(self.timestamp as u32) as i32;
         let timestamp = self.timestamp + i64::from(since);
         let transit = arrival - timestamp;
         let change = self.transit.map_or(0, |before| transit - before);
-        if timed && change.abs() > MAX_TRANSIT_CHANGE {
+        if timed && change.abs() > MAX_TRANSIT_CHANGE_S * i64::from(self.clock.hz()) {
             return Placed::Elsewhere;
         }
         let bit = 1u128 << ahead.min(0).unsigned_abs();
@@ -152,7 +183,8 @@ impl Source {
             highest_sequence: self.highest as u32,
             expected,
             received,
-            jitter_samples: self.jitter,
+            jitter_units: self.jitter,
+            jitter: Duration::from_secs_f64(self.jitter / f64::from(self.clock.hz())),
             fraction_lost: u8::try_from(fraction).unwrap_or(u8::MAX),
         }
     }
@@ -167,47 +199,50 @@ impl Source {
 #[derive(Clone, Debug)]
 pub(super) struct Candidate {
     header: Header,
-    transit: i64,
+    arrival: Arrival,
     /// The packet, to be taken after all when it is confirmed.
     pub(super) datagram: Vec<u8>,
-    pub(super) arrived: std::time::Instant,
+    pub(super) arrived: Instant,
 }
 
 impl Candidate {
-    pub(super) fn new(
-        header: Header,
-        arrival: i64,
-        arrived: std::time::Instant,
-        datagram: &[u8],
-    ) -> Self {
-        let transit = arrival - i64::from(header.timestamp);
+    pub(super) fn new(header: Header, arrival: Arrival, arrived: Instant, datagram: &[u8]) -> Self {
         Self {
             header,
-            transit,
+            arrival,
             datagram: datagram.to_vec(),
             arrived,
         }
     }
 
-    pub(super) fn header(&self) -> &Header {
-        &self.header
-    }
-
     /// Whether `header` follows: the same source, next in sequence, on the same clock.
-    pub(super) fn is_confirmed_by(&self, header: &Header, arrival: i64) -> bool {
+    pub(super) fn is_confirmed_by(
+        &self,
+        header: &Header,
+        arrival: Arrival,
+        clock: SampleRate,
+    ) -> bool {
         let ahead = header.sequence.wrapping_sub(self.header.sequence) as i16;
-        let transit = arrival - i64::from(header.timestamp);
+        let transit =
+            |header: &Header, arrival: Arrival| arrival.units(clock) - i64::from(header.timestamp);
         // Modulo 2^32, as timestamps are.
-        let change = i64::from((transit - self.transit) as i32);
+        let change = transit(header, arrival) - transit(&self.header, self.arrival);
+        let change = i64::from(change as i32);
         header.ssrc == self.header.ssrc
             && (1..=MAX_CONFIRMATION).contains(&ahead)
-            && change.abs() <= MAX_TRANSIT_CHANGE
+            && change.abs() <= MAX_TRANSIT_CHANGE_S * i64::from(clock.hz())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const CLOCK: SampleRate = SampleRate::TELEPHONE;
+
+    fn after(samples: i64) -> Arrival {
+        Arrival(CLOCK.duration_of(samples as usize))
+    }
 
     fn header(sequence: u16, timestamp: u32) -> Header {
         Header {
@@ -225,13 +260,13 @@ mod tests {
             first.0.wrapping_add(n as u16),
             first.1.wrapping_add((n * 160) as u32),
         );
-        source.place(&header, n * 160, true)
+        source.place(&header, after(n * 160), Some(CLOCK))
     }
 
     #[test]
     fn numbers_go_on_over_their_wrap() {
         let first = (65_530, u32::MAX - 500);
-        let mut source = Source::starting_with(&header(first.0, first.1));
+        let mut source = Source::starting_with(&header(first.0, first.1), CLOCK);
         for n in 0..200_000 {
             let Placed::Here {
                 sequence,
@@ -247,13 +282,13 @@ mod tests {
         }
         let reception = source.reception();
         assert_eq!((reception.expected, reception.received), (200_000, 200_000));
-        assert!(reception.jitter_samples < 1e-9);
+        assert!(reception.jitter_units < 1e-9);
     }
 
     #[test]
     fn each_packet_counts_once_however_often_and_in_whatever_order_it_comes() {
         let first = (10, 0);
-        let mut source = Source::starting_with(&header(first.0, first.1));
+        let mut source = Source::starting_with(&header(first.0, first.1), CLOCK);
         let order = [0, 3, 1, 1, 3, 2, 0, 5, 4, 5];
         let new: Vec<bool> = order
             .iter()
@@ -272,7 +307,7 @@ mod tests {
     #[test]
     fn losses_are_reported_by_interval_in_256ths() {
         let first = (0, 0);
-        let mut source = Source::starting_with(&header(0, 0));
+        let mut source = Source::starting_with(&header(0, 0), CLOCK);
         for n in (0..100).filter(|n| n % 4 != 1) {
             place(&mut source, first, n);
         }
@@ -288,41 +323,45 @@ mod tests {
 
     #[test]
     fn jitter_follows_the_formula_of_rfc_3550() {
-        let mut source = Source::starting_with(&header(0, 0));
+        let mut source = Source::starting_with(&header(0, 0), CLOCK);
         let mut expected = 0.0f64;
         let mut before = 0i64;
         for n in 0..50i64 {
             let lag = n * 37 % 80;
-            let placed = source.place(&header(n as u16, (n * 160) as u32), n * 160 + lag, true);
+            let header = header(n as u16, (n * 160) as u32);
+            let placed = source.place(&header, after(n * 160 + lag), Some(CLOCK));
             assert!(matches!(placed, Placed::Here { .. }));
             if n > 0 {
                 expected += ((lag - before).abs() as f64 - expected) / 16.0;
             }
             before = lag;
         }
-        assert!((source.reception().jitter_samples - expected).abs() < 1e-9);
+        assert!((source.reception().jitter_units - expected).abs() < 1e-9);
     }
 
     #[test]
     fn strangers_jumps_and_other_clocks_are_elsewhere() {
         let first = (1_000, 0);
-        let mut source = Source::starting_with(&header(first.0, first.1));
+        let mut source = Source::starting_with(&header(first.0, first.1), CLOCK);
         place(&mut source, first, 0);
         let stranger = Header {
             ssrc: 8,
             ..header(1_001, 160)
         };
-        assert_eq!(source.place(&stranger, 160, true), Placed::Elsewhere);
         assert_eq!(
-            source.place(&header(5_000, 160), 160, true),
+            source.place(&stranger, after(160), Some(CLOCK)),
             Placed::Elsewhere
         );
         assert_eq!(
-            source.place(&header(800, 160), 160, true),
+            source.place(&header(5_000, 160), after(160), Some(CLOCK)),
             Placed::Elsewhere
         );
         assert_eq!(
-            source.place(&header(1_001, 900_000), 160, true),
+            source.place(&header(800, 160), after(160), Some(CLOCK)),
+            Placed::Elsewhere
+        );
+        assert_eq!(
+            source.place(&header(1_001, 900_000), after(160), Some(CLOCK)),
             Placed::Elsewhere
         );
         assert!(matches!(place(&mut source, first, 1), Placed::Here { .. }));
@@ -331,14 +370,25 @@ mod tests {
     #[test]
     fn a_second_packet_confirms_a_new_stream() {
         let at = std::time::Instant::now();
-        let candidate = Candidate::new(header(40_000, 90), 1_000, at, &[]);
-        assert!(candidate.is_confirmed_by(&header(40_001, 250), 1_160));
-        assert!(!candidate.is_confirmed_by(&header(40_000, 90), 1_160));
-        assert!(!candidate.is_confirmed_by(&header(40_001, 50_000), 1_160));
+        let candidate = Candidate::new(header(40_000, 90), after(1_000), at, &[]);
+        assert!(candidate.is_confirmed_by(&header(40_001, 250), after(1_160), CLOCK));
+        assert!(!candidate.is_confirmed_by(&header(40_000, 90), after(1_160), CLOCK));
+        assert!(!candidate.is_confirmed_by(&header(40_001, 50_000), after(1_160), CLOCK));
         let stranger = Header {
             ssrc: 8,
             ..header(40_001, 250)
         };
-        assert!(!candidate.is_confirmed_by(&stranger, 1_160));
+        assert!(!candidate.is_confirmed_by(&stranger, after(1_160), CLOCK));
+    }
+
+    #[test]
+    fn sound_on_another_clock_is_elsewhere_and_digits_have_none() {
+        let mut source = Source::starting_with(&header(0, 0), CLOCK);
+        place(&mut source, (0, 0), 0);
+        let next = header(1, 160);
+        let other = Some(SampleRate::WIDEBAND);
+        assert_eq!(source.place(&next, after(160), other), Placed::Elsewhere);
+        let placed = source.place(&next, after(160), None);
+        assert!(matches!(placed, Placed::Here { .. }));
     }
 }

@@ -1,6 +1,7 @@
 //! Scenarios through a simulated network, in virtual time.
 
 mod hostile;
+mod wideband;
 
 use std::time::{Duration, Instant};
 
@@ -9,9 +10,9 @@ use rand::{Rng, RngExt, SeedableRng};
 
 use super::simulation::*;
 use super::*;
-use crate::audio::level::{is_audible, rms};
+use crate::audio::level::{AUDIBLE_DBFS, is_audible, rms, rms_dbfs};
 use crate::audio::tone::DtmfDigit;
-use crate::audio::{Codec, FRAME_SAMPLES, Frame};
+use crate::audio::{AnyFrame, Codec, FRAME_SAMPLES, Frame, SampleRate};
 
 const JITTERY: Path = Path {
     jitter_ms: 30.0,
@@ -347,7 +348,7 @@ fn the_codec_may_change_from_packet_to_packet() {
     for (n, frame) in sound.chunks(FRAME_SAMPLES).enumerate() {
         let codec = if n % 2 == 0 { Codec::Pcmu } else { Codec::Pcma };
         call.sender.reconfigure(stream(codec, 20));
-        call.tick(Some(&Frame::padded(frame)));
+        call.tick(Some(&Frame::padded(frame).into()));
     }
     let heard = call.finish();
     assert_eq!(heard.count(FrameKind::Voice), 100);
@@ -384,21 +385,18 @@ fn every_received_packet_tells_its_level_and_arrival() {
     call.speak(&[[0; FRAME_SAMPLES], loud].concat());
     call.speak(&[0; 2 * FRAME_SAMPLES]);
     let heard = call.finish();
-    let audible: Vec<bool> = heard.received.iter().map(Received::is_audible).collect();
-    assert_eq!(audible, [true, false], "one packet of 40 ms is half loud");
-    let Received::Voice {
-        level_dbfs,
-        duration,
-        outcome,
-    } = heard.received[0]
-    else {
+    let loudness = |n: usize| heard.loudness[n].level_dbfs;
+    assert_eq!(heard.loudness.len(), 2);
+    assert!((loudness(0) + 12.2).abs() < 0.2, "half of it is loud");
+    assert!(loudness(1) < AUDIBLE_DBFS);
+    let Received::Voice { duration, outcome } = heard.received[0] else {
         unreachable!("it is sound")
     };
-    assert!((level_dbfs + 12.2).abs() < 0.2, "{level_dbfs}");
     assert_eq!((duration.as_millis(), outcome), (40, Outcome::Buffered));
 
     // Its end is sent after 27 ms, and the path takes 15.
     let first_arrival = start + Duration::from_millis(20 + 7 + 15);
+    assert_eq!(heard.loudness[0].arrived, first_arrival);
     let first_loud = heard
         .frames
         .iter()
@@ -410,7 +408,7 @@ fn every_received_packet_tells_its_level_and_arrival() {
 fn a_talkspurt_begins_with_the_marker_and_time_goes_on_in_silence() {
     let mut sender = session(1, 20);
     let mut sent: Vec<Header> = Vec::new();
-    let frame = Frame::new([1_000; FRAME_SAMPLES]);
+    let frame = AnyFrame::from(Frame::new([1_000; FRAME_SAMPLES]));
     for talking in [true, true, false, false, true, true] {
         sender.send(talking.then_some(&frame), |datagram| {
             sent.push(Packet::parse(datagram).unwrap().header);
@@ -449,7 +447,7 @@ fn packets_have_the_negotiated_length_and_the_rest_is_not_kept_back() {
     ] {
         let mut sender = session(1, ptime);
         let mut sent = Vec::new();
-        let frame = Frame::new([1_000; FRAME_SAMPLES]);
+        let frame = AnyFrame::from(Frame::new([1_000; FRAME_SAMPLES]));
         for frame in [Some(&frame); 5].into_iter().chain([None]) {
             sender.send(frame, |datagram| sent.push(datagram.len() - HEADER_BYTES));
         }
@@ -498,7 +496,7 @@ fn ten_thousand_digits_at_ten_percent_loss_and_reordering_come_once_each() {
     };
     let mut call = Call::new(path, 18, 20);
     let mut sent = String::new();
-    let frame = Frame::SILENCE;
+    let frame = AnyFrame::from(Frame::SILENCE);
     for _ in 0..10_000 {
         let key = DtmfDigit::from_event(rng.random_range(0..16)).unwrap();
         sent.push(key.to_char());
@@ -536,7 +534,7 @@ fn reports_tell_loss_jitter_and_round_trip() {
     let at = |now: Instant| start + now.duration_since(offset);
     let mut reports = 0;
     for frame in speech(1_000, 19).chunks(FRAME_SAMPLES) {
-        call.tick(Some(&Frame::padded(frame)));
+        call.tick(Some(&Frame::padded(frame).into()));
         let now = call.now();
         if let Some(report) = call.sender.poll_control(now, ntp(at(now))) {
             let later = now + Duration::from_millis(30);
@@ -572,4 +570,35 @@ fn reports_tell_loss_jitter_and_round_trip() {
         Ok(Received::Control { goodbye: true }),
         "also on a shared port"
     );
+}
+
+#[test]
+fn silence_is_heard_as_the_peer_says_it_sounds() {
+    let sound = speech(50, 40);
+    let mut call = Call::new(Path::CLEAN, 40, 20);
+    call.speak(&sound);
+    let now = call.now();
+    let sent = call.sender.statistics().sent as u16;
+    let noise = Header {
+        marker: false,
+        payload_type: 13,
+        sequence: 65_500u16.wrapping_add(sent),
+        timestamp: (u32::MAX - 8_000).wrapping_add(50 * 160),
+        ssrc: 0x5e_7d_e5,
+    };
+    let mut datagram = noise.to_bytes().to_vec();
+    datagram.push(50); // -50 dBov
+    let received = call.receiver.receive(now, &datagram);
+    assert_eq!(received, Ok(Received::ComfortNoise));
+    call.be_silent(100);
+    let heard = call.finish();
+    let quiet: Vec<f32> = heard.frames[60..140]
+        .iter()
+        .map(|pulled| rms_dbfs(pulled.frame.samples()))
+        .collect();
+    assert!(
+        quiet.iter().all(|level| (-52.0..-48.0).contains(level)),
+        "{quiet:?}"
+    );
+    assert_eq!(heard.statistics.lost, 0);
 }

@@ -97,10 +97,11 @@ pub struct LocalMedia {
     /// The RTP port; RTCP is on the next one unless multiplexed.
     pub port: u16,
     /// What we speak, best first. An offer lists them in this order; an answer takes the first
-    /// of the peer's that is here.
+    /// of them that the peer offers.
     pub codecs: Vec<Codec>,
-    /// The payload type an offer of ours gives `telephone-event` (RFC 4733); an answer uses the
-    /// peer's. `None`: digits are not negotiated.
+    /// The payload type an offer of ours gives `telephone-event` (RFC 4733), and the one after it
+    /// where codecs have another clock as well; an answer uses the peer's. `None`: digits are not
+    /// negotiated.
     pub telephone_event: Option<u8>,
     /// The packet length that we ask for, in ms.
     pub ptime_ms: u8,

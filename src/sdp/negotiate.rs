@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use super::crypto::{Side, protection};
 use super::parse::{Connection, Description, Media, RtpMap};
 use super::{Crypto, Direction, LocalMedia, Negotiated, SdpError};
-use crate::audio::{Codec, PayloadKind};
+use crate::audio::{Codec, PayloadKind, SampleRate};
 
 /// The packet lengths that we send, in ms.
 const SENDABLE_PTIMES: [u8; 4] = [60, 40, 20, 10];
@@ -26,7 +26,8 @@ pub fn offer(local: &LocalMedia) -> Vec<u8> {
             protocol,
             crypto: &crypto,
             codecs: &codecs,
-            telephone_event: local.telephone_event,
+            comfort_noise: None,
+            telephone_events: &offered_events(local),
             direction: local.direction,
             rtcp_mux: false,
             voip_metrics: false,
@@ -38,9 +39,9 @@ pub fn offer(local: &LocalMedia) -> Vec<u8> {
 /// Our answer to an offer, and what it makes of the session (RFC 3264 section 6).
 ///
 /// The first acceptable audio stream is taken and every other stream refused with port 0. Of the
-/// codecs, the first in the *peer's* order that we speak: carriers put the one first that they
-/// need not transcode. Its number and that of `telephone-event` are the peer's. One codec is
-/// answered, so that no peer changes it in mid-call without a re-INVITE.
+/// codecs, the first of [`LocalMedia::codecs`] that is offered. Its number and that of
+/// `telephone-event` are the peer's. One codec is answered, so that no peer changes it in mid-call
+/// without a re-INVITE, and comfort noise where it is offered.
 ///
 /// # Errors
 /// [`SdpError`] where nothing fits, with the SIP status to refuse the offer with.
@@ -59,7 +60,8 @@ pub fn answer(offer: &[u8], local: &LocalMedia) -> Result<(Vec<u8>, Negotiated),
                     protocol: media.protocol,
                     crypto: &crypto,
                     codecs: &[(negotiated.payload_type, negotiated.codec)],
-                    telephone_event: negotiated.telephone_event,
+                    comfort_noise: number_of(&negotiated, PayloadKind::ComfortNoise),
+                    telephone_events: &negotiated_events(&negotiated),
                     direction: negotiated.direction,
                     rtcp_mux: negotiated.rtcp_mux,
                     voip_metrics: negotiated.voip_metrics,
@@ -94,9 +96,9 @@ pub fn accept(answer: &[u8], local: &LocalMedia) -> Result<Negotiated, SdpError>
     // The answer's numbers are those the peer wants to get; it sends with ours, or, where it is
     // careless, with its own.
     let ours = offered(local).map(|(number, codec)| (number, PayloadKind::Audio(codec)));
-    let events = local
-        .telephone_event
-        .map(|number| (number, PayloadKind::TelephoneEvent));
+    let events = offered_events(local)
+        .into_iter()
+        .map(|(number, clock)| (number, PayloadKind::TelephoneEvent(clock)));
     let mut receive: Vec<(u8, PayloadKind)> = ours.chain(events).collect();
     for (number, kind) in negotiated.receive {
         if receive.iter().all(|(known, _)| *known != number) {
@@ -113,6 +115,38 @@ fn offered(local: &LocalMedia) -> impl Iterator<Item = (u8, Codec)> {
         .codecs
         .iter()
         .map(|codec| (codec.payload_type(), *codec))
+}
+
+/// Digits in our offer, on the clock of every codec in it (RFC 4733 section 2.5.1.1).
+fn offered_events(local: &LocalMedia) -> Vec<(u8, SampleRate)> {
+    let mut events: Vec<(u8, SampleRate)> = Vec::new();
+    for clock in local.codecs.iter().map(|codec| codec.clock_rate()) {
+        if events.iter().all(|(_, known)| *known != clock) {
+            events.push((0, clock));
+        }
+    }
+    // The lowest clock, which every peer knows, has the number that was asked for.
+    events.sort_by_key(|(_, clock)| *clock);
+    let numbers = local.telephone_event.into_iter().flat_map(|first| first..);
+    let numbered = events.iter().zip(numbers);
+    numbered
+        .map(|((_, clock), number)| (number, *clock))
+        .collect()
+}
+
+fn negotiated_events(negotiated: &Negotiated) -> Vec<(u8, SampleRate)> {
+    let events = negotiated.receive.iter();
+    let events = events.filter_map(|(number, kind)| match kind {
+        PayloadKind::TelephoneEvent(clock) => Some((*number, *clock)),
+        PayloadKind::Audio(_) | PayloadKind::ComfortNoise => None,
+    });
+    events.collect()
+}
+
+fn number_of(negotiated: &Negotiated, wanted: PayloadKind) -> Option<u8> {
+    let mut receive = negotiated.receive.iter();
+    let found = receive.find(|(_, kind)| *kind == wanted);
+    found.map(|(number, _)| *number)
 }
 
 /// The first stream of the peer's that we can use, and what comes of it. Where there is none,
@@ -152,14 +186,8 @@ fn negotiate(
     side: Side,
 ) -> Result<Negotiated, SdpError> {
     let crypto = protection(media, &local.encryption, side)?;
-    let (payload_type, codec) = media
-        .payloads()
-        .find_map(|map| Some((map.payload_type, codec_of(&map, local)?)))
-        .ok_or(SdpError::Codec)?;
-    let telephone_event = media
-        .payloads()
-        .find(|map| local.telephone_event.is_some() && is_telephone_event(map, codec))
-        .map(|map| map.payload_type);
+    let (payload_type, codec) = chosen_codec(media, local, side).ok_or(SdpError::Codec)?;
+    let telephone_event = local.telephone_event.and(events_of(media, codec));
     let address = usable(description.connection_of(media), local)?;
     let remote = SocketAddr::new(address, media.port);
 
@@ -169,7 +197,11 @@ fn negotiate(
         theirs.sends(),
         theirs.receives() && !address.is_unspecified(),
     );
-    let digits = telephone_event.map(|number| (number, PayloadKind::TelephoneEvent));
+    let digits =
+        telephone_event.map(|(number, clock)| (number, PayloadKind::TelephoneEvent(clock)));
+    let mut payloads = media.payloads();
+    let comfort_noise = payloads.find(|map| is_comfort_noise(map, codec));
+    let comfort_noise = comfort_noise.map(|map| (map.payload_type, PayloadKind::ComfortNoise));
     Ok(Negotiated {
         remote,
         remote_rtcp: rtcp_address(media, remote),
@@ -177,9 +209,10 @@ fn negotiate(
         voip_metrics: description.wants_voip_metrics(media),
         codec,
         payload_type,
-        telephone_event,
+        telephone_event: telephone_event.map(|(number, _)| number),
         receive: [(payload_type, PayloadKind::Audio(codec))]
             .into_iter()
+            .chain(comfort_noise)
             .chain(digits)
             .collect(),
         crypto,
@@ -189,14 +222,44 @@ fn negotiate(
     })
 }
 
+/// Of an offer, the codec that we like best; of an answer, the one that the peer does.
+fn chosen_codec(media: &Media<'_>, local: &LocalMedia, side: Side) -> Option<(u8, Codec)> {
+    let ours = |map: RtpMap<'_>| Some((map.payload_type, codec_of(&map, local)?));
+    let mut usable = media.payloads().filter_map(ours);
+    match side {
+        Side::Answer => usable.next(),
+        Side::Offer => {
+            let liked = |codec: Codec| local.codecs.iter().position(|known| *known == codec);
+            usable.min_by_key(|(_, codec)| liked(*codec))
+        }
+    }
+}
+
 fn codec_of(map: &RtpMap<'_>, local: &LocalMedia) -> Option<Codec> {
     let codec = Codec::from_name(map.name)?;
-    let fits = map.clock_rate == codec.clock_rate().hz() && map.channels == 1;
+    let fits = map.clock_rate == codec.clock_rate().hz() && map.channels == codec.channels();
     (fits && local.codecs.contains(&codec)).then_some(codec)
 }
 
-fn is_telephone_event(map: &RtpMap<'_>, codec: Codec) -> bool {
-    map.name.eq_ignore_ascii_case("telephone-event") && map.clock_rate == codec.clock_rate().hz()
+/// Digits on the codec's clock, as they must be; else on 8 kHz, as some peers have them beside
+/// any codec.
+fn events_of(media: &Media<'_>, codec: Codec) -> Option<(u8, SampleRate)> {
+    [codec.clock_rate(), SampleRate::TELEPHONE]
+        .into_iter()
+        .find_map(|clock| {
+            let fits = |map: &RtpMap<'_>| {
+                map.name.eq_ignore_ascii_case("telephone-event") && map.clock_rate == clock.hz()
+            };
+            let map = media.payloads().find(fits)?;
+            Some((map.payload_type, clock))
+        })
+}
+
+/// RFC 3389: at 8 kHz, and so beside codecs on that clock.
+fn is_comfort_noise(map: &RtpMap<'_>, codec: Codec) -> bool {
+    map.name.eq_ignore_ascii_case("CN")
+        && map.clock_rate == SampleRate::TELEPHONE.hz()
+        && codec.clock_rate() == SampleRate::TELEPHONE
 }
 
 fn usable(connection: Option<Connection>, local: &LocalMedia) -> Result<IpAddr, SdpError> {
@@ -243,7 +306,9 @@ struct Stream<'a> {
     /// Attribute lines.
     crypto: &'a [String],
     codecs: &'a [(u8, Codec)],
-    telephone_event: Option<u8>,
+    comfort_noise: Option<u8>,
+    /// With the clock of each.
+    telephone_events: &'a [(u8, SampleRate)],
     direction: Direction,
     rtcp_mux: bool,
     voip_metrics: bool,
@@ -276,7 +341,8 @@ fn audio_lines(text: &mut String, local: &LocalMedia, stream: &Stream<'_>) {
         format_args!("m=audio {} {}", local.port, stream.protocol),
     );
     let numbers = stream.codecs.iter().map(|(number, _)| *number);
-    for number in numbers.chain(stream.telephone_event) {
+    let events = stream.telephone_events.iter().map(|(number, _)| *number);
+    for number in numbers.chain(stream.comfort_noise).chain(events) {
         line(text, format_args!(" {number}"));
     }
     text.push_str("\r\n");
@@ -284,10 +350,14 @@ fn audio_lines(text: &mut String, local: &LocalMedia, stream: &Stream<'_>) {
         let rate = codec.clock_rate().hz();
         line(text, format_args!("a=rtpmap:{number} {codec}/{rate}\r\n"));
     }
-    if let Some(number) = stream.telephone_event {
+    if let Some(number) = stream.comfort_noise {
+        line(text, format_args!("a=rtpmap:{number} CN/8000\r\n"));
+    }
+    for (number, clock) in stream.telephone_events {
+        let rate = clock.hz();
         line(
             text,
-            format_args!("a=rtpmap:{number} telephone-event/8000\r\n"),
+            format_args!("a=rtpmap:{number} telephone-event/{rate}\r\n"),
         );
         line(text, format_args!("a=fmtp:{number} {EVENTS}\r\n"));
     }

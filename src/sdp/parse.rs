@@ -6,6 +6,7 @@ use std::net::IpAddr;
 
 use super::crypto::CryptoLine;
 use super::{Direction, SdpError};
+use crate::audio::Codec;
 
 const MAX_BYTES: usize = 16 * 1024;
 const MAX_LINES: usize = 1_000;
@@ -225,7 +226,10 @@ impl<'a> Media<'a> {
                 .iter()
                 .find(|map| map.payload_type == payload_type);
             mapped.copied().or_else(|| {
-                let name = crate::audio::Codec::from_payload_type(payload_type)?.name();
+                let name = match payload_type {
+                    13 => "CN",
+                    other => Codec::from_payload_type(other)?.name(),
+                };
                 Some(RtpMap {
                     payload_type,
                     name,

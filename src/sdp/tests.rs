@@ -4,6 +4,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, RngExt, SeedableRng};
 
 use super::*;
+use crate::audio::SampleRate;
 
 fn local() -> LocalMedia {
     LocalMedia {
@@ -40,22 +41,30 @@ fn at(address: &str) -> SocketAddr {
 }
 
 #[test]
-fn a_carrier_offers_and_gets_its_own_first_codec_with_its_own_numbers() {
-    let (text, negotiated) = answered(
+fn a_carrier_offers_and_gets_our_first_codec_with_its_own_numbers() {
+    let ours = LocalMedia {
+        codecs: vec![Codec::Pcma, Codec::Pcmu],
+        ..local()
+    };
+    let (reply, negotiated) = answer(
         "v=0\r\n\
          o=root 1234 5678 IN IP4 168.86.137.6\r\n\
          s=Twilio Media Gateway\r\n\
          c=IN IP4 168.86.137.6\r\n\
          t=0 0\r\n\
-         m=audio 17812 RTP/AVP 8 0 96\r\n\
+         m=audio 17812 RTP/AVP 0 8 96\r\n\
          a=rtpmap:8 PCMA/8000\r\n\
          a=rtpmap:0 PCMU/8000\r\n\
          a=rtpmap:96 telephone-event/8000\r\n\
          a=fmtp:96 0-16\r\n\
          a=ptime:20\r\n\
          a=maxptime:20\r\n\
-         a=sendrecv\r\n",
-    );
+         a=sendrecv\r\n"
+            .as_bytes(),
+        &ours,
+    )
+    .unwrap();
+    let text = String::from_utf8(reply).unwrap();
     assert_eq!(
         text,
         "v=0\r\n\
@@ -83,7 +92,7 @@ fn a_carrier_offers_and_gets_its_own_first_codec_with_its_own_numbers() {
             telephone_event: Some(96),
             receive: vec![
                 (8, PayloadKind::Audio(Codec::Pcma)),
-                (96, PayloadKind::TelephoneEvent)
+                (96, PayloadKind::TelephoneEvent(SampleRate::TELEPHONE))
             ],
             ptime_ms: 20,
             direction: Direction::SendRecv,
@@ -397,7 +406,7 @@ fn an_answer_may_use_another_number_for_digits_than_we_offered() {
         assert!(
             negotiated
                 .receive
-                .contains(&(number, PayloadKind::TelephoneEvent)),
+                .contains(&(number, PayloadKind::TelephoneEvent(SampleRate::TELEPHONE))),
             "{number}"
         );
     }
@@ -619,4 +628,68 @@ fn voip_metrics_are_promised_to_who_asks_for_them() {
         !negotiated.voip_metrics && !text.contains("rtcp-xr"),
         "{text}"
     );
+}
+
+#[test]
+fn the_codec_is_the_first_of_ours_that_is_offered_and_there_may_be_none() {
+    let local = LocalMedia {
+        codecs: vec![Codec::G722, Codec::Pcma, Codec::Pcmu],
+        ..local()
+    };
+    let answered = |payloads: &str| {
+        let offer = with_media(&format!("m=audio 4000 RTP/AVP {payloads}\r\n"));
+        answer(offer.as_bytes(), &local).map(|(_, negotiated)| negotiated.codec)
+    };
+    assert_eq!(answered("0 8 9"), Ok(Codec::G722));
+    assert_eq!(answered("0 8 18"), Ok(Codec::Pcma));
+    assert_eq!(answered("18 0"), Ok(Codec::Pcmu));
+    let error = answered("18 3").unwrap_err();
+    assert_eq!((error.clone(), error.status()), (SdpError::Codec, 488));
+}
+
+#[test]
+fn an_answer_says_what_the_peer_likes_best_of_what_we_offered() {
+    let local = LocalMedia {
+        codecs: vec![Codec::G722, Codec::Pcmu],
+        ..local()
+    };
+    let reply = with_media("m=audio 4000 RTP/AVP 0 9\r\n");
+    let negotiated = accept(reply.as_bytes(), &local).unwrap();
+    assert_eq!(negotiated.codec, Codec::Pcmu);
+    let received = (9, PayloadKind::Audio(Codec::G722));
+    assert!(negotiated.receive.contains(&received), "it may send either");
+}
+
+#[test]
+fn g722_is_at_eight_kilohertz_in_sdp_though_it_is_at_sixteen() {
+    let wide = LocalMedia {
+        codecs: vec![Codec::G722],
+        ..local()
+    };
+    let text = String::from_utf8(offer(&wide)).unwrap();
+    assert!(text.contains("RTP/AVP 9 101\r\n"), "{text}");
+    assert!(text.contains("a=rtpmap:9 G722/8000\r\n"), "{text}");
+    let theirs = with_media("m=audio 4000 RTP/AVP 9\r\na=rtpmap:9 G722/16000\r\n");
+    assert_eq!(
+        answer(theirs.as_bytes(), &wide).unwrap_err(),
+        SdpError::Codec
+    );
+}
+
+#[test]
+fn comfort_noise_is_agreed_to_where_it_is_offered() {
+    for offer in [
+        "m=audio 4000 RTP/AVP 0 13 101\r\na=rtpmap:101 telephone-event/8000\r\n",
+        "m=audio 4000 RTP/AVP 0 98 101\r\na=rtpmap:98 CN/8000\r\n\
+         a=rtpmap:101 telephone-event/8000\r\n",
+    ] {
+        let (text, negotiated) = answered(&with_media(offer));
+        let number = if offer.contains("98") { 98 } else { 13 };
+        let line = format!(
+            "m=audio 40000 RTP/AVP 0 {number} 101\r\na=rtpmap:0 PCMU/8000\r\na=rtpmap:{number} CN/8000\r\n"
+        );
+        assert!(text.contains(&line), "{text}");
+        let kind = (number, PayloadKind::ComfortNoise);
+        assert!(negotiated.receive.contains(&kind));
+    }
 }

@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use crate::audio::level::{AUDIBLE_DBFS, is_audible};
-use crate::audio::{FRAME_SAMPLES, Frame};
+use crate::audio::{FRAME_SAMPLES, Sound};
+use crate::net::media::Tick;
 
 use super::report::Began;
 
@@ -24,6 +25,8 @@ const AFTERGLOW: Duration = Duration::from_millis(60);
 pub(super) struct Heard {
     started: Option<Instant>,
     samples: Vec<i16>,
+    /// At 16 kHz, as far as it came so.
+    wide: Vec<i16>,
     audible: Vec<Instant>,
     phrases: Vec<Vec<i16>>,
 }
@@ -34,23 +37,27 @@ impl Heard {
         Self {
             started: None,
             samples: Vec::new(),
+            wide: Vec::new(),
             audible: Vec::new(),
             phrases,
         }
     }
 
-    /// Everything, at 8 kHz.
-    pub(super) fn samples(&self) -> &[i16] {
-        &self.samples
+    /// Everything at the rate of the codec that was spoken at last.
+    pub(super) fn recording(self) -> Sound {
+        match self.wide.is_empty() {
+            true => self.samples.into(),
+            false => Sound::wide(self.wide),
+        }
     }
 
-    pub(super) fn tick(&mut self, index: u64, at: Instant, frame: &Frame) {
-        self.started.get_or_insert(at);
-        let place = usize::try_from(index).unwrap_or(0) * FRAME_SAMPLES;
-        if place > self.samples.len() && place - self.samples.len() < 8000 * 60 {
-            self.samples.resize(place, 0);
+    pub(super) fn tick(&mut self, tick: &Tick) {
+        self.started.get_or_insert(tick.at);
+        let place = usize::try_from(tick.index).unwrap_or(0) * FRAME_SAMPLES;
+        add(&mut self.samples, place, tick.heard.samples());
+        if let Some(wide) = &tick.heard_wide {
+            add(&mut self.wide, place * 2, wide.samples());
         }
-        self.samples.extend_from_slice(frame.samples());
     }
 
     pub(super) fn arrived(&mut self, at: Instant, level_dbfs: f32) {
@@ -114,9 +121,18 @@ fn likeness(a: &[i16], b: &[i16]) -> f64 {
     }
 }
 
+/// Adds what was heard at a place; what is missing before it is silence, unless it is a mistake.
+fn add(samples: &mut Vec<i16>, place: usize, frame: &[i16]) {
+    if place > samples.len() && place - samples.len() < 16_000 * 60 {
+        samples.resize(place, 0);
+    }
+    samples.extend_from_slice(frame);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::audio::Frame;
 
     fn noise(seed: u32, samples: usize) -> Vec<i16> {
         let mut state = seed;
@@ -138,7 +154,16 @@ mod tests {
         line.extend(noise(2, 8000));
         for (index, frame) in (0u64..).zip(line.chunks(FRAME_SAMPLES)) {
             let at = start + Duration::from_millis(20 * index);
-            heard.tick(index, at, &Frame::padded(frame));
+            heard.tick(&Tick {
+                index,
+                at,
+                heard: Frame::padded(frame),
+                heard_wide: None,
+                spoken: Frame::SILENCE,
+                arrivals: Vec::new(),
+                played: Vec::new(),
+                digits: Vec::new(),
+            });
             heard.arrived(at, if is_audible(frame) { -10.0 } else { -90.0 });
         }
         let began = start + Duration::from_millis(1000);

@@ -8,7 +8,6 @@ mod script;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rand::RngExt;
@@ -16,7 +15,7 @@ use tokio::sync::mpsc;
 
 use crate::audio::level::is_audible;
 use crate::audio::tone::DtmfDigit;
-use crate::audio::{Codec, FRAME_SAMPLES, SampleRate, mix, resample, wav};
+use crate::audio::{Codec, FRAME_SAMPLES, SampleRate, Sound, mix, wav};
 use crate::net::local::advertised_address;
 use crate::net::media::{ClipKey, Media, MediaAddress, MediaConfig, MediaPort, MediaStream, Tick};
 use crate::net::resolve::{Resolver, Target};
@@ -39,7 +38,7 @@ const RING: Duration = Duration::from_secs(60);
 const KEY: Duration = Duration::from_millis(120);
 
 /// Noise goes on for this long after a line.
-const NOISE_TAIL: usize = 8000;
+const NOISE_TAIL: Duration = Duration::from_secs(1);
 
 /// Whatever happens, a test call ends after this long.
 const LONGEST: Duration = Duration::from_secs(600);
@@ -74,25 +73,33 @@ pub enum CallError {
     Answer(#[from] sdp::SdpError),
 }
 
-/// A line to say: 8 kHz samples with a name for the report.
+/// A line to say, with a name for the report.
 #[derive(Clone, Debug)]
 pub struct Line {
     /// For the report.
     pub name: String,
-    /// The clean speech.
-    pub samples: Vec<i16>,
+    /// The clean speech at 8 kHz, by which it is measured.
+    samples: Vec<i16>,
+    /// The same as it is.
+    sound: Sound,
 }
 
 impl Line {
+    /// A line that sounds so.
+    pub fn new(name: impl Into<String>, sound: Sound) -> Self {
+        Self {
+            name: name.into(),
+            samples: sound.at(SampleRate::TELEPHONE).samples.to_vec(),
+            sound,
+        }
+    }
+
     /// Reads any PCM WAV file.
     ///
     /// # Errors
     /// Where it cannot be read.
     pub fn from_file(path: &Path) -> Result<Self, CallError> {
-        Ok(Self {
-            name: path.display().to_string(),
-            samples: read_wav(path)?,
-        })
+        Ok(Self::new(path.display().to_string(), read_sound(path)?))
     }
 
     /// Where the sound ends: one past the last frame above -45 dBFS.
@@ -116,17 +123,25 @@ impl Line {
 /// # Errors
 /// Where it cannot be read.
 pub fn read_wav(path: &Path) -> Result<Vec<i16>, CallError> {
+    let sound = read_sound(path)?;
+    Ok(sound.at(SampleRate::TELEPHONE).samples.to_vec())
+}
+
+/// Reads a WAV file at its own rate.
+///
+/// # Errors
+/// Where it cannot be read.
+pub fn read_sound(path: &Path) -> Result<Sound, CallError> {
     let failed = |why: String| CallError::File {
         path: path.to_owned(),
         why,
     };
     let file = std::fs::File::open(path).map_err(|error| failed(error.to_string()))?;
     let clip = wav::read(io::BufReader::new(file)).map_err(|error| failed(error.to_string()))?;
-    Ok(resample::whole(
-        &clip.samples,
-        clip.rate,
-        SampleRate::TELEPHONE,
-    ))
+    Ok(Sound {
+        rate: clip.rate,
+        samples: clip.samples.into(),
+    })
 }
 
 /// A test call.
@@ -143,9 +158,9 @@ pub struct CallPlan {
     pub keys: String,
     /// How to behave.
     pub manners: Manners,
-    /// Noise under the lines (8 kHz, repeated), and how much quieter it is, in dB.
-    pub noise: Option<(Vec<i16>, f32)>,
-    /// The only codec to offer; all where `None`.
+    /// Noise under the lines (repeated), and how much quieter it is, in dB.
+    pub noise: Option<(Sound, f32)>,
+    /// The only codec to offer; G.711 where `None`.
     pub codec: Option<Codec>,
     /// Clips that are fillers or holding phrases, at 8 kHz.
     pub phrases: Vec<Vec<i16>>,
@@ -364,7 +379,7 @@ fn describe_end(cause: &EndCause) -> String {
 struct Phone<'a> {
     lines: &'a [Line],
     keys: &'a str,
-    noise: Option<&'a (Vec<i16>, f32)>,
+    noise: Option<&'a (Sound, f32)>,
     script: Script,
     heard: Heard,
     stream: MediaStream,
@@ -426,7 +441,7 @@ impl<'a> Phone<'a> {
     /// True when it is time to hang up.
     fn tick(&mut self, tick: &Tick) -> bool {
         self.last = tick.at;
-        self.heard.tick(tick.index, tick.at, &tick.heard);
+        self.heard.tick(tick);
         for arrival in &tick.arrivals {
             self.heard.arrived(arrival.at, arrival.level_dbfs);
             self.script.heard(arrival.at, arrival.level_dbfs);
@@ -455,17 +470,16 @@ impl<'a> Phone<'a> {
     fn say(&mut self, line: usize) {
         self.line_began = false;
         self.line_ended = false;
-        let samples = &self.lines[line].samples;
-        let samples = match self.noise {
-            Some((noise, snr_db)) => {
-                let mut long = samples.clone();
-                long.extend(std::iter::repeat_n(0, NOISE_TAIL));
-                mix::at_snr(&long, noise, *snr_db)
-            }
-            None => samples.clone(),
-        };
+        let rate = self.stream.rate();
+        let mut sound = self.lines[line].sound.at(rate);
+        if let Some((noise, snr_db)) = self.noise {
+            let mut long = sound.samples.to_vec();
+            let tail = rate.samples_in(NOISE_TAIL);
+            long.extend(std::iter::repeat_n(0, tail));
+            sound.samples = mix::at_snr(&long, &noise.at(rate).samples, *snr_db).into();
+        }
         let clip = ClipKey(u64::try_from(line).unwrap_or(u64::MAX));
-        self.stream.play(clip, Arc::from(samples), 0);
+        self.stream.play(clip, sound, 0);
     }
 
     fn said(&mut self, line: usize, tick: &Tick) {
@@ -491,13 +505,10 @@ impl<'a> Phone<'a> {
         dialled: Instant,
         ended: Option<String>,
     ) -> Result<Report, CallError> {
-        if let Some(path) = &plan.record {
-            write_wav(path, self.heard.samples())?;
-        }
         let events = self.script.into_events();
         let names: Vec<String> = plan.lines.iter().map(|line| line.name.clone()).collect();
         let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-        Ok(Report {
+        let report = Report {
             target: plan.target.clone(),
             codec: negotiated.codec.name().to_owned(),
             setup_ms: millis(self.answered.saturating_duration_since(dialled)),
@@ -505,17 +516,21 @@ impl<'a> Phone<'a> {
             lines: report::lines(&names, &events, self.answered, &|at| self.heard.what(at)),
             ended: ended.unwrap_or_else(|| "you hang up".to_owned()),
             duration_ms: millis(self.last.saturating_duration_since(self.answered)),
-        })
+        };
+        if let Some(path) = &plan.record {
+            write_wav(path, &self.heard.recording())?;
+        }
+        Ok(report)
     }
 }
 
-fn write_wav(path: &Path, samples: &[i16]) -> Result<(), CallError> {
+fn write_wav(path: &Path, sound: &Sound) -> Result<(), CallError> {
     let failed = |why: String| CallError::File {
         path: path.to_owned(),
         why,
     };
     let file = std::fs::File::create(path).map_err(|error| failed(error.to_string()))?;
-    wav::write(io::BufWriter::new(file), samples, SampleRate::TELEPHONE)
+    wav::write(io::BufWriter::new(file), &sound.samples, sound.rate)
         .map_err(|error| failed(error.to_string()))
 }
 
@@ -529,7 +544,7 @@ mod tests {
         samples.extend([0; FRAME_SAMPLES]);
         // Audible by itself, but not with the silence that fills its packet.
         samples.extend([250; 27]);
-        let name = "a breath".to_owned();
-        assert_eq!(Line { name, samples }.audible_end(), 2 * FRAME_SAMPLES);
+        let line = Line::new("a breath", samples.into());
+        assert_eq!(line.audible_end(), 2 * FRAME_SAMPLES);
     }
 }

@@ -217,6 +217,7 @@ fn we_call_a_telephone_in_srtp_over_tls_and_hear_each_other_after_both_have_held
     // What came from the telephone since then is its tone, and not what a wrong key makes of it.
     let sound = server.recording(&record);
     let tone = Sound {
+        rate: 8_000,
         channels: vec![sound.channels[0][place(thanks.start_ms)..].to_vec()],
     };
     let seconds = tone.tone_seconds(0, 700.0);

@@ -36,6 +36,7 @@ mod transfers;
 mod transports;
 mod trunks;
 mod voicemail;
+mod wideband;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

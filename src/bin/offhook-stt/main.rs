@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser;
+use offhook::audio::SampleRate;
 use offhook::engines::ipc::payload_to_samples;
 use offhook::engines::stt::{SttFacts, SttProtocol};
 use offhook::engines::worker::{self, Job, Jobs, Loaded};
@@ -98,6 +99,10 @@ fn answer(recogniser: &mut Recogniser, job: Job<SttProtocol>) {
     let cancelled = || responder.is_cancelled();
     let order = Order {
         samples: &samples,
+        rate: match request.sample_rate == SampleRate::WIDEBAND.hz() {
+            true => SampleRate::WIDEBAND,
+            false => SampleRate::TELEPHONE,
+        },
         hint: request.hint.as_deref(),
         waiting: priority == Priority::Waiting,
         cancelled: &cancelled,

@@ -1,7 +1,7 @@
 //! From telephone audio to words.
 //!
 //! ```text
-//!  8 kHz ─► pieces at pauses ─► audible part ─► 16 kHz ─► trimmed context ─► decode ─┬─► text
+//!  sound ─► pieces at pauses ─► audible part ─► 16 kHz ─► trimmed context ─► decode ─┬─► text
 //!                                                  ▲                                 │ suspicious
 //!                                                  │    figures? decode as figures ◄─┤
 //!                                                  └── a larger context, if waiting ◄┘
@@ -61,8 +61,9 @@ impl Default for Settings {
 
 /// What is asked.
 pub(crate) struct Order<'a> {
-    /// 8 kHz.
+    /// At `rate`, 8 or 16 kHz.
     pub(crate) samples: &'a [i16],
+    pub(crate) rate: SampleRate,
     /// What was said before, or what the words may be about.
     pub(crate) hint: Option<&'a str>,
     /// Somebody waits for it: worth a second look at the full context.
@@ -125,8 +126,9 @@ impl Recogniser {
     pub(crate) fn transcribe(&mut self, order: &Order<'_>) -> Outcome<Transcript> {
         let started = Instant::now();
         let mut heard = Vec::new();
-        for piece in pieces(order.samples) {
-            let part = audible(piece);
+        let scale = (order.rate.hz() as usize / TELEPHONE_RATE).max(1);
+        for piece in pieces(order.samples, scale) {
+            let part = audible(piece, scale);
             if part.is_empty() {
                 continue;
             }
@@ -137,14 +139,14 @@ impl Recogniser {
             (order.progress)();
         }
         let mut transcript = join(&heard);
-        transcript.audio_ms = milliseconds(order.samples.len());
+        transcript.audio_ms = milliseconds(order.samples.len() / scale);
         transcript.decode_ms = u32::try_from(started.elapsed().as_millis()).unwrap_or(u32::MAX);
         Ok(Some(transcript))
     }
 
     fn piece(&mut self, samples: &[i16], order: &Order<'_>) -> Outcome<Candidate> {
-        let seconds = samples.len() as f32 / TELEPHONE_RATE as f32;
-        let samples = to_whisper(samples);
+        let seconds = samples.len() as f32 / order.rate.hz() as f32;
+        let samples = to_whisper(samples, order.rate);
         let speech = samples.len() * POSITIONS_PER_SECOND / RATE;
         let context = (speech + self.settings.margin)
             .max(self.settings.floor)
@@ -266,9 +268,9 @@ impl Recogniser {
     }
 }
 
-/// 8 kHz samples as Whisper wants them.
-fn to_whisper(samples: &[i16]) -> Vec<f32> {
-    let wide = resample::whole(samples, SampleRate::TELEPHONE, SampleRate::WIDEBAND);
+/// Samples as Whisper wants them; those at 16 kHz are so already.
+fn to_whisper(samples: &[i16], rate: SampleRate) -> Vec<f32> {
+    let wide = resample::whole(samples, rate, SampleRate::WIDEBAND);
     let mut samples: Vec<f32> = wide
         .into_iter()
         .map(|sample| f32::from(sample) / 32_768.0)
@@ -365,9 +367,12 @@ mod tests {
 
     #[test]
     fn telephone_audio_doubles_its_rate_and_is_padded() {
-        assert_eq!(to_whisper(&[0; 4 * TELEPHONE_RATE]).len(), 4 * RATE);
-        assert_eq!(to_whisper(&[0; 80]).len(), RATE * 11 / 10);
-        assert_eq!(to_whisper(&[]).len(), RATE * 11 / 10);
+        let narrow = SampleRate::TELEPHONE;
+        assert_eq!(to_whisper(&[0; 4 * TELEPHONE_RATE], narrow).len(), 4 * RATE);
+        assert_eq!(to_whisper(&[0; 80], narrow).len(), RATE * 11 / 10);
+        assert_eq!(to_whisper(&[], narrow).len(), RATE * 11 / 10);
+        let wide = to_whisper(&[16_384; 2 * RATE], SampleRate::WIDEBAND);
+        assert_eq!(wide, [0.5; 2 * RATE], "as it is");
     }
 
     #[test]

@@ -75,7 +75,7 @@ impl Engine {
         &self.language
     }
 
-    /// Speaks `text`, 8 kHz, levelled and trimmed. `cancelled` is asked between sentences.
+    /// Speaks `text` at `rate`, levelled and trimmed. `cancelled` is asked between sentences.
     /// Two readings of a text differ a little: the model draws its own noise.
     ///
     /// # Errors
@@ -85,6 +85,7 @@ impl Engine {
         &mut self,
         text: &str,
         speed: f32,
+        rate: SampleRate,
         cancelled: &dyn Fn() -> bool,
     ) -> Result<Vec<i16>, EngineError> {
         check_text(text)?;
@@ -109,7 +110,7 @@ impl Engine {
                 })?;
             samples.extend(spoken);
         }
-        let shaped = shape::for_telephone(&samples, self.rate);
+        let shaped = shape::for_telephone(&samples, self.rate, rate);
         if shaped.is_empty() {
             let detail = "nothing in the text can be spoken by this voice".to_owned();
             return Err(EngineError::BadInput { detail });

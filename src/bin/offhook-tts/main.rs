@@ -2,7 +2,7 @@
 //! GPL-3 as distributed; nothing else of Offhook links it.
 //!
 //! ```text
-//!   text ─► phonemes (espeak-ng, one lock) ─► sentence by sentence: inference ─► shape ─► 8 kHz
+//!   text ─► phonemes (espeak-ng, one lock) ─► sentence by sentence: inference ─► shape ─► 8 or 16 kHz
 //! ```
 
 mod engine;
@@ -13,6 +13,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::Parser;
+use offhook::audio::SampleRate;
 use offhook::engines::EngineError;
 use offhook::engines::ipc::samples_to_payload;
 use offhook::engines::tts::{Spoken, TtsFacts, TtsProtocol};
@@ -60,7 +61,7 @@ fn load(arguments: &Arguments) -> Result<Loaded<TtsProtocol, Vec<Engine>>, Engin
             arguments.threads.max(1),
         )?;
         // Finds a missing espeak-ng-data now, and spares the first caller the first allocations.
-        engine.speak("Ready to speak.", 1.0, &|| false)?;
+        engine.speak("Ready to speak.", 1.0, SampleRate::TELEPHONE, &|| false)?;
         engines.push(engine);
     }
     let facts = match engines.first() {
@@ -104,7 +105,11 @@ fn speak_all(mut engine: Engine, jobs: &Jobs<TtsProtocol>) {
             responder.progress();
             responder.is_cancelled()
         };
-        match engine.speak(&request.text, request.speed, &cancelled) {
+        let rate = match request.sample_rate == SampleRate::WIDEBAND.hz() {
+            true => SampleRate::WIDEBAND,
+            false => SampleRate::TELEPHONE,
+        };
+        match engine.speak(&request.text, request.speed, rate, &cancelled) {
             Ok(samples) => {
                 let synthesis_ms = u32::try_from(start.elapsed().as_millis()).unwrap_or(u32::MAX);
                 responder.done(Spoken { synthesis_ms }, &samples_to_payload(&samples));

@@ -1,11 +1,11 @@
-//! From a model's samples to what goes out on the line: 8 kHz, the silence at both ends
+//! From a model's samples to what goes out on the line: 8 or 16 kHz, the silence at both ends
 //! trimmed, levelled, peaks rounded off.
 
 use offhook::audio::level::{rms, rms_dbfs};
 use offhook::audio::{SampleRate, gain, resample};
 use offhook::engines::tts::SPEECH_LEVEL_DBFS;
 
-/// What is judged as sound or silence at once: 10 ms.
+/// What is judged as sound or silence at once: 10 ms, in samples at 8 kHz as all lengths here.
 const WINDOW: usize = 80;
 /// A window this far below the loudest is silence.
 const SILENCE_BELOW_DB: f32 = 38.0;
@@ -23,7 +23,7 @@ const KNEE: f32 = 16_384.0;
 const CEILING: f32 = 29_204.0;
 
 /// Empty where there is no sound.
-pub(crate) fn for_telephone(samples: &[f32], rate: SampleRate) -> Vec<i16> {
+pub(crate) fn for_telephone(samples: &[f32], rate: SampleRate, to: SampleRate) -> Vec<i16> {
     let peak = samples
         .iter()
         .filter(|s| s.is_finite())
@@ -36,14 +36,16 @@ pub(crate) fn for_telephone(samples: &[f32], rate: SampleRate) -> Vec<i16> {
         .iter()
         .map(|s| (s / peak * KNEE).round() as i16)
         .collect();
-    let speech = resample::whole(&pcm, rate, SampleRate::TELEPHONE);
-    let levels: Vec<f32> = speech.chunks(WINDOW).map(rms_dbfs).collect();
+    let speech = resample::whole(&pcm, rate, to);
+    let scale = (to.hz() / SampleRate::TELEPHONE.hz()) as usize;
+    let window = WINDOW * scale;
+    let levels: Vec<f32> = speech.chunks(window).map(rms_dbfs).collect();
     let loudest = levels.iter().copied().fold(f32::MIN, f32::max);
-    let mut trimmed = trim(&speech, &levels, loudest - SILENCE_BELOW_DB);
-    let level = active_level(&speech, &levels, loudest - INACTIVE_BELOW_DB);
+    let mut trimmed = trim(&speech, &levels, loudest - SILENCE_BELOW_DB, scale);
+    let level = active_level(&speech, &levels, loudest - INACTIVE_BELOW_DB, window);
     let change = (SPEECH_LEVEL_DBFS - level).clamp(-MAX_GAIN_DB, MAX_GAIN_DB);
     amplify(&mut trimmed, 10f32.powf(change / 20.0));
-    let (lead, tail) = (LEAD.min(trimmed.len()), WINDOW.min(trimmed.len()));
+    let (lead, tail) = ((LEAD * scale).min(trimmed.len()), window.min(trimmed.len()));
     gain::ramp(&mut trimmed[..lead / 2], 0.0, 1.0);
     let fade = trimmed.len() - tail;
     gain::ramp(&mut trimmed[fade..], 1.0, 0.0);
@@ -51,7 +53,7 @@ pub(crate) fn for_telephone(samples: &[f32], rate: SampleRate) -> Vec<i16> {
 }
 
 /// From [`LEAD`] before the first window at or above `threshold` to [`TAIL`] behind the last.
-fn trim(speech: &[i16], levels: &[f32], threshold: f32) -> Vec<i16> {
+fn trim(speech: &[i16], levels: &[f32], threshold: f32, scale: usize) -> Vec<i16> {
     let first = levels
         .iter()
         .position(|level| *level >= threshold)
@@ -60,15 +62,15 @@ fn trim(speech: &[i16], levels: &[f32], threshold: f32) -> Vec<i16> {
         .iter()
         .rposition(|level| *level >= threshold)
         .unwrap_or(0);
-    let start = (first * WINDOW).saturating_sub(LEAD);
-    let end = ((last + 1) * WINDOW + TAIL).min(speech.len());
+    let start = (first * WINDOW).saturating_sub(LEAD) * scale;
+    let end = (((last + 1) * WINDOW + TAIL) * scale).min(speech.len());
     speech[start..end].to_vec()
 }
 
 /// Root mean square of the windows at or above `threshold`, in dBFS.
-fn active_level(speech: &[i16], levels: &[f32], threshold: f32) -> f32 {
+fn active_level(speech: &[i16], levels: &[f32], threshold: f32, window: usize) -> f32 {
     let active: Vec<f64> = speech
-        .chunks(WINDOW)
+        .chunks(window)
         .zip(levels)
         .filter(|(_, level)| **level >= threshold)
         .map(|(window, _)| rms(window).powi(2))
@@ -121,10 +123,10 @@ mod tests {
     #[test]
     fn quiet_and_loud_voices_come_out_at_the_same_level() {
         for amplitude in [0.01, 0.1, 0.9] {
-            let shaped = for_telephone(&syllables(amplitude, 0.0), rate());
+            let shaped = for_telephone(&syllables(amplitude, 0.0), rate(), SampleRate::TELEPHONE);
             let levels: Vec<_> = shaped.chunks(WINDOW).map(rms_dbfs).collect();
             let loudest = levels.iter().copied().fold(f32::MIN, f32::max);
-            let level = active_level(&shaped, &levels, loudest - INACTIVE_BELOW_DB);
+            let level = active_level(&shaped, &levels, loudest - INACTIVE_BELOW_DB, WINDOW);
             assert!(
                 (level - SPEECH_LEVEL_DBFS).abs() < 0.5,
                 "{amplitude}: {level}"
@@ -134,7 +136,7 @@ mod tests {
 
     #[test]
     fn the_first_audible_frame_comes_at_once_and_the_end_is_short() {
-        let shaped = for_telephone(&syllables(0.3, 0.4), rate());
+        let shaped = for_telephone(&syllables(0.3, 0.4), rate(), SampleRate::TELEPHONE);
         let audible: Vec<_> = shaped
             .chunks(160)
             .map(|frame| rms_dbfs(frame) >= -45.0)
@@ -157,15 +159,24 @@ mod tests {
         let mut samples = syllables(0.02, 0.0);
         samples[11_000] = 1.0;
         samples[11_001] = 1.0;
-        let shaped = for_telephone(&samples, rate());
+        let shaped = for_telephone(&samples, rate(), SampleRate::TELEPHONE);
         let peak = shaped.iter().map(|s| i32::from(*s).abs()).max().unwrap();
         assert!(peak <= CEILING as i32 + 1, "{peak}");
     }
 
     #[test]
+    fn wideband_has_the_same_length_and_level_and_more_in_it() {
+        let sound = syllables(0.3, 0.4);
+        let narrow = for_telephone(&sound, rate(), SampleRate::TELEPHONE);
+        let wide = for_telephone(&sound, rate(), SampleRate::WIDEBAND);
+        assert!(wide.len().abs_diff(narrow.len() * 2) <= 4 * WINDOW);
+        assert!((rms_dbfs(&wide) - rms_dbfs(&narrow)).abs() < 0.5);
+    }
+
+    #[test]
     fn what_holds_no_sound_comes_out_empty() {
-        assert!(for_telephone(&[], rate()).is_empty());
-        assert!(for_telephone(&vec![0.0; 22_050], rate()).is_empty());
-        assert!(for_telephone(&[f32::NAN; 100], rate()).is_empty());
+        assert!(for_telephone(&[], rate(), SampleRate::TELEPHONE).is_empty());
+        assert!(for_telephone(&vec![0.0; 22_050], rate(), SampleRate::TELEPHONE).is_empty());
+        assert!(for_telephone(&[f32::NAN; 100], rate(), SampleRate::TELEPHONE).is_empty());
     }
 }

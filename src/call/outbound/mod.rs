@@ -255,7 +255,7 @@ impl Outgoing {
         let answered = Answered {
             vad: self.services.vad.stream(),
             turn: TurnStream::new(self.services.turn.clone()),
-            phrases: phrases(&self.services, &self.settings),
+            phrases: phrases(&self.services, &self.settings, party.session.stream.rate()),
             services: self.services,
             line: self.line,
             party,

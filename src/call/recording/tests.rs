@@ -2,6 +2,7 @@ use std::time::{Duration, Instant};
 
 use super::*;
 use crate::audio::FRAME_SAMPLES;
+use crate::audio::twofold::Fitter;
 use crate::rtp::simulation::{Network, Path as NetworkPath, session, speech};
 
 fn frame(value: i16) -> Frame {
@@ -113,7 +114,7 @@ fn an_hour_of_a_caller_with_another_clock_keeps_both_sides_aligned() {
             },
             7,
         );
-        let start = Instant::now();
+        let (start, mut fitter) = (Instant::now(), Fitter::default());
         let words = speech(300, 11);
         let step = Duration::from_secs_f64(0.02 * (1.0 - drift_ppm / 1e6));
         let (mut sent, mut next_click) = (0u32, Duration::from_secs(30));
@@ -134,13 +135,13 @@ fn an_hour_of_a_caller_with_another_clock_keeps_both_sides_aligned() {
                     let place = sent as usize % 300 * FRAME_SAMPLES;
                     Frame::padded(&words[place..place + FRAME_SAMPLES])
                 };
-                caller.send(Some(&said), |datagram| network.send(at, datagram));
+                caller.send(Some(&said.into()), |datagram| network.send(at, datagram));
                 sent += 1;
             }
             for (arrival, datagram) in network.arrived(by) {
                 server.receive(start + arrival, &datagram).expect("RTP");
             }
-            let heard = server.pull(start + by).frame;
+            let heard = fitter.narrow(&server.pull(start + by).frame);
             recorder.frame(call, index, heard, spoken);
             if index % 10_000 == 0 {
                 // It waits for everything before it.

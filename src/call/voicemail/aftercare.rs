@@ -211,7 +211,7 @@ impl Scribe {
             call: message.call_id,
             generation: Generation::default(),
             priority: Priority::Speculative,
-            audio,
+            audio: audio.into(),
             hint: None,
         };
         let _handle = self.stt.transcribe(request, sender)?;

@@ -68,6 +68,7 @@ fn request(clause: u32, text: &str) -> SpeakRequest {
         text: text.to_owned(),
         priority: Priority::Waiting,
         speed: 1.0,
+        rate: SampleRate::TELEPHONE,
     }
 }
 
@@ -89,7 +90,7 @@ async fn a_clause_comes_back_audible_at_once_levelled_and_of_plausible_length() 
         unreachable!("{event:?}")
     };
     assert_eq!(generation.get(), 7);
-    let samples = result.unwrap();
+    let samples = result.unwrap().samples;
     let seconds = samples.len() as f32 / 8000.0;
     assert!((1.0..3.5).contains(&seconds), "{seconds} s");
     assert!(

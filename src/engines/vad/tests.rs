@@ -3,12 +3,8 @@ use std::path::PathBuf;
 use super::*;
 
 fn stream(results: mpsc::Sender<SpeechProbability>) -> Arc<Stream> {
-    let memory = Memory {
-        state: [0.0; 2 * STATE_SIZE],
-        context: [0.0; CONTEXT_SAMPLES],
-    };
     Arc::new(Stream {
-        memory: Mutex::new(memory),
+        memory: Mutex::default(),
         results,
     })
 }
@@ -45,6 +41,44 @@ fn frames_of_20_ms_become_windows_of_32_ms_with_the_right_positions() {
 }
 
 #[test]
+fn wideband_windows_have_the_same_length_and_positions_and_a_change_begins_anew() {
+    let (vad, windows) = idle();
+    let mut stream = vad.stream();
+    stream.push(&[1; 160]);
+    for _ in 0..8 {
+        stream.push_wide(&[2; 320]);
+    }
+    let first = windows.try_recv().unwrap();
+    assert_eq!((first.rate, first.samples.len()), (Rate::Wide, 512));
+    assert_eq!(first.end, 160 + 256, "what was begun at 8 kHz is left out");
+    assert!(first.samples.iter().all(|sample| *sample == 2.0 / 32_768.0));
+    assert_eq!(windows.try_iter().count(), 4);
+    stream.push(&[3; 256]);
+    let narrow = windows.try_recv().unwrap();
+    assert_eq!((narrow.rate, narrow.end), (Rate::Narrow, 9 * 160 + 256));
+}
+
+#[test]
+fn windows_of_both_rates_are_not_in_one_batch() {
+    let (results, _unread) = mpsc::channel(1);
+    let window = |rate: Rate, end| Window {
+        stream: stream(results.clone()),
+        end,
+        rate,
+        samples: vec![0.0; rate.window()],
+    };
+    let (mut batch, mut later) = (Vec::new(), VecDeque::new());
+    for (rate, end) in [(Rate::Wide, 1), (Rate::Narrow, 2), (Rate::Wide, 3)] {
+        place(window(rate, end), &mut batch, &mut later);
+    }
+    let ends = |windows: &[Window]| windows.iter().map(|window| window.end).collect::<Vec<_>>();
+    assert_eq!(
+        (ends(&batch), ends(later.make_contiguous())),
+        (vec![1, 3], vec![2])
+    );
+}
+
+#[test]
 fn when_the_thread_is_behind_windows_are_dropped_and_counted_and_positions_stay_right() {
     let (vad, windows) = idle();
     let mut stream = vad.stream();
@@ -66,7 +100,8 @@ fn a_batch_holds_one_window_of_a_stream_and_later_ones_keep_their_order() {
     let window = |stream: &Arc<Stream>, end| Window {
         stream: Arc::clone(stream),
         end,
-        samples: [0.0; WINDOW_SAMPLES],
+        rate: Rate::Narrow,
+        samples: vec![0.0; WINDOW_SAMPLES],
     };
     let (mut batch, mut later) = (Vec::new(), VecDeque::new());
     for (stream, end) in [
@@ -248,7 +283,8 @@ async fn time_for_one_run() {
             .map(|_| Window {
                 stream: stream(results.clone()),
                 end: 0,
-                samples,
+                rate: Rate::Narrow,
+                samples: samples.to_vec(),
             })
             .collect();
         let mut times: Vec<_> = (0..200)

@@ -19,9 +19,9 @@ mod stream;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc as blocking;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use mio::Waker;
@@ -31,8 +31,8 @@ use std::time::Duration;
 
 use rand::RngExt;
 
-use crate::audio::Frame;
 use crate::audio::tone::DtmfDigit;
+use crate::audio::{Frame, SampleRate, Sound, WideFrame};
 use crate::rtp::{
     Digit, MasterKey, Quality, Session, SessionConfig, SrtpKeys, Statistics, StreamConfig, Tag,
 };
@@ -91,7 +91,7 @@ pub struct Arrival {
 pub struct Played {
     /// The clip.
     pub clip: ClipKey,
-    /// Samples of it played so far, from its start.
+    /// Samples of it played so far, from its start, as many as they are at 8 kHz.
     pub samples: u32,
     /// That was all of it.
     pub finished: bool,
@@ -106,6 +106,8 @@ pub struct Tick {
     pub at: Instant,
     /// What the caller said, out of the jitter buffer; silence where there is nothing.
     pub heard: Frame,
+    /// The same at 16 kHz, 1.5 ms earlier, where the codec is wideband.
+    pub heard_wide: Option<WideFrame>,
     /// What was sent.
     pub spoken: Frame,
     /// Packets that arrived since the last tick.
@@ -144,11 +146,11 @@ impl MediaCounters {
 enum Command {
     Add(StreamId, Box<Stream>),
     Remove(StreamId),
-    Play(StreamId, ClipKey, Arc<[i16]>, u32),
+    Play(StreamId, ClipKey, Sound, u32),
     Stop(StreamId, u32),
     Redirect(StreamId, Box<Destination>),
     SendDigit(StreamId, DtmfDigit, Duration),
-    Music(StreamId, Option<Arc<[i16]>>),
+    Music(StreamId, Option<Sound>),
     SetSending(StreamId, bool),
     Join(StreamId, StreamId),
     Report(StreamId, oneshot::Sender<StreamReport>),
@@ -285,13 +287,12 @@ impl MediaPort {
         let id = StreamId(usize::try_from(number).unwrap_or(usize::MAX));
         let stream = Stream::new(socket, reports, session, negotiated.remote, ticks);
         self.link.send(Command::Add(id, Box::new(stream)));
-        Ok((
-            MediaStream {
-                link: self.link,
-                id,
-            },
-            receiver,
-        ))
+        let stream = MediaStream {
+            link: self.link,
+            id,
+            rate: Mutex::new(negotiated.codec.sample_rate()),
+        };
+        Ok((stream, receiver))
     }
 }
 
@@ -300,12 +301,22 @@ impl MediaPort {
 pub struct MediaStream {
     link: Arc<Link>,
     id: StreamId,
+    /// What the codec has.
+    rate: Mutex<SampleRate>,
 }
 
 impl MediaStream {
-    /// Plays `samples` (8 kHz) from sample `from` on, after what was asked for before.
-    pub fn play(&self, clip: ClipKey, samples: Arc<[i16]>, from: u32) {
-        self.link.send(Command::Play(self.id, clip, samples, from));
+    /// The rate of its sound: 8 kHz, or 16 kHz where the codec is wideband. Sound at that rate is
+    /// played as it is.
+    pub fn rate(&self) -> SampleRate {
+        *self.rate.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Plays `sound` from a sample on that is counted at 8 kHz, after what was asked for before.
+    pub fn play(&self, clip: ClipKey, sound: impl Into<Sound>, from: u32) {
+        // Here rather than in the media thread, which has no time to spare.
+        let sound = sound.into().at(self.rate());
+        self.link.send(Command::Play(self.id, clip, sound, from));
     }
 
     /// Fades out over `fade_ms` and forgets every clip.
@@ -313,9 +324,10 @@ impl MediaStream {
         self.link.send(Command::Stop(self.id, fade_ms));
     }
 
-    /// Plays `samples` (8 kHz) over and over wherever no clip plays, until `None`.
+    /// Plays samples (8 kHz) over and over wherever no clip plays, until `None`.
     pub fn music(&self, samples: Option<Arc<[i16]>>) {
-        self.link.send(Command::Music(self.id, samples));
+        let sound = samples.map(|samples| Sound::from(samples).at(self.rate()));
+        self.link.send(Command::Music(self.id, sound));
     }
 
     /// Whether sound is sent. What is played goes on unheard, and is reported, while it is not.
@@ -332,6 +344,7 @@ impl MediaStream {
     /// The session was negotiated anew: media goes where and how it says from now on, and the
     /// peer may be learned afresh.
     pub fn renegotiate(&self, negotiated: &Negotiated) {
+        *self.rate.lock().unwrap_or_else(PoisonError::into_inner) = negotiated.codec.sample_rate();
         let destination = Destination {
             remote: negotiated.remote,
             reports: ReportRoute::of(negotiated),

@@ -260,8 +260,8 @@ impl Pacer {
                     let _ = registry.deregister(&mut stream.reports.socket);
                 }
             }
-            Command::Play(id, key, samples, from) => {
-                self.with(id, |stream| stream.play(key, samples, from));
+            Command::Play(id, key, sound, from) => {
+                self.with(id, |stream| stream.play(key, &sound, from));
             }
             Command::Stop(id, fade_ms) => self.with(id, |stream| stream.stop(fade_ms)),
             Command::Redirect(id, destination) => {
@@ -278,7 +278,7 @@ impl Pacer {
                 self.joined.insert(one, other);
                 self.joined.insert(other, one);
             }
-            Command::Music(id, samples) => self.with(id, |stream| stream.music(samples)),
+            Command::Music(id, sound) => self.with(id, |stream| stream.music(sound.as_ref())),
             Command::SetSending(id, sending) => {
                 self.with(id, |stream| stream.set_sending(sending));
             }

@@ -1,24 +1,22 @@
 //! Clips in, frames out: the queue of what a stream plays.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::time::Duration;
 
-use crate::audio::Frame;
+use crate::audio::{AnyFrame, SampleRate, Sound};
 
 use super::{ClipKey, Played};
 
-/// 8 kHz.
-const SAMPLES_PER_MS: usize = 8;
-
 struct Clip {
     key: ClipKey,
-    samples: Arc<[i16]>,
+    /// At the player's rate.
+    sound: Sound,
     at: usize,
 }
 
 /// What a stream plays next.
-#[derive(Default)]
 pub(super) struct Player {
+    rate: SampleRate,
     clips: VecDeque<Clip>,
     fade: Option<Fade>,
     music: Option<Music>,
@@ -26,7 +24,7 @@ pub(super) struct Player {
 
 /// What plays over and over wherever no clip does.
 struct Music {
-    samples: Arc<[i16]>,
+    sound: Sound,
     at: usize,
 }
 
@@ -40,12 +38,42 @@ struct Fade {
 }
 
 impl Player {
-    /// Plays after what is queued.
-    pub(super) fn push(&mut self, key: ClipKey, samples: Arc<[i16]>, from: u32) {
-        let at = usize::try_from(from)
-            .unwrap_or(usize::MAX)
-            .min(samples.len());
-        self.clips.push_back(Clip { key, samples, at });
+    /// A player of frames at `rate`.
+    pub(super) fn new(rate: SampleRate) -> Self {
+        Self {
+            rate,
+            clips: VecDeque::new(),
+            fade: None,
+            music: None,
+        }
+    }
+
+    /// Goes on at another rate.
+    pub(super) fn set_rate(&mut self, rate: SampleRate) {
+        if rate == self.rate {
+            return;
+        }
+        let place = |at: usize| {
+            let place = at as u64 * u64::from(rate.hz()) / u64::from(self.rate.hz());
+            usize::try_from(place).unwrap_or(usize::MAX)
+        };
+        for clip in &mut self.clips {
+            clip.sound = clip.sound.at(rate);
+            clip.at = place(clip.at).min(clip.sound.samples.len());
+        }
+        if let Some(music) = &mut self.music {
+            music.sound = music.sound.at(rate);
+            music.at = place(music.at) % music.sound.samples.len().max(1);
+        }
+        self.fade = None;
+        self.rate = rate;
+    }
+
+    /// Plays after what is queued, from a sample on that is counted at 8 kHz.
+    pub(super) fn push(&mut self, key: ClipKey, sound: &Sound, from: u32) {
+        let sound = sound.at(self.rate);
+        let at = sound.place_of(usize::try_from(from).unwrap_or(usize::MAX));
+        self.clips.push_back(Clip { key, sound, at });
     }
 
     /// Ramps down what is playing and forgets the rest.
@@ -57,42 +85,45 @@ impl Player {
         let rest = if clip.at == 0 {
             &[]
         } else {
-            &clip.samples[clip.at..]
+            &clip.sound.samples[clip.at..]
         };
-        self.fade = Some(fade(rest, fade_ms));
+        self.fade = Some(fade(rest, self.rate, fade_ms));
         self.clips.clear();
     }
 
-    /// Plays `samples` over and over wherever no clip does, until it is told to stop (`None`).
-    pub(super) fn music(&mut self, samples: Option<Arc<[i16]>>) {
-        let samples = samples.filter(|samples| !samples.is_empty());
-        let ended = std::mem::replace(
-            &mut self.music,
-            samples.map(|samples| Music { samples, at: 0 }),
-        );
+    /// Plays `sound` over and over wherever no clip does, until it is told to stop (`None`).
+    pub(super) fn music(&mut self, sound: Option<&Sound>) {
+        let sound = sound.filter(|sound| !sound.samples.is_empty());
+        let begun = sound.map(|sound| Music {
+            sound: sound.at(self.rate),
+            at: 0,
+        });
+        let ended = std::mem::replace(&mut self.music, begun);
         if let (Some(ended), None, true) = (ended, &self.music, self.clips.is_empty()) {
-            self.fade = Some(fade(&ended.samples[ended.at..], MUSIC_FADE_MS));
+            let rest = &ended.sound.samples[ended.at..];
+            self.fade = Some(fade(rest, self.rate, MUSIC_FADE_MS));
         }
     }
 
     /// The next 20 ms, and which clips they came from.
-    pub(super) fn next(&mut self, played: &mut Vec<Played>) -> Frame {
-        let mut frame = Frame::SILENCE;
+    pub(super) fn next(&mut self, played: &mut Vec<Played>) -> AnyFrame {
+        let mut frame = AnyFrame::silence(self.rate);
         let out = frame.samples_mut();
         let mut filled = self.take_fade(out);
         while filled < out.len() {
             let Some(clip) = self.clips.front_mut() else {
                 break;
             };
-            let rest = &clip.samples[clip.at..];
+            let rest = &clip.sound.samples[clip.at..];
             let count = rest.len().min(out.len() - filled);
             out[filled..filled + count].copy_from_slice(&rest[..count]);
             filled += count;
             clip.at += count;
-            let finished = clip.at == clip.samples.len();
+            let finished = clip.at == clip.sound.samples.len();
+            let samples = clip.sound.telephone_samples_to(clip.at);
             played.push(Played {
                 clip: clip.key,
-                samples: u32::try_from(clip.at).unwrap_or(u32::MAX),
+                samples: u32::try_from(samples).unwrap_or(u32::MAX),
                 finished,
             });
             if finished {
@@ -123,17 +154,15 @@ impl Player {
 impl Music {
     fn fill(&mut self, out: &mut [i16]) {
         for sample in out {
-            *sample = self.samples[self.at];
-            self.at = (self.at + 1) % self.samples.len();
+            *sample = self.sound.samples[self.at];
+            self.at = (self.at + 1) % self.sound.samples.len();
         }
     }
 }
 
 /// What is left of something that stops now, ramped down over `ms`.
-fn fade(rest: &[i16], ms: u32) -> Fade {
-    let length = usize::try_from(ms)
-        .unwrap_or(0)
-        .saturating_mul(SAMPLES_PER_MS);
+fn fade(rest: &[i16], rate: SampleRate, ms: u32) -> Fade {
+    let length = rate.samples_in(Duration::from_millis(ms.into()));
     let rest = &rest[..rest.len().min(length)];
     let samples = rest
         .iter()
@@ -156,15 +185,15 @@ fn ramp(sample: i16, left: usize, of: usize) -> i16 {
 mod tests {
     use super::*;
 
-    fn clip(value: i16, samples: usize) -> Arc<[i16]> {
+    fn clip(value: i16, samples: usize) -> Sound {
         vec![value; samples].into()
     }
 
     #[test]
     fn clips_follow_each_other_within_a_frame_and_report_where_they_are() {
-        let mut player = Player::default();
-        player.push(ClipKey(1), clip(100, 200), 0);
-        player.push(ClipKey(2), clip(200, 400), 240);
+        let mut player = Player::new(SampleRate::TELEPHONE);
+        player.push(ClipKey(1), &clip(100, 200), 0);
+        player.push(ClipKey(2), &clip(200, 400), 240);
         let mut played = Vec::new();
         player.next(&mut played);
         assert_eq!(played.len(), 1);
@@ -193,14 +222,14 @@ mod tests {
 
     #[test]
     fn music_loops_gives_way_to_clips_and_fades_out() {
-        let mut player = Player::default();
-        let music: Arc<[i16]> = (0..200).collect();
-        player.music(Some(music));
+        let mut player = Player::new(SampleRate::TELEPHONE);
+        let music: Vec<i16> = (0..200).collect();
+        player.music(Some(&music.into()));
         let mut played = Vec::new();
         let frame = player.next(&mut played);
         assert_eq!(frame.samples()[159], 159);
         assert_eq!(player.next(&mut played).samples()[40], 0, "from the start");
-        player.push(ClipKey(1), clip(9_000, 40), 0);
+        player.push(ClipKey(1), &clip(9_000, 40), 0);
         let frame = player.next(&mut played);
         assert_eq!((frame.samples()[39], frame.samples()[40]), (9_000, 120));
         player.music(None);
@@ -216,9 +245,9 @@ mod tests {
 
     #[test]
     fn a_stop_fades_without_a_click_and_forgets_the_rest() {
-        let mut player = Player::default();
-        player.push(ClipKey(1), clip(10_000, 1000), 0);
-        player.push(ClipKey(2), clip(10_000, 1000), 0);
+        let mut player = Player::new(SampleRate::TELEPHONE);
+        player.push(ClipKey(1), &clip(10_000, 1000), 0);
+        player.push(ClipKey(2), &clip(10_000, 1000), 0);
         let mut played = Vec::new();
         player.next(&mut played);
         player.stop(10);
@@ -233,5 +262,56 @@ mod tests {
         );
         assert_eq!(samples[80], 0);
         assert!(player.next(&mut played).samples().iter().all(|s| *s == 0));
+    }
+
+    #[test]
+    fn a_wideband_player_plays_both_rates_and_counts_at_eight_kilohertz() {
+        let mut player = Player::new(SampleRate::WIDEBAND);
+        player.push(ClipKey(1), &Sound::wide(vec![5_000; 640]), 80);
+        player.push(ClipKey(2), &clip(5_000, 161), 0);
+        let mut played = Vec::new();
+        let frame = player.next(&mut played);
+        assert_eq!(frame.rate(), SampleRate::WIDEBAND);
+        assert_eq!(frame.samples(), [5_000; 320]);
+        assert_eq!((played[0].samples, played[0].finished), (240, false));
+        player.next(&mut played);
+        assert_eq!((played[1].samples, played[1].finished), (320, true));
+        assert_eq!((played[2].samples, played[2].finished), (80, false));
+        player.next(&mut played);
+        assert_eq!((played[3].samples, played[3].finished), (161, true));
+        // The first clip began at its sample 160 of 640, the other has 322.
+        assert!(player.next(&mut played).samples().iter().all(|s| *s == 0));
+    }
+
+    #[test]
+    fn what_plays_goes_on_where_it_was_when_the_rate_changes() {
+        let mut player = Player::new(SampleRate::TELEPHONE);
+        player.push(ClipKey(1), &clip(5_000, 800), 0);
+        let mut played = Vec::new();
+        player.next(&mut played);
+        player.set_rate(SampleRate::WIDEBAND);
+        let frame = player.next(&mut played);
+        assert!(frame.samples().iter().all(|s| (4_900..5_100).contains(s)));
+        assert_eq!(played[1].samples, 320);
+    }
+
+    #[test]
+    fn a_barge_in_fades_within_ten_to_twenty_milliseconds_at_either_rate() {
+        for (rate, sound) in [
+            (SampleRate::TELEPHONE, clip(10_000, 4_000)),
+            (SampleRate::WIDEBAND, Sound::wide(vec![10_000; 8_000])),
+        ] {
+            let mut player = Player::new(rate);
+            player.push(ClipKey(1), &sound, 0);
+            player.next(&mut Vec::new());
+            player.stop(15);
+            let fading: Vec<i16> = (0..3)
+                .flat_map(|_| player.next(&mut Vec::new()).samples().to_vec())
+                .collect();
+            let audible = fading.iter().take_while(|sample| **sample != 0).count();
+            let ms = audible * 1_000 / rate.hz() as usize;
+            assert!((10..=20).contains(&ms), "{ms} ms at {rate}");
+            assert!(fading.windows(2).all(|pair| pair[0] >= pair[1]), "no click");
+        }
     }
 }

@@ -11,7 +11,6 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mio::net::UdpSocket;
@@ -19,7 +18,8 @@ use tokio::sync::mpsc;
 
 use crate::audio::level::SILENCE_DBFS;
 use crate::audio::tone::DtmfDigit;
-use crate::audio::{Frame, mix};
+use crate::audio::twofold::Fitter;
+use crate::audio::{AnyFrame, Sound, mix};
 use crate::rtp::{Digit, Received, Session};
 
 use super::pacer::Port;
@@ -38,8 +38,15 @@ const PACKET: usize = 2048;
 
 /// What a stream heard in one tick.
 pub(super) struct Heard {
-    frame: Frame,
+    frame: AnyFrame,
     digits: Vec<Digit>,
+}
+
+#[derive(Default)]
+struct Fitters {
+    relayed: Fitter,
+    heard: Fitter,
+    spoken: Fitter,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,7 +63,9 @@ pub(super) struct Stream {
     peer: Peer,
     player: Player,
     /// What the stream that this one is joined to heard last.
-    relayed: Option<Frame>,
+    relayed: Option<AnyFrame>,
+    /// To our rate what is relayed, and to 8 kHz what is heard and spoken.
+    fitters: Fitters,
     /// False while the peer wants to get nothing (RFC 3264 section 8.4).
     sending: bool,
     ticks: mpsc::Sender<Tick>,
@@ -75,11 +84,12 @@ impl Stream {
         Self {
             socket,
             reports,
-            session,
             remote,
             peer: Peer::Learning { since: None },
-            player: Player::default(),
+            player: Player::new(session.rate()),
+            session,
             relayed: None,
+            fitters: Fitters::default(),
             sending: true,
             ticks,
             index: 0,
@@ -87,16 +97,16 @@ impl Stream {
         }
     }
 
-    pub(super) fn play(&mut self, key: ClipKey, samples: Arc<[i16]>, from: u32) {
-        self.player.push(key, samples, from);
+    pub(super) fn play(&mut self, key: ClipKey, sound: &Sound, from: u32) {
+        self.player.push(key, sound, from);
     }
 
     pub(super) fn stop(&mut self, fade_ms: u32) {
         self.player.stop(fade_ms);
     }
 
-    pub(super) fn music(&mut self, samples: Option<Arc<[i16]>>) {
-        self.player.music(samples);
+    pub(super) fn music(&mut self, sound: Option<&Sound>) {
+        self.player.music(sound);
     }
 
     /// What the other stream heard: sent with the next tick, under whatever is played.
@@ -115,6 +125,7 @@ impl Stream {
         self.remote = to.remote;
         self.reports.redirect(to.reports);
         self.session.reconfigure(to.config);
+        self.player.set_rate(self.session.rate());
         self.peer = Peer::Learning { since: None };
     }
 
@@ -185,20 +196,26 @@ impl Stream {
                     self.reports.follow(source);
                 }
                 self.peer = Peer::Locked;
-                let arrival = match received {
-                    Received::Voice { level_dbfs, .. } => Some(level_dbfs),
-                    // Keys and comfort noise are a sign of life, but no sound.
-                    Received::Digit { .. } | Received::ComfortNoise => Some(SILENCE_DBFS),
-                    Received::Control { .. } | Received::Duplicate | Received::Ignored => None,
-                };
-                if let Some(level_dbfs) = arrival {
+                self.note_loudness();
+                // Keys and comfort noise are a sign of life, but no sound.
+                if let Received::Digit { .. } | Received::ComfortNoise = received {
                     self.arrivals.push(Arrival {
                         at: now,
-                        level_dbfs,
+                        level_dbfs: SILENCE_DBFS,
                     });
                 }
             }
             Err(_) => MediaCounters::count(&counters.bad_packets),
+        }
+    }
+
+    /// Packets tell how loud they are as soon as they can be decoded.
+    fn note_loudness(&mut self) {
+        while let Some(loudness) = self.session.poll_loudness() {
+            self.arrivals.push(Arrival {
+                at: loudness.arrived,
+                level_dbfs: loudness.level_dbfs,
+            });
         }
     }
 
@@ -219,6 +236,7 @@ impl Stream {
         let mut played = Vec::new();
         let mut spoken = self.player.next(&mut played);
         if let Some(relayed) = self.relayed.take() {
+            let relayed = self.fitters.relayed.fit(&relayed, spoken.rate());
             mix::add(spoken.samples_mut(), relayed.samples());
         }
         let now = Instant::now();
@@ -237,18 +255,23 @@ impl Stream {
         if let Peer::Learning { since } = &mut self.peer {
             since.get_or_insert(now);
         }
-        let heard = self.session.pull(now);
+        let heard = self.session.pull(now).frame;
+        self.note_loudness();
         let tick = Tick {
             index: self.index,
             at: now,
-            heard: heard.frame,
-            spoken,
+            heard: self.fitters.heard.narrow(&heard),
+            heard_wide: match &heard {
+                AnyFrame::Wide(frame) => Some(frame.clone()),
+                AnyFrame::Narrow(_) => None,
+            },
+            spoken: self.fitters.spoken.narrow(&spoken),
             arrivals: std::mem::take(&mut self.arrivals),
             played,
             digits: std::iter::from_fn(|| self.session.poll_digit()).collect(),
         };
         let heard = Heard {
-            frame: tick.heard.clone(),
+            frame: heard,
             digits: tick.digits.clone(),
         };
         self.index += 1;

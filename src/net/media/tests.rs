@@ -50,7 +50,7 @@ fn joined(a: &Media, b: &Media) -> [(MediaStream, mpsc::Receiver<Tick>); 2] {
 async fn what_one_side_plays_the_other_hears_and_keys_arrive_once() {
     let (left, right) = (media("127.0.0.45"), media("127.0.0.46"));
     let [(speaker, mut sent), (_listener, mut heard)] = joined(&left, &right);
-    speaker.play(ClipKey(1), vec![8000; 16_000].into(), 0);
+    speaker.play(ClipKey(1), vec![8000; 16_000], 0);
     for key in "12#".chars() {
         speaker.send_digit(
             DtmfDigit::from_char(key).expect("key"),
@@ -103,7 +103,7 @@ async fn joined_streams_pass_on_what_they_hear_sound_and_keys() {
     let [(to_caller, _to_caller_ticks), (caller, _caller_ticks)] = joined(&server, &phones);
     let [(to_callee, _to_callee_ticks), (_callee, mut heard)] = joined(&server, &phones);
     to_caller.join(&to_callee);
-    caller.play(ClipKey(1), vec![8000; 16_000].into(), 0);
+    caller.play(ClipKey(1), vec![8000; 16_000], 0);
     let key = DtmfDigit::from_char('7').expect("key");
     caller.send_digit(key, Duration::from_millis(100));
     let (mut loud, mut keys) = (0, String::new());

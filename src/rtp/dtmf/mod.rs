@@ -13,6 +13,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use super::TELEPHONE_HZ;
 use crate::audio::SampleRate;
 use crate::audio::tone::DtmfDigit;
 
@@ -41,7 +42,7 @@ pub struct Digit {
 pub(super) struct Event {
     pub(super) code: u8,
     pub(super) end: bool,
-    /// In samples, from the event's timestamp on.
+    /// In samples at 8 kHz, from the event's timestamp on.
     pub(super) duration: u16,
 }
 
@@ -49,20 +50,24 @@ pub(super) struct Event {
 const VOLUME: u8 = 10;
 
 impl Event {
-    pub(super) fn parse(payload: &[u8]) -> Option<Self> {
+    /// Reads a payload whose durations are on `clock`.
+    pub(super) fn parse(payload: &[u8], clock: SampleRate) -> Option<Self> {
         let [code, flags, d0, d1, ..] = *payload else {
             return None;
         };
-        let duration = u16::from_be_bytes([d0, d1]);
+        let units = u32::from(u16::from_be_bytes([d0, d1]));
+        let samples = units * TELEPHONE_HZ / clock.hz().max(TELEPHONE_HZ);
         Some(Self {
             code,
             end: flags & 0x80 != 0,
-            duration,
+            duration: samples as u16, // not larger than the units
         })
     }
 
-    pub(super) fn to_bytes(self) -> [u8; 4] {
-        let [d0, d1] = self.duration.to_be_bytes();
+    /// The payload with durations on `clock`, which at 48 kHz do not go beyond 1.3 s.
+    pub(super) fn to_bytes(self, clock: SampleRate) -> [u8; 4] {
+        let units = u32::from(self.duration) * (clock.hz() / TELEPHONE_HZ);
+        let [d0, d1] = u16::try_from(units).unwrap_or(u16::MAX).to_be_bytes();
         [self.code, u8::from(self.end) << 7 | VOLUME, d0, d1]
     }
 }
@@ -105,7 +110,7 @@ pub(super) struct Seen {
 }
 
 impl Receiver {
-    /// Takes an event packet. `timestamp` is the extended one of its header. `None` for events
+    /// Takes an event packet. `timestamp` is the extended one of its header, at 8 kHz. `None` for events
     /// that are no digit.
     pub(super) fn receive(
         &mut self,

@@ -164,7 +164,7 @@ fn flash_and_short_payloads_are_no_digits() {
         duration: 160,
     };
     assert_eq!(line.receiver.receive(flash, 0, true, line.now), None);
-    assert_eq!(Event::parse(&[1, 0x80, 0]), None);
+    assert_eq!(Event::parse(&[1, 0x80, 0], SampleRate::TELEPHONE), None);
     line.wait(1_000);
     assert_eq!(line.digits(), "");
 }
@@ -228,7 +228,7 @@ fn what_is_sent_is_what_rfc_4733_says() {
         end: true,
         duration: 640,
     }
-    .to_bytes();
+    .to_bytes(SampleRate::TELEPHONE);
     assert_eq!(bytes, [3, 0x8a, 0x02, 0x80]);
 }
 

@@ -17,11 +17,11 @@ mod score;
 use std::error::Error;
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Instant;
 
 use clap::Parser;
-use offhook::audio::{Codec, mix, wav};
+use offhook::audio::codec::through;
+use offhook::audio::{Codec, SampleRate, Sound, mix, resample, wav};
 use offhook::engines::stt::{Stt, SttConfig, TranscribeRequest};
 use offhook::engines::supervisor::find_executable;
 use offhook::engines::worker::Scheduling;
@@ -69,7 +69,7 @@ struct Utterance {
     name: String,
     said: String,
     kind: Words,
-    audio: Arc<[i16]>,
+    audio: Sound,
 }
 
 /// Sums over some utterances.
@@ -185,7 +185,7 @@ async fn transcribe(
         call: CallId::from_random([0; 16]),
         generation: Generation::default(),
         priority: Priority::Waiting,
-        audio: Arc::clone(&utterance.audio),
+        audio: utterance.audio.clone(),
         hint: arguments.hint.clone(),
     };
     let _handle = stt.transcribe(request, events)?;
@@ -198,7 +198,10 @@ async fn transcribe(
 fn utterances(arguments: &Arguments) -> Result<Vec<Utterance>, Failure> {
     let codec = Codec::from_name(&arguments.codec).ok_or("--codec: PCMU or PCMA")?;
     let noise = match &arguments.noise {
-        Some(path) => Some((read(path)?, arguments.snr.unwrap_or(10.0))),
+        Some(path) => Some((
+            read(path, codec.sample_rate())?,
+            arguments.snr.unwrap_or(10.0),
+        )),
         None => None,
     };
     let mut utterances = Vec::new();
@@ -221,29 +224,31 @@ fn utterances(arguments: &Arguments) -> Result<Vec<Utterance>, Failure> {
             let (Some(name), Some(said)) = (line.get(name), line.get(said)) else {
                 continue;
             };
-            let clean = read(&folder.join(format!("{name}.wav")))?;
+            let clean = read(&folder.join(format!("{name}.wav")), codec.sample_rate())?;
             let noisy = match &noise {
                 Some((noise, snr)) => mix::at_snr(&clean, noise, *snr),
                 None => clean,
             };
-            let (mut sent, mut received) = (Vec::new(), Vec::new());
-            codec.encode(&noisy, &mut sent);
-            codec.decode(&sent, &mut received);
+            let received = Sound {
+                rate: codec.sample_rate(),
+                samples: through(codec, &noisy).into(),
+            };
             let (name, said) = ((*name).to_owned(), (*said).to_owned());
             utterances.push(Utterance {
                 name,
                 said,
                 kind,
-                audio: received.into(),
+                audio: received,
             });
         }
     }
     Ok(utterances)
 }
 
-fn read(path: &Path) -> Result<Vec<i16>, Failure> {
+/// A file at the rate of the codec.
+fn read(path: &Path, rate: SampleRate) -> Result<Vec<i16>, Failure> {
     let clip = wav::read(File::open(path)?)?;
-    Ok(clip.samples)
+    Ok(resample::whole(&clip.samples, clip.rate, rate))
 }
 
 fn mean(times: &[f64]) -> f64 {

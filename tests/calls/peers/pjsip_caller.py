@@ -21,7 +21,7 @@ def arguments():
     parser.add_argument("target")
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--rtp-port", type=int, required=True)
-    parser.add_argument("--codec", choices=["PCMU", "PCMA"], required=True)
+    parser.add_argument("--codec", choices=["PCMU", "PCMA", "G722"], required=True)
     parser.add_argument("--play", required=True)
     parser.add_argument("--record", required=True)
     parser.add_argument("--keys")
@@ -93,8 +93,9 @@ def endpoint(args):
     config.logConfig.consoleLevel = 1
     config.medConfig.noVad = True
     config.medConfig.ecTailLen = 0
-    config.medConfig.clockRate = 8000
-    config.medConfig.sndClockRate = 8000
+    rate = 16000 if args.codec == "G722" else 8000
+    config.medConfig.clockRate = rate
+    config.medConfig.sndClockRate = rate
     config.uaConfig.threadCnt = 0
     config.uaConfig.mainThreadOnly = True
     end.libInit(config)
@@ -114,7 +115,9 @@ def endpoint(args):
     end.audDevManager().setNullDev()
     for codec in end.codecEnum2():
         end.codecSetPriority(codec.codecId, 0)
-    end.codecSetPriority(args.codec + "/8000", 200)
+    # G.722 is at 8000 in SDP, whatever its sound; PJSIP names it by that.
+    wanted = [codec.codecId for codec in end.codecEnum2() if codec.codecId.startswith(args.codec + "/")]
+    end.codecSetPriority(wanted[0], 200)
     return end
 
 

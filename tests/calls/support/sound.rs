@@ -3,15 +3,14 @@
 use std::ops::Range;
 use std::path::Path;
 
-/// Samples of 20 ms at 8 kHz.
-const FRAME: usize = 160;
-
 /// A frame above this level is audible, as everywhere in the product.
 const AUDIBLE_DBFS: f64 = -45.0;
 
-/// Sound at 8 kHz, one list of samples for each channel.
+/// Sound, one list of samples for each channel.
 #[derive(Clone, Debug)]
 pub(crate) struct Sound {
+    /// In Hz.
+    pub(crate) rate: u32,
     pub(crate) channels: Vec<Vec<i16>>,
 }
 
@@ -20,35 +19,39 @@ impl Sound {
         let reader = hound::WavReader::open(path)
             .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         let spec = reader.spec();
-        assert_eq!(
-            (spec.sample_rate, spec.bits_per_sample),
-            (8000, 16),
-            "{}",
-            path.display()
-        );
+        assert_eq!(spec.bits_per_sample, 16, "{}", path.display());
         let mut channels = vec![Vec::new(); usize::from(spec.channels)];
         for (index, sample) in reader.into_samples::<i16>().enumerate() {
             let channel = index % channels.len();
             channels[channel].push(sample.expect("a whole file"));
         }
-        Self { channels }
+        Self {
+            rate: spec.sample_rate,
+            channels,
+        }
+    }
+
+    /// Samples of 20 ms.
+    fn frame(&self) -> usize {
+        self.rate as usize / 50
     }
 
     pub(crate) fn seconds(&self) -> f64 {
-        self.channels[0].len() as f64 / 8000.0
+        self.channels[0].len() as f64 / f64::from(self.rate)
     }
 
     /// How much of a stretch (in ms) is audible, from 0 to 1.
     pub(crate) fn audible_share(&self, channel: usize, ms: Range<u64>) -> f64 {
         let samples = &self.channels[channel];
         let place = |ms: u64| {
-            usize::try_from(ms * 8).map_or(samples.len(), |place| place.min(samples.len()))
+            let place = usize::try_from(ms * u64::from(self.rate) / 1000);
+            place.map_or(samples.len(), |place| place.min(samples.len()))
         };
         let stretch = &samples[place(ms.start)..place(ms.end).max(place(ms.start))];
-        let frames = stretch.chunks(FRAME).count();
+        let frames = stretch.chunks(self.frame()).count();
         assert!(frames > 0, "the sound ends before {ms:?} ms");
         stretch
-            .chunks(FRAME)
+            .chunks(self.frame())
             .filter(|frame| is_audible(frame))
             .count() as f64
             / frames as f64
@@ -56,15 +59,53 @@ impl Sound {
 
     /// How many seconds of a channel are a tone of this frequency.
     pub(crate) fn tone_seconds(&self, channel: usize, hz: f64) -> f64 {
-        let frames = self.channels[channel].chunks(FRAME);
-        frames.filter(|frame| is_tone(frame, hz)).count() as f64 * 0.02
+        let frames = self.channels[channel].chunks(self.frame());
+        let turn = std::f64::consts::TAU * hz / f64::from(self.rate);
+        frames.filter(|frame| is_tone(frame, turn)).count() as f64 * 0.02
     }
 
     /// How many seconds of a channel are audible.
     pub(crate) fn audible_seconds(&self, channel: usize) -> f64 {
-        audible_seconds(&self.channels[channel])
+        let frames = self.channels[channel].chunks(self.frame());
+        frames.filter(|frame| is_audible(frame)).count() as f64 * 0.02
+    }
+
+    /// The share of a channel's energy that telephones of the last century do not carry: above
+    /// 4 kHz, by what a steep high-pass filter leaves.
+    pub(crate) fn share_above_4_khz(&self, channel: usize) -> f64 {
+        let samples = &self.channels[channel];
+        let cut = 4_000.0 / f64::from(self.rate);
+        let taps: Vec<f64> = (-60i32..=60)
+            .map(|n| {
+                let phase = std::f64::consts::TAU * cut * f64::from(n);
+                let low = if n == 0 {
+                    2.0 * cut
+                } else {
+                    phase.sin() / (std::f64::consts::PI * f64::from(n))
+                };
+                let window = 0.54 + 0.46 * (std::f64::consts::PI * f64::from(n) / 60.0).cos();
+                f64::from(u8::from(n == 0)) - low * window
+            })
+            .collect();
+        let energy = |value: f64| value * value;
+        let all: f64 = samples.iter().map(|s| energy(f64::from(*s))).sum();
+        let high: f64 = samples
+            .windows(taps.len())
+            .map(|window| {
+                window
+                    .iter()
+                    .zip(&taps)
+                    .map(|(s, tap)| f64::from(*s) * tap)
+                    .sum()
+            })
+            .map(energy)
+            .sum();
+        high / all.max(1.0)
     }
 }
+
+/// A frame of 20 ms at 8 kHz.
+const TELEPHONE_FRAME: usize = 160;
 
 /// How alike the loudness of two sounds moves, frame by frame, where one is in the other: from -1
 /// to 1. Speech that went over a network is alike to itself, not to other speech.
@@ -82,7 +123,7 @@ fn loudness(samples: &[i16]) -> Vec<f64> {
         let energy: f64 = frame.iter().map(|sample| f64::from(*sample).powi(2)).sum();
         (energy / frame.len() as f64).sqrt().max(30.0).ln()
     };
-    samples.chunks_exact(FRAME).map(level).collect()
+    samples.chunks_exact(TELEPHONE_FRAME).map(level).collect()
 }
 
 fn correlation(a: &[f64], b: &[f64]) -> f64 {
@@ -95,14 +136,6 @@ fn correlation(a: &[f64], b: &[f64]) -> f64 {
         of_b += (b - mean_b).powi(2);
     }
     both / (of_a * of_b).sqrt().max(1e-9)
-}
-
-pub(crate) fn audible_seconds(samples: &[i16]) -> f64 {
-    samples
-        .chunks(FRAME)
-        .filter(|frame| is_audible(frame))
-        .count() as f64
-        * 0.02
 }
 
 fn is_audible(frame: &[i16]) -> bool {
@@ -155,10 +188,10 @@ pub(crate) fn write_tone(hz: f64, seconds: f64, to: &Path) {
     writer.finalize().expect("room on the disk");
 }
 
-/// Whether a frame's energy is, most of it, at one frequency (Goertzel's algorithm).
-fn is_tone(frame: &[i16], hz: f64) -> bool {
+/// Whether a frame's energy is, most of it, at one frequency, `turn` radians a sample (Goertzel's
+/// algorithm).
+fn is_tone(frame: &[i16], turn: f64) -> bool {
     let energy: f64 = frame.iter().map(|sample| f64::from(*sample).powi(2)).sum();
-    let turn = std::f64::consts::TAU * hz / 8000.0;
     let (mut one, mut two) = (0.0, 0.0);
     for sample in frame {
         let next = f64::from(*sample) + 2.0 * turn.cos() * one - two;
