@@ -1,14 +1,14 @@
 //! Telephone codecs: what they are called in SDP, and an encoder and a decoder for each.
 //!
-//! G.711 mu-law and A-law (ITU-T G.711; RFC 3551 section 4.5.14) and G.722 at 64 kbit/s
-//! ([`g722`]; RFC 3551 section 4.5.2).
+//! G.711 mu-law and A-law (ITU-T G.711; RFC 3551 section 4.5.14), G.722 at 64 kbit/s
+//! ([`g722`]; RFC 3551 section 4.5.2) and Opus (RFC 6716, RFC 7587).
 
 use std::fmt;
 
 use audio_codec_algorithms::{decode_alaw, decode_ulaw, encode_alaw, encode_ulaw};
 
 use super::twofold::{Doubler, Halver};
-use super::{SampleRate, g722};
+use super::{SampleRate, g722, opus};
 
 /// A speech codec, named as in SDP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -19,18 +19,21 @@ pub enum Codec {
     Pcma,
     /// G.722, wideband.
     G722,
+    /// Opus, of which we speak and hear wideband.
+    Opus,
 }
 
 impl Codec {
     /// All of them, the best first.
-    pub const ALL: [Self; 3] = [Self::G722, Self::Pcmu, Self::Pcma];
+    pub const ALL: [Self; 4] = [Self::Opus, Self::G722, Self::Pcmu, Self::Pcma];
 
-    /// The encoding name of RFC 3551, as `a=rtpmap` spells it.
+    /// The encoding name of RFC 3551 and RFC 7587, as `a=rtpmap` spells it.
     pub fn name(self) -> &'static str {
         match self {
             Self::Pcmu => "PCMU",
             Self::Pcma => "PCMA",
             Self::G722 => "G722",
+            Self::Opus => "opus",
         }
     }
 
@@ -46,12 +49,15 @@ impl Codec {
             .find(|codec| codec.name().eq_ignore_ascii_case(name))
     }
 
-    /// The payload type that our offers give it: the static one of RFC 3551 table 4.
+    /// The payload type that our offers give it: the static one of RFC 3551 table 4 where it has
+    /// one.
     pub fn payload_type(self) -> u8 {
         match self {
             Self::Pcmu => 0,
             Self::Pcma => 8,
             Self::G722 => 9,
+            // Dynamic, and what most offers have.
+            Self::Opus => 111,
         }
     }
 
@@ -69,21 +75,32 @@ impl Codec {
     pub fn sample_rate(self) -> SampleRate {
         match self {
             Self::Pcmu | Self::Pcma => SampleRate::TELEPHONE,
-            Self::G722 => SampleRate::WIDEBAND,
+            Self::G722 | Self::Opus => SampleRate::WIDEBAND,
         }
     }
 
-    /// The RTP clock rate. For G.722 it is not its sample rate (RFC 3551 section 4.5.2).
+    /// The RTP clock rate. For G.722 (RFC 3551 section 4.5.2) and Opus (RFC 7587 section 4.1) it is
+    /// not its sample rate.
     pub fn clock_rate(self) -> SampleRate {
         match self {
             Self::Pcmu | Self::Pcma | Self::G722 => SampleRate::TELEPHONE,
+            Self::Opus => SampleRate::OPUS_CLOCK,
         }
     }
 
-    /// The channels that its `a=rtpmap` names.
+    /// The channels that its `a=rtpmap` names, which for Opus are not those that are used.
     pub fn channels(self) -> u8 {
         match self {
             Self::Pcmu | Self::Pcma | Self::G722 => 1,
+            Self::Opus => 2,
+        }
+    }
+
+    /// What `a=fmtp` says of our side.
+    pub fn format(self) -> Option<&'static str> {
+        match self {
+            Self::Pcmu | Self::Pcma | Self::G722 => None,
+            Self::Opus => Some(opus::FORMAT),
         }
     }
 
@@ -92,6 +109,15 @@ impl Codec {
         match self {
             Self::Pcmu | Self::Pcma => Some(payload.len()),
             Self::G722 => Some(payload.len() * 2),
+            Self::Opus => opus::samples_in(payload, self.sample_rate()),
+        }
+    }
+
+    /// Whether a payload says that nothing is said, and little is sent until something is.
+    pub fn is_resting(self, payload: &[u8]) -> bool {
+        match self {
+            Self::Pcmu | Self::Pcma | Self::G722 => false,
+            Self::Opus => opus::is_resting(payload),
         }
     }
 
@@ -99,7 +125,7 @@ impl Codec {
     pub fn has_memory(self) -> bool {
         match self {
             Self::Pcmu | Self::Pcma => false,
-            Self::G722 => true,
+            Self::G722 | Self::Opus => true,
         }
     }
 }
@@ -122,7 +148,7 @@ pub enum PayloadKind {
 }
 
 /// Encodes one stream.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub enum Encoder {
     /// G.711 mu-law.
     Pcmu,
@@ -130,6 +156,8 @@ pub enum Encoder {
     Pcma,
     /// G.722.
     G722(Box<g722::Encoder>),
+    /// Opus.
+    Opus(opus::Encoder),
 }
 
 impl Encoder {
@@ -139,6 +167,7 @@ impl Encoder {
             Codec::Pcmu => Self::Pcmu,
             Codec::Pcma => Self::Pcma,
             Codec::G722 => Self::G722(Box::default()),
+            Codec::Opus => Self::Opus(opus::Encoder::new()),
         }
     }
 
@@ -148,12 +177,13 @@ impl Encoder {
             Self::Pcmu => payload.extend(samples.iter().map(|sample| encode_ulaw(*sample))),
             Self::Pcma => payload.extend(samples.iter().map(|sample| encode_alaw(*sample))),
             Self::G722(encoder) => encoder.encode(samples, payload),
+            Self::Opus(encoder) => encoder.encode(samples, payload),
         }
     }
 }
 
 /// Decodes one stream to 8 or 16 kHz, whichever its codec has.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Decoder {
     codec: Codec,
     kind: Decoding,
@@ -163,11 +193,13 @@ pub struct Decoder {
     unfit: Vec<i16>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 enum Decoding {
     Pcmu,
     Pcma,
     G722(Box<g722::Decoder>),
+    /// At the rate that is asked for.
+    Opus(opus::Decoder),
 }
 
 /// From the codec's rate to the one that is asked for.
@@ -181,13 +213,17 @@ enum Fitting {
 impl Decoder {
     /// A decoder that gives 8 or 16 kHz, as `rate` says, with silence before the first packet.
     pub fn new(codec: Codec, rate: SampleRate) -> Self {
-        let own = codec.sample_rate();
+        let own = match codec {
+            Codec::Opus => rate,
+            other => other.sample_rate(),
+        };
         Self {
             codec,
             kind: match codec {
                 Codec::Pcmu => Decoding::Pcmu,
                 Codec::Pcma => Decoding::Pcma,
                 Codec::G722 => Decoding::G722(Box::default()),
+                Codec::Opus => Decoding::Opus(opus::Decoder::new(rate)),
             },
             rate,
             fitting: match own.cmp(&rate) {
@@ -223,12 +259,34 @@ impl Decoder {
             Decoding::Pcmu => own.extend(payload.iter().map(|byte| decode_ulaw(*byte))),
             Decoding::Pcma => own.extend(payload.iter().map(|byte| decode_alaw(*byte))),
             Decoding::G722(decoder) => decoder.decode(payload, own),
+            Decoding::Opus(decoder) => decoder.decode(payload, own),
         }
         match &mut self.fitting {
             Fitting::Fits => {}
             Fitting::Double(doubler) => doubler.process(&self.unfit, samples),
             Fitting::Halve(halver) => halver.process(&self.unfit, samples),
         }
+    }
+}
+
+impl Decoder {
+    /// Makes up what follows the packet decoded last; false where the codec has no way to.
+    pub fn conceal(&mut self, samples: &mut [i16]) -> bool {
+        match &mut self.kind {
+            Decoding::Opus(decoder) => decoder.conceal(samples),
+            Decoding::Pcmu | Decoding::Pcma | Decoding::G722(_) => return false,
+        }
+        true
+    }
+
+    /// Appends the `missing` samples before a packet of its codec that comes after a loss; false
+    /// where the codec has no way to.
+    pub fn recover(&mut self, payload: &[u8], missing: usize, samples: &mut Vec<i16>) -> bool {
+        match &mut self.kind {
+            Decoding::Opus(decoder) => decoder.recover(payload, missing, samples),
+            Decoding::Pcmu | Decoding::Pcma | Decoding::G722(_) => return false,
+        }
+        true
     }
 }
 

@@ -18,6 +18,8 @@ impl SampleRate {
     pub const TELEPHONE: Self = Self(8_000);
     /// 16 kHz, the rate speech models are trained at.
     pub const WIDEBAND: Self = Self(16_000);
+    /// 48 kHz, the RTP clock of Opus whatever it carries (RFC 7587).
+    pub(super) const OPUS_CLOCK: Self = Self(48_000);
 
     /// A rate in Hz; `None` outside 1 kHz to 384 kHz, which no audio that we meet has.
     pub fn new(hz: u32) -> Option<Self> {
@@ -109,6 +111,10 @@ impl fmt::Debug for WideFrame {
 
 /// 20 ms of mono audio at the rate of a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "no allocation in narrowband, and little room where a tick has no wideband"
+)]
 pub enum AnyFrame {
     /// At 8 kHz.
     Narrow(Frame),

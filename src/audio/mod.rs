@@ -13,6 +13,7 @@ pub mod gain;
 pub mod level;
 pub mod mix;
 pub mod music;
+mod opus;
 pub mod resample;
 pub mod tone;
 pub mod twofold;

@@ -59,7 +59,7 @@ struct Manner {
     /// How much quieter the noise is, in dB.
     #[arg(long, value_name = "DB", default_value_t = 10.0, requires = "noise")]
     snr: f32,
-    /// Offer only this codec: PCMU, PCMA or G722. [default: PCMU and PCMA]
+    /// Offer only this codec: opus, G722, PCMU or PCMA. [default: PCMU and PCMA]
     #[arg(long, value_parser = codec)]
     codec: Option<Codec>,
     /// Folder of the server's prepared phrases, to tell holding phrases from replies.

@@ -26,7 +26,7 @@ use super::noise::{Noise, Silence};
 use super::queue::{Coded, Loudness, Queue};
 use super::stretch::{self, MOST_INPUT, SHORTEN_INPUT};
 use crate::audio::level::rms_dbfs;
-use crate::audio::{AnyFrame, Codec, FRAME_SAMPLES, SampleRate};
+use crate::audio::{AnyFrame, Codec, FRAME_SAMPLES, SampleRate, WIDE_FRAME_SAMPLES};
 
 // Times are in samples at 8 kHz; at 16 kHz they are twice as many.
 
@@ -37,6 +37,9 @@ const EARLY_START: i64 = FRAME_SAMPLES as i64 / 2;
 const MOST_DELAY: i64 = 1_600;
 /// Delay beyond which playout starts anew, since it was not asked for so long: 300 ms.
 const STALLED: i64 = 2_400;
+
+/// What a codec makes up by itself at most, before it fades to silence: 80 ms.
+const MOST_CONTINUED: usize = 640;
 
 /// Below this level a frame may be shortened or lengthened at any time.
 const QUIET_DBFS: f32 = -50.0;
@@ -110,13 +113,16 @@ pub(super) struct JitterBuffer {
     queue: Queue,
     delay: DelayEstimator,
     state: State,
-    /// The sender said that it stops: by comfort noise or a digit.
-    sender_stopped: bool,
+    /// The packet by which the sender said that it stops: comfort noise, a digit, or one that says
+    /// that nothing is said.
+    stopped_by: Option<i64>,
     /// How the peer's silence sounds, and the packet that said so.
     noise: Option<(Noise, i64)>,
     /// Of the packet played last.
     sequence: Option<i64>,
     concealer: Concealer,
+    /// Samples that the codec made up since it decoded a packet.
+    continued: usize,
     since_correction: u32,
     counters: Counters,
 }
@@ -140,10 +146,11 @@ impl JitterBuffer {
             queue: Queue::new(codec, rate),
             delay: DelayEstimator::new(rate),
             state: State::Waiting { floor: None },
-            sender_stopped: false,
+            stopped_by: None,
             noise: None,
             sequence: None,
             concealer: Concealer::new(rate),
+            continued: 0,
             since_correction: 0,
             counters: Counters::default(),
         }
@@ -177,7 +184,7 @@ impl JitterBuffer {
         self.queue.reset();
         self.delay.restart();
         self.state = State::Waiting { floor: None };
-        self.sender_stopped = false;
+        self.stopped_by = None;
         self.noise = None;
         self.sequence = None;
     }
@@ -185,7 +192,7 @@ impl JitterBuffer {
     /// The sender sends something else for now, the packet `sequence`, so that what follows is
     /// silence and not loss; where it says how that sounds, it is heard so.
     pub(super) fn sender_stopped(&mut self, silence: Option<Silence>, sequence: i64) {
-        self.sender_stopped = true;
+        self.stopped_by = Some(sequence);
         let noise = match (self.noise.take(), silence) {
             (Some((mut noise, _)), Some(silence)) => {
                 noise.change(silence);
@@ -209,7 +216,7 @@ impl JitterBuffer {
 
     /// Takes a packet, which [`length_of`](Self::length_of) knows; `arrival` is in samples, too.
     pub(super) fn insert(&mut self, coded: Coded<'_>, arrival: i64, arrived: Instant) -> Outcome {
-        self.sender_stopped = false;
+        self.stopped_by.take_if(|by| *by < coded.sequence);
         let timestamp = coded.timestamp;
         self.observe(arrival, timestamp);
         let floor = match self.state {
@@ -270,7 +277,7 @@ impl JitterBuffer {
             }
             State::Playing { next, held } => {
                 self.state = self.play(now, next, held, &mut filling);
-                filling.received == 0 && self.sender_stopped
+                filling.received == 0 && self.stopped_by.is_some()
             }
         };
         if let Some((noise, _)) = &mut self.noise
@@ -318,12 +325,15 @@ impl JitterBuffer {
         }
         while filling.room() > 0 {
             let Some(first) = self.queue.first() else {
-                let fade = if self.sender_stopped {
+                let fade = if self.stopped_by.is_some() {
                     Fade::Quick
                 } else {
                     Fade::Slow
                 };
-                held += self.conceal(usize::MAX, fade, filling);
+                held += match fade {
+                    Fade::Slow => self.continue_decoding(filling),
+                    Fade::Quick => self.conceal(usize::MAX, fade, filling),
+                };
                 if self.concealer.is_silent() {
                     return State::Waiting { floor: Some(next) };
                 }
@@ -335,6 +345,9 @@ impl JitterBuffer {
                 // What was made up while holding stands for what is missing here.
                 next += held.min(first.at - next);
                 held = 0;
+                if self.queue.recover(next) {
+                    continue;
+                }
                 let follows = self.sequence.is_some_and(|last| first.sequence == last + 1);
                 let fade = if follows { Fade::Quick } else { Fade::Slow };
                 let gap = usize::try_from(first.at - next).unwrap_or(0);
@@ -353,13 +366,41 @@ impl JitterBuffer {
             return 0;
         };
         let skip = usize::try_from(next - first.at).unwrap_or(0);
+        let rests = first.rests.then(|| Silence::white(rms_dbfs(sound)));
         let received = filling.take(sound.get(skip..).unwrap_or_default());
         let played = received.len() as i64;
         self.concealer.received(received);
+        if first.made_up {
+            filling.received -= played as usize;
+            filling.concealed += played as usize;
+        }
+        self.continued = 0;
         self.sequence = Some(first.sequence);
         self.noise.take_if(|(_, since)| *since < first.sequence);
+        if rests.is_some() {
+            self.sender_stopped(rests, first.sequence);
+        }
         filling.arrived = filling.arrived.max(Some(first.arrived));
         played
+    }
+
+    /// Makes up the rest of the frame: as the codec does it, for a while, where it has a way to.
+    fn continue_decoding(&mut self, filling: &mut Filling) -> i64 {
+        let too_long = self.continued >= MOST_CONTINUED * self.scale;
+        let mut made_up = [0; WIDE_FRAME_SAMPLES];
+        let made_up = &mut made_up[..filling.room()];
+        if too_long || !self.queue.conceal(made_up) {
+            // What a codec makes up for so long is no speech any more.
+            let fade = if too_long { Fade::Quick } else { Fade::Slow };
+            return self.conceal(usize::MAX, fade, filling);
+        }
+        let length = made_up.len();
+        self.continued += length;
+        filling.concealed += length;
+        let gap = filling.gap(length);
+        gap.copy_from_slice(made_up);
+        self.concealer.received(gap);
+        length as i64
     }
 
     /// Makes up at most `wanted` samples, as far as the frame has room, and returns how many.

@@ -75,6 +75,8 @@ fn impairment(codec: Codec) -> (f64, f64) {
         // At 64 kbit/s no worse than G.711 on the scale of narrowband; it has no concealment of
         // its own.
         Codec::G722 => (0.0, 25.1),
+        // G.113 does not have it: taken for no worse either, though it corrects losses.
+        Codec::Opus => (0.0, 25.1),
     }
 }
 

@@ -16,6 +16,8 @@ use crate::audio::{Codec, Decoder, Frame, SampleRate};
 /// Sound that is kept at most, in ms and in packets.
 const MOST_MS: usize = 1_000;
 const MOST_PACKETS: usize = 128;
+/// A longer gap is none that a codec fills, in ms.
+const MOST_RECOVERED_MS: usize = 120;
 /// Packets whose level was not asked for yet.
 const MOST_UNREPORTED: usize = 256;
 
@@ -47,6 +49,10 @@ pub(super) struct Place {
     length: usize,
     pub(super) sequence: i64,
     pub(super) arrived: Instant,
+    /// It says that nothing is said.
+    pub(super) rests: bool,
+    /// It did not come, but the next one told of it.
+    pub(super) made_up: bool,
 }
 
 impl Place {
@@ -148,6 +154,8 @@ impl Queue {
                 length: whole,
                 sequence: coded.sequence,
                 arrived,
+                rests: coded.codec.is_resting(coded.payload),
+                made_up: false,
             },
         };
         // Of a packet of which the beginning is too late, the rest is played.
@@ -234,6 +242,52 @@ impl Queue {
         }
         let (_, stored) = self.packets.first_key_value()?;
         Some((stored.place, stored.sound()))
+    }
+
+    /// Makes up what follows what was decoded last; false where the codec has no way to.
+    pub(super) fn conceal(&mut self, samples: &mut [i16]) -> bool {
+        self.decoder.conceal(samples)
+    }
+
+    /// Fills the gap from `next` to the first packet, where packets were lost and the codec has a
+    /// way to; false where there is none.
+    pub(super) fn recover(&mut self, next: i64) -> bool {
+        let Some((_, mut first)) = self.packets.pop_first() else {
+            return false;
+        };
+        let place = first.place;
+        let missing = usize::try_from(place.at - next).unwrap_or(0);
+        let longest = self.rate.hz() as usize * MOST_RECOVERED_MS / 1_000;
+        let mut samples = Vec::new();
+        let recovered = match &first.content {
+            Content::Coded(codec, payload) if *codec == self.decoder.codec() => {
+                (1..=longest).contains(&missing)
+                    && self.decoder.recover(payload, missing, &mut samples)
+            }
+            Content::Coded(..) | Content::Sound(_) => false,
+        };
+        if recovered {
+            let made_up = Stored {
+                content: Content::Sound(samples),
+                skipped: 0,
+                place: Place {
+                    at: next,
+                    length: missing,
+                    sequence: place.sequence - 1,
+                    made_up: true,
+                    rests: false,
+                    ..place
+                },
+            };
+            self.samples += missing;
+            self.packets.insert(next, made_up);
+            self.decode(&mut first);
+        }
+        self.packets.insert(place.at, first);
+        if recovered {
+            self.decode_what_follows(place.at);
+        }
+        recovered
     }
 
     /// Removes the first packet; false where there is none.

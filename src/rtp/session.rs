@@ -402,6 +402,11 @@ impl Session {
         });
     }
 
+    /// Whether the peer takes digits as events.
+    pub fn takes_digits(&self) -> bool {
+        self.stream.telephone_event.is_some()
+    }
+
     /// Queues a digit to be sent for `duration` (at least 40 ms, in steps of 20 ms). `false`
     /// where the peer takes no events or too many digits wait.
     pub fn send_digit(&mut self, digit: DtmfDigit, duration: Duration) -> bool {

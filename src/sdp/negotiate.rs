@@ -348,7 +348,16 @@ fn audio_lines(text: &mut String, local: &LocalMedia, stream: &Stream<'_>) {
     text.push_str("\r\n");
     for (number, codec) in stream.codecs {
         let rate = codec.clock_rate().hz();
-        line(text, format_args!("a=rtpmap:{number} {codec}/{rate}\r\n"));
+        match codec.channels() {
+            1 => line(text, format_args!("a=rtpmap:{number} {codec}/{rate}\r\n")),
+            channels => line(
+                text,
+                format_args!("a=rtpmap:{number} {codec}/{rate}/{channels}\r\n"),
+            ),
+        }
+        if let Some(format) = codec.format() {
+            line(text, format_args!("a=fmtp:{number} {format}\r\n"));
+        }
     }
     if let Some(number) = stream.comfort_noise {
         line(text, format_args!("a=rtpmap:{number} CN/8000\r\n"));

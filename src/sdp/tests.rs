@@ -693,3 +693,57 @@ fn comfort_noise_is_agreed_to_where_it_is_offered() {
         assert!(negotiated.receive.contains(&kind));
     }
 }
+
+#[test]
+fn opus_is_offered_and_answered_as_rfc_7587_says_with_digits_on_its_clock() {
+    let wide = LocalMedia {
+        codecs: vec![Codec::Opus, Codec::Pcmu],
+        ..local()
+    };
+    let text = String::from_utf8(offer(&wide)).unwrap();
+    for line in [
+        "m=audio 40000 RTP/AVP 111 0 101 102\r\n",
+        "a=rtpmap:111 opus/48000/2\r\n",
+        "a=fmtp:111 maxplaybackrate=16000;sprop-maxcapturerate=16000;useinbandfec=1\r\n",
+        "a=rtpmap:101 telephone-event/8000\r\n",
+        "a=rtpmap:102 telephone-event/48000\r\n",
+    ] {
+        assert!(text.contains(line), "{line}: {text}");
+    }
+    let (reply, theirs) = answer(text.as_bytes(), &wide).unwrap();
+    assert_eq!(
+        (theirs.codec, theirs.telephone_event),
+        (Codec::Opus, Some(102))
+    );
+    let reply = String::from_utf8(reply).unwrap();
+    assert!(reply.contains("RTP/AVP 111 102\r\n"), "{reply}");
+    assert!(reply.contains("a=rtpmap:102 telephone-event/48000\r\n"));
+    let ours = accept(reply.as_bytes(), &wide).unwrap();
+    assert_eq!((ours.codec, ours.telephone_event), (Codec::Opus, Some(102)));
+    assert!(
+        ours.receive
+            .contains(&(101, PayloadKind::TelephoneEvent(SampleRate::TELEPHONE)))
+    );
+}
+
+#[test]
+fn opus_has_two_channels_in_sdp_whatever_it_carries_and_digits_may_be_at_eight_kilohertz() {
+    let wide = LocalMedia {
+        codecs: vec![Codec::Opus],
+        ..local()
+    };
+    for encoding in ["opus/48000", "opus/16000/2", "opus/48000/1"] {
+        let offer = with_media(&format!(
+            "m=audio 4000 RTP/AVP 97\r\na=rtpmap:97 {encoding}\r\n"
+        ));
+        let error = answer(offer.as_bytes(), &wide).unwrap_err();
+        assert_eq!(error, SdpError::Codec, "{encoding}");
+    }
+    let offer = with_media(
+        "m=audio 4000 RTP/AVP 97 101\r\na=rtpmap:97 OPUS/48000/2\r\n\
+         a=rtpmap:101 telephone-event/8000\r\n",
+    );
+    let (_, negotiated) = answer(offer.as_bytes(), &wide).unwrap();
+    assert_eq!(negotiated.payload_type, 97);
+    assert_eq!(negotiated.telephone_event, Some(101));
+}

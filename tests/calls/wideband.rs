@@ -50,6 +50,12 @@ fn baresip_talks_in_g722() {
     baresip_talks("G722", &[line], "audio_codecs=g722");
 }
 
+#[test]
+fn baresip_talks_in_opus() {
+    let line = "module opus.so".to_owned();
+    baresip_talks("opus", &[line], "audio_codecs=opus");
+}
+
 fn baresip_talks(codec: &str, modules: &[String], account: &str) {
     let _peace = in_peace();
     let server = OFFICE.take();
@@ -82,7 +88,7 @@ fn was_recorded(sound: &Sound) {
 fn a_caller_of_ours_hears_wideband_where_it_offers_it_and_narrowband_elsewhere() {
     let _peace = in_peace();
     let server = OFFICE.take();
-    for codec in ["G722"] {
+    for codec in ["G722", "opus"] {
         let share = heard_by_us(&server, codec).share_above_4_khz(0);
         assert!(share > AUDIBLY_WIDE, "{codec}: {share} above 4 kHz");
     }

@@ -4,7 +4,7 @@ use super::*;
 use crate::audio::codec::through;
 
 /// Every codec whose sound is at 16 kHz.
-const WIDEBAND: [Codec; 1] = [Codec::G722];
+const WIDEBAND: [Codec; 2] = [Codec::G722, Codec::Opus];
 
 /// Speech-like sound at 16 kHz, with something above 4 kHz in it.
 fn wide_speech(frames: usize, seed: u64) -> Vec<i16> {
@@ -149,8 +149,9 @@ fn clocks_that_differ_are_followed() {
         let heard = call.finish();
         let statistics = heard.statistics;
         assert_eq!((statistics.late, statistics.dropped), (0, 0), "{codec}");
+        // The end alone takes 60 ms, or 90 as Opus goes on.
         let concealed = statistics.concealed;
-        assert!(concealed < Duration::from_millis(100), "{concealed:?}");
+        assert!(concealed < Duration::from_millis(140), "{concealed:?}");
     }
 }
 
@@ -192,7 +193,8 @@ fn a_re_invite_may_change_between_wideband_and_narrowband() {
         let heard = call.finish();
         let voice = heard.count(FrameKind::Voice);
         assert!(voice >= 380, "{codec}: {voice} of 400 frames");
-        assert_eq!(heard.statistics.unknown_payload, 0);
+        let unknown = heard.statistics.unknown_payload;
+        assert!(unknown <= 3, "only those under way at a change: {unknown}");
         let played = heard.statistics.played.as_millis();
         assert!(played > 7_500, "{codec}: {played} ms over all codecs");
     }

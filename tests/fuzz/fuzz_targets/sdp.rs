@@ -18,7 +18,7 @@ fuzz_target!(|bytes: &[u8]| {
     let local = LocalMedia {
         address: std::net::IpAddr::from([192, 0, 2, 1]),
         port: 4000,
-        codecs: vec![Codec::Pcmu, Codec::Pcma],
+        codecs: Codec::ALL.to_vec(),
         telephone_event: Some(101),
         ptime_ms: 20,
         encryption: Encryption::Off,
