@@ -11,6 +11,7 @@
 //! SCHED_FIFO. It never blocks and never waits for a call: a call that does not take its ticks
 //! loses them, and they are counted.
 
+mod keys;
 mod pacer;
 mod player;
 mod ports;
@@ -354,7 +355,8 @@ impl MediaStream {
             .send(Command::Redirect(self.id, Box::new(destination)));
     }
 
-    /// Sends a key (RFC 4733) after those asked for before, where the peer takes keys.
+    /// Sends a key after those asked for before: as an event (RFC 4733) where the peer takes those,
+    /// else as a tone.
     pub fn send_digit(&self, digit: DtmfDigit, duration: Duration) {
         self.link.send(Command::SendDigit(self.id, digit, duration));
     }

@@ -22,6 +22,7 @@ use crate::audio::twofold::Fitter;
 use crate::audio::{AnyFrame, Sound, mix};
 use crate::rtp::{Digit, Received, Session};
 
+use super::keys::KeyTones;
 use super::pacer::Port;
 use super::player::Player;
 use super::reports::{Reports, ntp_now};
@@ -45,6 +46,7 @@ pub(super) struct Heard {
 #[derive(Default)]
 struct Fitters {
     relayed: Fitter,
+    keys: Fitter,
     heard: Fitter,
     spoken: Fitter,
 }
@@ -62,6 +64,8 @@ pub(super) struct Stream {
     remote: SocketAddr,
     peer: Peer,
     player: Player,
+    /// Keys for a peer that takes no events.
+    keys: KeyTones,
     /// What the stream that this one is joined to heard last.
     relayed: Option<AnyFrame>,
     /// To our rate what is relayed, and to 8 kHz what is heard and spoken.
@@ -88,6 +92,7 @@ impl Stream {
             peer: Peer::Learning { since: None },
             player: Player::new(session.rate()),
             session,
+            keys: KeyTones::default(),
             relayed: None,
             fitters: Fitters::default(),
             sending: true,
@@ -113,7 +118,7 @@ impl Stream {
     pub(super) fn relay(&mut self, heard: Heard) {
         self.relayed = Some(heard.frame);
         for digit in heard.digits {
-            self.session.send_digit(digit.digit, digit.duration);
+            self.send_digit(digit.digit, digit.duration);
         }
     }
 
@@ -145,7 +150,11 @@ impl Stream {
     }
 
     pub(super) fn send_digit(&mut self, digit: DtmfDigit, duration: Duration) {
-        self.session.send_digit(digit, duration);
+        if self.session.takes_digits() {
+            self.session.send_digit(digit, duration);
+        } else {
+            self.keys.press(digit, duration);
+        }
     }
 
     /// Reads what arrived on one of the sockets. True where more may wait.
@@ -238,6 +247,9 @@ impl Stream {
         if let Some(relayed) = self.relayed.take() {
             let relayed = self.fitters.relayed.fit(&relayed, spoken.rate());
             mix::add(spoken.samples_mut(), relayed.samples());
+        }
+        if let Some(key) = self.keys.next() {
+            spoken = self.fitters.keys.fit(&key.into(), spoken.rate());
         }
         let now = Instant::now();
         let sound = self.sending.then_some(&spoken);

@@ -36,11 +36,24 @@ fn describe(bind: &str, port: &MediaPort) -> LocalMedia {
 
 /// Two streams on this machine that send to each other.
 fn joined(a: &Media, b: &Media) -> [(MediaStream, mpsc::Receiver<Tick>); 2] {
+    joined_in(&[Codec::Pcmu], Some(101), a, b)
+}
+
+fn joined_in(
+    codecs: &[Codec],
+    telephone_event: Option<u8>,
+    a: &Media,
+    b: &Media,
+) -> [(MediaStream, mpsc::Receiver<Tick>); 2] {
     let (a, b) = (
         a.reserve(LOOPBACK).expect("port"),
         b.reserve(LOOPBACK).expect("port"),
     );
-    let (of_a, of_b) = (describe("127.0.0.45", &a), describe("127.0.0.46", &b));
+    let [of_a, of_b] = [("127.0.0.45", &a), ("127.0.0.46", &b)].map(|(bind, port)| LocalMedia {
+        codecs: codecs.to_vec(),
+        telephone_event,
+        ..describe(bind, port)
+    });
     let (answer, at_b) = crate::sdp::answer(&crate::sdp::offer(&of_a), &of_b).expect("answer");
     let at_a = crate::sdp::accept(&answer, &of_a).expect("accepted");
     [a.flow(&at_a).expect("flows"), b.flow(&at_b).expect("flows")]
@@ -114,4 +127,52 @@ async fn joined_streams_pass_on_what_they_hear_sound_and_keys() {
         loud += u32::from(tick.heard.samples()[80].abs() > 7000);
     }
     assert_eq!(keys, "7");
+}
+
+#[tokio::test]
+async fn keys_are_tones_for_a_peer_that_takes_no_events_in_every_codec() {
+    for codec in Codec::ALL {
+        let (left, right) = (media("127.0.0.45"), media("127.0.0.46"));
+        let [(speaker, _ticks), (_listener, mut heard)] = joined_in(&[codec], None, &left, &right);
+        speaker.play(ClipKey(1), vec![3_000; 16_000], 0);
+        for key in "179#".chars() {
+            let digit = DtmfDigit::from_char(key).expect("key");
+            speaker.send_digit(digit, Duration::from_millis(100));
+        }
+        let mut detector = crate::audio::dtmf::Detector::new();
+        let mut keys = String::new();
+        while keys.len() < 4 {
+            let tick = heard.recv().await.expect("flowing");
+            assert!(tick.index < 500, "{codec}: heard {keys:?}");
+            assert!(tick.digits.is_empty(), "no events");
+            detector.push(tick.heard.samples(), |digit| keys.push(digit.to_char()));
+        }
+        assert_eq!(keys, "179#", "{codec}");
+    }
+}
+
+#[tokio::test]
+async fn a_wideband_stream_is_heard_at_both_rates_and_joined_to_a_narrow_one() {
+    let (server, phones) = (media("127.0.0.45"), media("127.0.0.46"));
+    let wide = joined_in(&[Codec::G722], Some(101), &server, &phones);
+    let [(to_caller, mut at_server), (caller, _caller_ticks)] = wide;
+    let [(to_callee, _to_callee_ticks), (callee, mut heard)] = joined(&server, &phones);
+    assert_eq!(caller.rate(), SampleRate::WIDEBAND);
+    assert_eq!(callee.rate(), SampleRate::TELEPHONE);
+    to_caller.join(&to_callee);
+    let tone = crate::audio::tone::beep(Duration::from_secs(4), -10.0);
+    caller.play(ClipKey(1), tone, 0);
+    let mut loud = 0;
+    while loud < 20 {
+        let tick = heard.recv().await.expect("flowing");
+        assert!(tick.index < 500, "heard {loud} loud frames");
+        assert!(tick.heard_wide.is_none());
+        let level = crate::audio::level::rms_dbfs(tick.heard.samples());
+        loud += u32::from((-12.0..-8.0).contains(&level));
+    }
+    let tick = std::iter::from_fn(|| at_server.try_recv().ok()).last();
+    let tick = tick.expect("some came");
+    let wide = tick.heard_wide.expect("wideband");
+    let level = crate::audio::level::rms_dbfs(wide.samples());
+    assert!((-12.0..-8.0).contains(&level), "{level} dBFS");
 }
