@@ -57,6 +57,8 @@ have() {
         libssl-dev) pkg-config --exists openssl ;;
         python3-pip) command -v pip || command -v pip3 ;;
         python3-venv) python3 -c 'import ensurepip' ;;
+        libspandsp2) compgen -G '/usr/lib/*/libspandsp.so.2' ;;
+        python3-dev) compgen -G '/usr/include/python3*/Python.h' ;;
         procps) type -P kill ;;
         sip-tester) command -v sipp ;;
         sipvicious) command -v svmap ;;

@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! main ─▶ options ─▶ conversation | stt | answers | pacing | signalling | media | memory | soak
-//!                        │                                                ─▶ report (table, JSON)
+//!                        │ | pesq | talk-off                              ─▶ report (table, JSON)
 //!                        │ server: one `offhook serve`, `offhook call`, `offhook calls`
 //!                        │ speech: recordings with their transcripts    words: word error rate
 //!                        │ statistics: percentiles                      load: who used the CPUs
@@ -27,6 +27,7 @@ mod media;
 mod memory;
 mod options;
 mod pacing;
+mod pesq;
 mod report;
 mod server;
 mod signalling;
@@ -35,6 +36,7 @@ mod speech;
 mod statistics;
 mod strangers;
 mod stt;
+mod talk_off;
 mod words;
 
 use std::error::Error;
@@ -83,6 +85,12 @@ strangers      a wrong password refused for users who are known and who are not:
 soak           two long calls with a session interval of 90 s, refreshed by the caller and by the
                server (needs SIPp)
     --minutes N          (30)
+pesq           loss, bursts and jitter: PESQ and delay of what is heard, against silence in the gaps
+               and spandsp's concealment (installs pesq from PyPI and libspandsp2)
+    --seeds N            (20)
+talk-off       speech taken for keys, and keys of 60 ms in noise that are heard
+    --minutes N          of people, and of the voice model, at varied speeds and levels (60)
+    --voice NAME         repeat for more (piper-en-us-joe-medium)
 all
     --audio DIR          folder of WAV files, with transcripts.tsv; repeat for more
                          (tests/bench/audio where it exists, else tests/calls/audio)
@@ -169,6 +177,14 @@ fn run(arguments: &[String]) -> Result<()> {
         "soak" => {
             let options = parse(&["minutes"], &[])?;
             (soak::run(&options)?, options)
+        }
+        "pesq" => {
+            let options = parse(&["seeds"], &[])?;
+            (pesq::run(&options)?, options)
+        }
+        "talk-off" => {
+            let options = parse(&["minutes", "voice"], &[])?;
+            (talk_off::run(&options)?, options)
         }
         // What `pacing` starts of itself, at another priority.
         pacing::IDLE_TIMER => return pacing::idle_timer(),
