@@ -17,12 +17,14 @@ const NEWEST: f32 = 0.01;
 /// 100 ppm slow moves it by 1 ms in that time.
 const LEAST_SPAN: i64 = 40_000;
 
-/// The least wait, in samples: 20 ms.
-const LEAST_TARGET: i64 = 160;
+/// The least wait, in samples: 10 ms.
+const LEAST_TARGET: i64 = 80;
 /// The most, in samples: 120 ms.
 pub(super) const MOST_TARGET: i64 = 960;
 /// Before anything is known, in samples: 40 ms.
 const FIRST_TARGET: i64 = 320;
+/// Packets after which the target is more than a guess: a second.
+const SETTLED: u32 = 50;
 
 /// Measures transit times (arrival minus timestamp, in samples, of unknown origin). What counts
 /// is a packet's lag: its transit minus the least one of the last 5 to 10 s.
@@ -90,6 +92,11 @@ impl DelayEstimator {
         self.target
     }
 
+    /// Whether enough was seen for the target to be trusted.
+    pub(super) fn is_settled(&self) -> bool {
+        self.seen > SETTLED
+    }
+
     /// Forgets transit times, since clock or path changed, but not how much they vary.
     pub(super) fn restart(&mut self) {
         self.least = None;
@@ -128,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn the_wait_starts_at_forty_milliseconds_and_falls_to_twenty_on_a_steady_path() {
+    fn the_wait_starts_at_forty_milliseconds_and_falls_to_ten_on_a_steady_path() {
         assert_eq!(DelayEstimator::new(SampleRate::TELEPHONE).target(), 320);
         assert_eq!(after(5, |_| 0).target(), 320);
         assert_eq!(after(100, |_| 0).target(), LEAST_TARGET);

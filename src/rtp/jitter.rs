@@ -41,12 +41,19 @@ const STALLED: i64 = 2_400;
 /// What a codec makes up by itself at most, before it fades to silence: 80 ms.
 const MOST_CONTINUED: usize = 640;
 
-/// Below this level a frame may be shortened or lengthened at any time.
+/// Below this level a frame is quiet; after so many, it is in a pause, in which it may be shortened
+/// or lengthened at any time. Between the sounds of a word it would be heard.
 const QUIET_DBFS: f32 = -50.0;
+const QUIET_BEFORE: u32 = 15;
+/// Where packets are about to be missed, or much is too late, a shorter pause has to do.
+const QUIET_IN_HASTE: u32 = 2;
+const UNHURRIED: RangeInclusive<i64> = 0..=240;
 /// How far delay may be off target before quiet frames are used to correct it.
-const QUIET_ERROR: RangeInclusive<i64> = -40..=80;
+const QUIET_ERROR: RangeInclusive<i64> = -20..=39;
 /// And before any frame is. Too early, packets are missed; too late is only late.
-const ANY_ERROR: RangeInclusive<i64> = -120..=320;
+const ANY_ERROR: RangeInclusive<i64> = -160..=480;
+/// By how much more than the target a packet must be there before any is cut out.
+const HYSTERESIS: i64 = 60;
 /// Frames between two corrections: in quiet, and in any sound.
 const QUIET_PAUSE: u32 = 4;
 const ANY_PAUSE: u32 = 2;
@@ -104,6 +111,13 @@ enum State {
     Playing { next: i64, held: i64 },
 }
 
+/// Packets follow each other from `at` on.
+#[derive(Clone, Copy, Debug)]
+struct Grid {
+    at: i64,
+    length: i64,
+}
+
 /// Buffers one stream of sound. All times are in samples of its rate, whatever the RTP clock.
 #[derive(Debug)]
 pub(super) struct JitterBuffer {
@@ -113,6 +127,8 @@ pub(super) struct JitterBuffer {
     queue: Queue,
     delay: DelayEstimator,
     state: State,
+    /// Where packets begin, and how long they are.
+    grid: Option<Grid>,
     /// The packet by which the sender said that it stops: comfort noise, a digit, or one that says
     /// that nothing is said.
     stopped_by: Option<i64>,
@@ -124,6 +140,8 @@ pub(super) struct JitterBuffer {
     /// Samples that the codec made up since it decoded a packet.
     continued: usize,
     since_correction: u32,
+    /// Frames without a sound before this one.
+    quiet_frames: u32,
     counters: Counters,
 }
 
@@ -146,12 +164,14 @@ impl JitterBuffer {
             queue: Queue::new(codec, rate),
             delay: DelayEstimator::new(rate),
             state: State::Waiting { floor: None },
+            grid: None,
             stopped_by: None,
             noise: None,
             sequence: None,
             concealer: Concealer::new(rate),
             continued: 0,
             since_correction: 0,
+            quiet_frames: 0,
             counters: Counters::default(),
         }
     }
@@ -223,6 +243,13 @@ impl JitterBuffer {
             State::Waiting { floor } => floor.unwrap_or(i64::MIN),
             State::Playing { next, .. } => next,
         };
+        let length = self.length_of(coded.codec, coded.payload).unwrap_or(0);
+        if length > 0 {
+            self.grid = Some(Grid {
+                at: timestamp,
+                length: length as i64,
+            });
+        }
         let outcome = self.queue.insert(coded, floor, arrived);
         match outcome {
             Outcome::Late => self.counters.late_packets += 1,
@@ -285,6 +312,10 @@ impl JitterBuffer {
         {
             noise.add_to(filling.frame.samples_mut());
         }
+        self.quiet_frames = match rms_dbfs(filling.frame.samples()) < QUIET_DBFS {
+            true => self.quiet_frames.saturating_add(1),
+            false => 0,
+        };
         self.counters.played += filling.received as u64;
         self.counters.concealed += filling.concealed as u64;
         filling.into_frame()
@@ -293,6 +324,25 @@ impl JitterBuffer {
     /// How long after its earliest possible arrival the sample `next` is being played.
     fn lag_at(&self, now: i64, next: i64) -> i64 {
         self.delay.base().map_or(0, |base| now - base - next)
+    }
+
+    /// How much more than a frame from `next` on is there for sure by now, if packets take no longer
+    /// than the target covers; what is missing where it is less. A frame waits for the last packet
+    /// that it needs, which is that of its first sample only where the two begin together.
+    fn surplus(&self, now: i64, next: i64) -> i64 {
+        let Some((base, grid)) = self.delay.base().zip(self.grid) else {
+            return 0;
+        };
+        let frame = self.frame_samples() as i64;
+        let there = |wait: i64| {
+            let packets = (now - base - wait - grid.at).div_euclid(grid.length);
+            grid.at + (packets + 1) * grid.length - (next + frame)
+        };
+        let target = self.delay.target();
+        // Packets come and go whole: with one limit for both, one would be cut out now and put in
+        // then.
+        let late = there(target + self.scaled(HYSTERESIS));
+        if late > 0 { late } else { there(target).min(0) }
     }
 
     /// Where to start playing, if the first packet is due.
@@ -417,21 +467,27 @@ impl JitterBuffer {
     /// Plays a frame shorter or longer than it is where the delay is off target, and returns
     /// where to go on.
     fn correct_delay(&mut self, now: i64, next: i64, filling: &mut Filling) -> Option<i64> {
-        let error = self.lag_at(now, next) - self.delay.target();
+        let error = self.surplus(now, next);
         let telephone_error = error / self.scale as i64;
         let pause = if ANY_ERROR.contains(&telephone_error) {
             QUIET_PAUSE
         } else {
             ANY_PAUSE
         };
-        if QUIET_ERROR.contains(&telephone_error) || self.since_correction < pause {
+        let guessed = pause == QUIET_PAUSE && !self.delay.is_settled();
+        if guessed || QUIET_ERROR.contains(&telephone_error) || self.since_correction < pause {
             return None;
         }
         let mut sound = [0; MOST_INPUT];
         let sound = &mut sound[..SHORTEN_INPUT * self.scale];
         let available = self.queue.peek(next, sound);
         let frame = &sound[..self.frame_samples()];
-        if pause == QUIET_PAUSE && rms_dbfs(frame) >= QUIET_DBFS {
+        let long_enough = match UNHURRIED.contains(&telephone_error) {
+            true => QUIET_BEFORE,
+            false => QUIET_IN_HASTE,
+        };
+        let in_pause = self.quiet_frames >= long_enough && rms_dbfs(frame) < QUIET_DBFS;
+        if pause == QUIET_PAUSE && !in_pause {
             return None;
         }
         let (corrected, used) = if error > 0 && available >= sound.len() {

@@ -74,7 +74,13 @@ fn configure(folder: &Path, play: &Path, more: &[String], account: &str) {
         "module_app account.so".to_owned(),
         "module_app menu.so".to_owned(),
     ];
-    let lines = [&lines, more].concat();
+    let key = |line: &str| line.split(' ').next().map(str::to_owned);
+    let own = more.iter().map(|line| key(line)).collect::<Vec<_>>();
+    let kept = lines.iter().filter(|line| {
+        // Modules are many, everything else is said once.
+        line.starts_with("module") || !own.contains(&key(line))
+    });
+    let lines: Vec<String> = kept.chain(more).cloned().collect();
     fs::write(folder.join("config"), lines.join("\n") + "\n").expect("room on the disk");
     let account = format!("<sip:baresip@127.0.0.1>;regint=0;{account}\n");
     fs::write(folder.join("accounts"), account).expect("room on the disk");

@@ -146,12 +146,22 @@ fn is_audible(frame: &[i16]) -> bool {
 
 /// Writes a telephone WAV file: `before` and `after` are seconds of silence round the speech.
 pub(crate) fn write_padded(speech: &Path, before: f64, after: f64, to: &Path) {
+    write_padded_at(8000, speech, before, after, to);
+}
+
+/// The same at a multiple of 8 kHz.
+pub(crate) fn write_padded_at(rate: u32, speech: &Path, before: f64, after: f64, to: &Path) {
     let mut samples = silence(before);
     samples.extend(&Sound::read(speech).channels[0]);
     samples.extend(silence(after));
+    let times = (rate / 8000) as usize;
+    let samples = samples.windows(2).flat_map(|pair| {
+        let [from, to] = [pair[0], pair[1]].map(f64::from);
+        (0..times).map(move |n| (from + (to - from) * n as f64 / times as f64) as i16)
+    });
     let spec = hound::WavSpec {
         channels: 1,
-        sample_rate: 8000,
+        sample_rate: rate,
         bits_per_sample: 16,
         sample_format: hound::SampleFormat::Int,
     };
