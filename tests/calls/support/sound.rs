@@ -146,11 +146,17 @@ fn is_audible(frame: &[i16]) -> bool {
 
 /// Writes a telephone WAV file: `before` and `after` are seconds of silence round the speech.
 pub(crate) fn write_padded(speech: &Path, before: f64, after: f64, to: &Path) {
-    write_padded_at(8000, speech, before, after, to);
+    write_padded_at((8000, 1), speech, before, after, to);
 }
 
-/// The same at a multiple of 8 kHz.
-pub(crate) fn write_padded_at(rate: u32, speech: &Path, before: f64, after: f64, to: &Path) {
+/// The same at a multiple of 8 kHz, in some channels.
+pub(crate) fn write_padded_at(
+    (rate, channels): (u32, u16),
+    speech: &Path,
+    before: f64,
+    after: f64,
+    to: &Path,
+) {
     let mut samples = silence(before);
     samples.extend(&Sound::read(speech).channels[0]);
     samples.extend(silence(after));
@@ -160,14 +166,16 @@ pub(crate) fn write_padded_at(rate: u32, speech: &Path, before: f64, after: f64,
         (0..times).map(move |n| (from + (to - from) * n as f64 / times as f64) as i16)
     });
     let spec = hound::WavSpec {
-        channels: 1,
+        channels,
         sample_rate: rate,
         bits_per_sample: 16,
         sample_format: hound::SampleFormat::Int,
     };
     let mut writer = hound::WavWriter::create(to, spec).expect("a new file");
     for sample in samples {
-        writer.write_sample(sample).expect("room on the disk");
+        for _ in 0..channels {
+            writer.write_sample(sample).expect("room on the disk");
+        }
     }
     writer.finalize().expect("room on the disk");
 }
