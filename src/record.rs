@@ -2,6 +2,7 @@
 //! Times are milliseconds since the call's media started (its clock), unless named otherwise.
 
 mod answered;
+mod scope;
 mod voicemail;
 
 use std::fmt;
@@ -13,6 +14,7 @@ use time::OffsetDateTime;
 use crate::ids::{AssistantId, CallId, MailboxName, TrunkName, TurnNumber};
 
 pub use answered::{AnsweredBy, Answerer, AnswererEvidence};
+pub use scope::Scope;
 pub use voicemail::{
     MailboxCounts, RecordingEnd, Transcription, Voicemail, VoicemailReason, VoicemailState,
 };

@@ -34,10 +34,10 @@ use crate::audio::Codec;
 use crate::call::{
     self, Answers, CallCommand, CallLimits, Mailboxes, Recorder, Registry, Services,
 };
-use crate::config::{Answer, Config, Service, Transport};
+use crate::config::{Answer, Config, Secret, Service, Transport};
 use crate::control::{ControlError, Desk, Socket};
 use crate::engines::EngineError;
-use crate::http::{self, Routes, Scraper};
+use crate::http::{self, Api, Routes, Scraper};
 use crate::ids::AssistantId;
 use crate::net::local::advertised_address;
 use crate::net::media::{Media, MediaAddress, MediaConfig};
@@ -46,7 +46,7 @@ use crate::observe::{Component, Health, Metrics, State, TrunkBoard};
 use crate::record::{EndedBy, EndedReason};
 use crate::sip::endpoint::{Credentials, InboundAuthentication, Limits, Protocol};
 use crate::sip::flood::FloodLimits;
-use crate::store::{Journal, Ladders, Store, StoreError};
+use crate::store::{Database, Journal, Ladders, NoDatabase, Store, StoreError};
 
 use engines::Engines;
 
@@ -70,6 +70,9 @@ pub enum ServeError {
     /// The database cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The configuration names no database.
+    #[error("store.url: {0}")]
+    Database(#[from] NoDatabase),
     /// The HTTP listener cannot be opened.
     #[error(transparent)]
     Http(#[from] http::BindError),
@@ -146,6 +149,11 @@ fn lock_data(config: &Config) -> Result<File, ServeError> {
     }
 }
 
+fn database(config: &Config) -> Result<Database, ServeError> {
+    let url = config.store.url.as_ref().map(Secret::expose);
+    Ok(Database::new(&config.data, url)?)
+}
+
 struct Server {
     config: Arc<Config>,
     sip: Sip,
@@ -176,7 +184,7 @@ impl Server {
             Component::Sip,
         ]);
         let metrics = Metrics::default();
-        let store = Store::open(&config.data).await?;
+        let store = Store::open_database(&database(&config)?).await?;
         let closed = store.close_open_calls(OffsetDateTime::now_utc()).await?;
         if closed > 0 {
             tracing::warn!(closed, "calls left open by a crash were closed");
@@ -224,7 +232,12 @@ impl Server {
             scraper,
         };
         let (http_stop, mut stopped) = watch::channel(false);
-        let http = tokio::spawn(http::serve(listener, routes, async move {
+        let api = Api {
+            store: store.clone(),
+            rates: http::Rates::new(config.http.requests_per_second),
+            cors_origins: config.http.cors_origins.clone(),
+        };
+        let http = tokio::spawn(http::serve(listener, routes, api, async move {
             let _ = stopped.wait_for(|stop| *stop).await;
         }));
         let services = Services {

@@ -1,12 +1,12 @@
 //! `offhook calls`: what a server has kept; for live calls see `live`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::{Failure, ladder, live, print};
+use super::{Failure, Kept, ladder, live, print};
 use crate::ids::CallId;
 use crate::record::{CallQuality, CallRecord, Role, StreamQuality, TurnLedger};
 use crate::store::{CallQuery, Store};
@@ -50,14 +50,8 @@ enum CallsCommand {
 
 #[derive(Debug, Args)]
 struct List {
-    /// Data folder of the server.
-    #[arg(
-        long,
-        value_name = "DIR",
-        env = "OFFHOOK_DATA",
-        default_value = "./data"
-    )]
-    data: PathBuf,
+    #[command(flatten)]
+    kept: Kept,
     /// At most this many.
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     limit: u32,
@@ -73,14 +67,8 @@ struct List {
 struct Show {
     /// The call's id, or the beginning of it.
     id: String,
-    /// Data folder of the server.
-    #[arg(
-        long,
-        value_name = "DIR",
-        env = "OFFHOOK_DATA",
-        default_value = "./data"
-    )]
-    data: PathBuf,
+    #[command(flatten)]
+    kept: Kept,
     /// Show its SIP messages instead, as a ladder; with --json in full.
     #[arg(long)]
     sip: bool,
@@ -95,14 +83,8 @@ struct Pcap {
     id: String,
     /// The file to write.
     file: PathBuf,
-    /// Data folder of the server.
-    #[arg(
-        long,
-        value_name = "DIR",
-        env = "OFFHOOK_DATA",
-        default_value = "./data"
-    )]
-    data: PathBuf,
+    #[command(flatten)]
+    kept: Kept,
 }
 
 pub(super) async fn calls(command: Calls) -> Result<(), Failure> {
@@ -140,14 +122,17 @@ async fn list(command: List) -> Result<(), Failure> {
         limit: command.limit,
         before,
     };
-    let calls = match Store::open_existing(&command.data).await.map_err(failed)? {
+    let calls = match Store::open_existing(&command.kept.database()?)
+        .await
+        .map_err(failed)?
+    {
         Some(store) => store.calls(&query).await.map_err(failed)?,
         None => Vec::new(),
     };
     if command.json {
         print::json(&calls);
     } else if calls.is_empty() {
-        print::line(&format!("No calls in {}.", command.data.display()));
+        print::line(&format!("No calls in {}.", command.kept.database()?));
     } else {
         let rows: Vec<Vec<String>> = calls.iter().map(row).collect();
         print::table(
@@ -184,7 +169,7 @@ fn answered_by(call: &CallRecord) -> String {
 }
 
 async fn show(command: Show) -> Result<(), Failure> {
-    let (store, call) = open(&command.data, &command.id).await?;
+    let (store, call) = open(&command.kept, &command.id).await?;
     match (command.sip, command.json) {
         (false, true) => print::json(&call),
         (false, false) => describe(&call),
@@ -200,7 +185,7 @@ async fn show(command: Show) -> Result<(), Failure> {
 }
 
 async fn pcap(command: Pcap) -> Result<(), Failure> {
-    let (store, call) = open(&command.data, &command.id).await?;
+    let (store, call) = open(&command.kept, &command.id).await?;
     let messages = store.sip_messages(call.id).await.map_err(failed)?;
     ladder::save(&messages, &command.file)
         .map_err(|error| failed(format!("{}: {error}", command.file.display())))?;
@@ -209,9 +194,10 @@ async fn pcap(command: Pcap) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn open(data: &Path, id: &str) -> Result<(Store, CallRecord), Failure> {
-    let none = || Failure::Failed(format!("there is no call {id} in {}", data.display()));
-    let store = Store::open_existing(data)
+async fn open(kept: &Kept, id: &str) -> Result<(Store, CallRecord), Failure> {
+    let database = kept.database()?;
+    let none = || Failure::Failed(format!("there is no call {id} in {database}"));
+    let store = Store::open_existing(&database)
         .await
         .map_err(failed)?
         .ok_or_else(none)?;

@@ -1,5 +1,6 @@
 //! The command line. Exit codes: 0 done, 1 failed, 2 wrong arguments or configuration.
 
+mod api_key;
 mod calls;
 mod dial;
 mod ladder;
@@ -16,6 +17,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::{self, Config};
+use crate::store::Database;
 
 /// A self-hosted phone server for AI voice agents.
 #[derive(Debug, Parser)]
@@ -45,6 +47,8 @@ pub enum Command {
     Voicemail(voicemail::Voicemails),
     /// Show where each trunk of a running server stands with its registrar.
     Trunks(live::At),
+    /// Make, list or delete keys of the API.
+    ApiKey(api_key::ApiKeys),
     /// List, fetch and verify the models.
     Models(models::Models),
 }
@@ -75,6 +79,39 @@ impl Serve {
             config.data.clone_from(data);
         }
         Ok(config)
+    }
+}
+
+/// Where a server keeps things.
+#[derive(Clone, Debug, Args)]
+pub struct Kept {
+    /// Data folder of the server.
+    #[arg(
+        long,
+        value_name = "DIR",
+        env = "OFFHOOK_DATA",
+        default_value = "./data"
+    )]
+    pub data: PathBuf,
+    /// URL of the server's PostgreSQL database, as its `store.url`; SQLite in the data folder
+    /// without it. Better in the environment, because other users see arguments.
+    #[arg(
+        long = "store",
+        value_name = "URL",
+        env = "OFFHOOK__store__url",
+        hide_env_values = true
+    )]
+    pub store_url: Option<String>,
+}
+
+impl Kept {
+    /// The database.
+    ///
+    /// # Errors
+    /// Where the URL is of no database that can be used.
+    pub fn database(&self) -> Result<Database, Failure> {
+        Database::new(&self.data, self.store_url.as_deref())
+            .map_err(|error| Failure::Usage(format!("--store: {error}")))
     }
 }
 
@@ -115,6 +152,7 @@ pub async fn run(command: Command) -> Result<(), Failure> {
         Command::Calls(command) => calls::calls(command).await,
         Command::Voicemail(command) => voicemail::voicemails(command).await,
         Command::Trunks(command) => trunks::trunks(command).await,
+        Command::ApiKey(command) => api_key::api_keys(command).await,
         Command::Models(command) => models::models(command).await,
     }
 }

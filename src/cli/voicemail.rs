@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand};
 use time::format_description::well_known::Rfc3339;
 
-use super::{Failure, print};
+use super::{Failure, Kept, print};
 use crate::control::{self, Ask};
 use crate::ids::MailboxName;
 use crate::record::{Transcription, Voicemail, VoicemailState};
@@ -48,14 +48,8 @@ struct List {
 
 #[derive(Debug, Args)]
 struct At {
-    /// Data folder of the server.
-    #[arg(
-        long,
-        value_name = "DIR",
-        env = "OFFHOOK_DATA",
-        default_value = "./data"
-    )]
-    data: PathBuf,
+    #[command(flatten)]
+    kept: Kept,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -84,14 +78,8 @@ struct Export {
     id: String,
     /// The file to write, or "-".
     file: PathBuf,
-    /// Data folder of the server.
-    #[arg(
-        long,
-        value_name = "DIR",
-        env = "OFFHOOK_DATA",
-        default_value = "./data"
-    )]
-    data: PathBuf,
+    #[command(flatten)]
+    kept: Kept,
 }
 
 /// What is done with a message.
@@ -124,14 +112,17 @@ fn failed(error: impl std::fmt::Display) -> Failure {
 async fn list(command: List) -> Result<(), Failure> {
     let List { mailbox, at } = command;
     let mailbox = mailbox.map(MailboxName::new);
-    let messages = match Store::open_existing(&at.data).await.map_err(failed)? {
+    let messages = match Store::open_existing(&at.kept.database()?)
+        .await
+        .map_err(failed)?
+    {
         Some(store) => store.voicemails(mailbox.as_ref()).await.map_err(failed)?,
         None => Vec::new(),
     };
     if at.json {
         print::json(&messages);
     } else if messages.is_empty() {
-        print::line(&format!("No messages in {}.", at.data.display()));
+        print::line(&format!("No messages in {}.", at.kept.database()?));
     } else {
         let rows: Vec<Vec<String>> = messages.iter().map(row).collect();
         print::table(
@@ -170,10 +161,10 @@ fn beginning(text: &str) -> String {
 
 async fn show(command: Which) -> Result<(), Failure> {
     let Which { id, at } = command;
-    let (_, message) = open(&at.data, &id, Access::Read).await?;
+    let (_, message) = open(&at.kept, &id, Access::Read).await?;
     match at.json {
         true => print::json(&message),
-        false => describe(&message, &at.data),
+        false => describe(&message, &at.kept.data),
     }
     Ok(())
 }
@@ -219,8 +210,8 @@ fn describe(message: &Voicemail, data: &Path) {
 }
 
 async fn export(command: Export) -> Result<(), Failure> {
-    let (_, message) = open(&command.data, &command.id, Access::Read).await?;
-    let source = command.data.join(&message.file);
+    let (_, message) = open(&command.kept, &command.id, Access::Read).await?;
+    let source = command.kept.data.join(&message.file);
     let bytes =
         std::fs::read(&source).map_err(|error| failed(format!("{}: {error}", source.display())))?;
     if command.file == Path::new("-") {
@@ -238,7 +229,7 @@ async fn change(command: Several, change: Change) -> Result<(), Failure> {
     let Several { ids, at } = command;
     let mut changed = Vec::new();
     for id in &ids {
-        let (store, message) = open(&at.data, id, Access::Change).await?;
+        let (store, message) = open(&at.kept, id, Access::Change).await?;
         match change {
             Change::Mark(state) => {
                 store
@@ -247,13 +238,13 @@ async fn change(command: Several, change: Change) -> Result<(), Failure> {
                     .map_err(failed)?;
             }
             Change::Delete => store
-                .delete_voicemail(&at.data, &message)
+                .delete_voicemail(&at.kept.data, &message)
                 .await
                 .map_err(failed)?,
         }
         // A running server tells those who wait for messages; without one nobody waits.
         let mailbox = message.mailbox.to_string();
-        let _ = control::ask(&at.data, Ask::MailboxChanged { mailbox }).await;
+        let _ = control::ask(&at.kept.data, Ask::MailboxChanged { mailbox }).await;
         changed.push(message.id);
     }
     let done = match change {
@@ -278,11 +269,12 @@ enum Access {
 }
 
 /// The one message whose id begins so.
-async fn open(data: &Path, id: &str, access: Access) -> Result<(Store, Voicemail), Failure> {
-    let none = || Failure::Failed(format!("there is no message {id} in {}", data.display()));
+async fn open(kept: &Kept, id: &str, access: Access) -> Result<(Store, Voicemail), Failure> {
+    let database = kept.database()?;
+    let none = || Failure::Failed(format!("there is no message {id} in {database}"));
     let store = match access {
-        Access::Read => Store::open_existing(data).await,
-        Access::Change => Store::open_to_change(data).await,
+        Access::Read => Store::open_existing(&database).await,
+        Access::Change => Store::open_to_change(&database).await,
     };
     let store = store.map_err(failed)?.ok_or_else(none)?;
     let messages = store.voicemails(None).await.map_err(failed)?;

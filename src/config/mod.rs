@@ -91,7 +91,9 @@ pub struct Config {
     pub sip: Sip,
     /// Media sockets.
     pub rtp: Rtp,
-    /// Health and metrics.
+    /// Where calls and objects are kept.
+    pub store: Storage,
+    /// Health and metrics, and the API.
     pub http: Http,
     /// What callers on hold hear.
     pub hold: Hold,
@@ -117,6 +119,7 @@ impl Default for Config {
             data: PathBuf::from("./data"),
             sip: Sip::default(),
             rtp: Rtp::default(),
+            store: Storage::default(),
             http: Http::default(),
             hold: Hold::default(),
             recording: Recording::default(),
@@ -215,18 +218,48 @@ impl Default for Rtp {
     }
 }
 
+/// Where calls and objects are kept.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Storage {
+    /// PostgreSQL's URL; SQLite in the data folder where not set.
+    pub url: Option<Secret>,
+    /// File of the key that secrets are encrypted with; `secrets.key` in the data folder where
+    /// neither it nor `OFFHOOK_SECRETS_KEY` in the environment is set.
+    pub key_file: Option<PathBuf>,
+    /// Whose the objects of this file are.
+    pub configured: Configured,
+}
+
+/// Whose the assistants, numbers and trunks of the configuration file are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Configured {
+    /// The file's: the API shows them and changes none.
+    #[default]
+    Pinned,
+    /// The database's, once they were written there at the first start that had them.
+    Seed,
+}
+
 /// The HTTP listener.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Http {
-    /// Where `/healthz`, `/readyz` and `/metrics` answer.
+    /// Where `/healthz`, `/readyz`, `/metrics` and the API answer.
     pub listen: SocketAddr,
+    /// Origins whose pages may use the API from a browser (CORS). None by default.
+    pub cors_origins: Vec<String>,
+    /// Requests a second for each API key; others are answered 429.
+    pub requests_per_second: u32,
 }
 
 impl Default for Http {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
+            cors_origins: Vec::new(),
+            requests_per_second: 100,
         }
     }
 }

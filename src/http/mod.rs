@@ -1,5 +1,13 @@
-//! HTTP for machines that watch us: `/healthz` (the process lives), `/readyz` (it takes calls, or
-//! why not) and `/metrics`.
+//! HTTP: the API in Vapi's vocabulary, for those who show a key; and for machines that watch us
+//! `/healthz` (the process lives), `/readyz` (it takes calls, or why not) and `/metrics`.
+//!
+//! ```text
+//! request ─▶ id ─▶ CORS ─▶ size ─┬─▶ /healthz, /readyz, /metrics
+//!                                └─▶ key and scope ─▶ rate ─▶ handler ─▶ store, registry
+//! ```
+
+mod error;
+mod identity;
 
 use std::future::Future;
 use std::io;
@@ -8,14 +16,29 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::State as Shared;
-use axum::http::{StatusCode, header};
+use axum::extract::{DefaultBodyLimit, State as Shared};
+use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::middleware;
 use axum::response::{IntoResponse, Json};
 use axum::routing::get;
 use serde_json::{Map, Value, json};
 use tokio::net::TcpListener;
 
+use tower_http::cors::{AllowOrigin, CorsLayer};
+use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer};
+
 use crate::observe::{Health, Metrics, Scrape, State};
+use crate::record::Scope;
+use crate::store::Store;
+
+pub use error::ApiError;
+pub use identity::{Identity, Rates, authorise, hash_of};
+
+/// Largest body of a request, in bytes.
+pub const LARGEST_BODY: usize = 1 << 20;
+
+/// The header field with each request's id.
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Collects what other parts count, at the moment of a scrape.
 pub type Scraper = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = Scrape> + Send>> + Send + Sync>;
@@ -29,6 +52,17 @@ pub struct Routes {
     pub metrics: Metrics,
     /// For `/metrics`.
     pub scraper: Scraper,
+}
+
+/// What the API needs. Handles only; cheap to clone.
+#[derive(Clone)]
+pub struct Api {
+    /// What is kept.
+    pub store: Store,
+    /// How often keys may ask.
+    pub rates: Rates,
+    /// Origins that browsers may use it from.
+    pub cors_origins: Vec<String>,
 }
 
 /// The listener could not be opened: the operator's fault, not to be retried.
@@ -59,22 +93,65 @@ pub async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), Bind
 pub async fn serve(
     listener: TcpListener,
     routes: Routes,
+    api: Api,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
-    axum::serve(listener, router(routes))
+    axum::serve(listener, router(routes, api))
         .with_graceful_shutdown(stop)
         .await
 }
 
-fn router(routes: Routes) -> Router {
-    Router::new()
+fn router(routes: Routes, api: Api) -> Router {
+    let watched = Router::new()
         .route(
             "/healthz",
             get(|| async { Json(json!({ "status": "ok" })) }),
         )
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
-        .with_state(routes)
+        .with_state(routes);
+    let cors = cors(&api.cors_origins);
+    watched
+        .merge(guarded(&api, Scope::Read, reading()))
+        .fallback(|| async { ApiError::NotFound("there is no such path".to_owned()) })
+        .method_not_allowed_fallback(|| async { ApiError::Method })
+        .with_state(api)
+        .layer(DefaultBodyLimit::max(LARGEST_BODY))
+        .layer(cors)
+        .layer(PropagateRequestIdLayer::new(REQUEST_ID))
+        .layer(SetRequestIdLayer::new(REQUEST_ID, MakeRequestUuid))
+}
+
+/// Routes behind a key that has a scope.
+fn guarded(api: &Api, scope: Scope, routes: Router<Api>) -> Router<Api> {
+    if !routes.has_routes() {
+        return routes;
+    }
+    routes.route_layer(middleware::from_fn_with_state(
+        (api.clone(), scope),
+        authorise,
+    ))
+}
+
+/// What needs the scope `read`.
+fn reading() -> Router<Api> {
+    Router::new()
+}
+
+/// None where no origin is allowed.
+fn cors(origins: &[String]) -> CorsLayer {
+    let origins: Vec<HeaderValue> = origins
+        .iter()
+        .filter_map(|origin| HeaderValue::from_str(origin).ok())
+        .collect();
+    if origins.is_empty() {
+        return CorsLayer::new();
+    }
+    CorsLayer::new()
+        .allow_origin(AllowOrigin::list(origins))
+        .allow_methods([Method::GET, Method::POST, Method::PATCH, Method::DELETE])
+        .allow_headers([header::AUTHORIZATION, header::CONTENT_TYPE, header::RANGE])
+        .expose_headers([REQUEST_ID, header::CONTENT_RANGE])
 }
 
 async fn ready(Shared(routes): Shared<Routes>) -> impl IntoResponse {
@@ -137,8 +214,14 @@ mod tests {
         let (listener, address) = bind(SocketAddr::from(([127, 0, 0, 1], 0)))
             .await
             .expect("port");
+        let folder = std::env::temp_dir().join(format!("offhook-http-{}", std::process::id()));
+        let api = Api {
+            store: Store::open(&folder).await.expect("store"),
+            rates: Rates::new(10),
+            cors_origins: Vec::new(),
+        };
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-        let server = tokio::spawn(serve(listener, routes, async {
+        let server = tokio::spawn(serve(listener, routes, api, async {
             let _ = stopped.await;
         }));
         assert!(get(address, "/healthz").await.starts_with("HTTP/1.1 200"));
@@ -160,5 +243,6 @@ mod tests {
         );
         drop(stop);
         server.await.expect("task").expect("served");
+        std::fs::remove_dir_all(folder).expect("removed");
     }
 }

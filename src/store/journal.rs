@@ -232,9 +232,11 @@ fn is_for_good(error: &StoreError) -> bool {
     let StoreError::Statement(error) = error else {
         return false;
     };
-    error
-        .as_database_error()
-        .is_some_and(|error| !matches!(error.kind(), ErrorKind::Other))
+    error.as_database_error().is_some_and(|error| {
+        // PostgreSQL's class 22: a value that it cannot hold, such as text with a zero byte.
+        let refused = |code: &str| code.len() == 5 && code.starts_with("22");
+        !matches!(error.kind(), ErrorKind::Other) || error.code().is_some_and(|code| refused(&code))
+    })
 }
 
 async fn write(store: &Store, entry: &Entry) -> Result<(), StoreError> {

@@ -3,50 +3,46 @@
 //! The SQL is written for SQLite and PostgreSQL alike. Nothing here is awaited by a live call:
 //! calls hand their events to a [`Journal`], whose one task writes them in order.
 
+mod database;
 mod files;
 mod journal;
+mod keys;
 mod ladder;
+mod objects;
 mod rows;
 mod schema;
 mod voicemail;
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use sqlx::pool::PoolConnection;
-use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
-};
-use sqlx::{Row, Sqlite, SqliteConnection};
+use sqlx::{Any, AnyConnection, AnyPool, Row};
 use time::OffsetDateTime;
 
 use crate::ids::{CallId, MailboxName, TrunkName};
 use crate::record::{CallRecord, CallStatus, EndedBy, EndedReason, Message, TurnLedger};
 
+use database::Access;
+#[cfg(test)]
+use database::CONNECTIONS;
+pub use database::{DATABASE_FILE, Database, NoDatabase};
 pub use files::{FreeSpace, Sweep, free_space};
 pub use journal::{Entry, Journal, JournalHealth};
+pub use keys::ApiKey;
 pub use ladder::Ladders;
+pub use objects::{Object, ObjectKind, ObjectQuery, Origin, Saved};
 use rows::{Timestamp, name_of};
 pub use voicemail::{MessageFile, RecoveredMailboxes, message_path};
-
-/// File name of the database inside the data folder.
-pub const DATABASE_FILE: &str = "offhook.db";
-
-/// At most this many connections at once.
-const CONNECTIONS: u32 = 4;
-
-/// How long a statement waits for another process's write lock.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The server is at fault in all of these; a call that meets one is refused with 503 or goes on
 /// unrecorded, and trying again may help.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The folder or the file could not be made or opened.
-    #[error("cannot open the database {}: {source}", path.display())]
+    #[error("cannot open the database {database}: {source}")]
     Open {
-        /// The database file.
-        path: PathBuf,
+        /// Which.
+        database: Database,
         /// Why.
         source: sqlx::Error,
     },
@@ -91,73 +87,61 @@ pub struct CallQuery {
     pub before: Option<OffsetDateTime>,
 }
 
-/// The calls of one data folder. Cheap to clone.
+/// All that is kept. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Store {
-    pool: SqlitePool,
+    pool: AnyPool,
 }
 
 impl Store {
-    /// Opens the database of a data folder, making both where they are missing, and brings its
-    /// schema up to date.
+    /// Opens the SQLite database of a data folder; see [`Self::open_database`].
     ///
     /// # Errors
     /// Where the folder or the file cannot be made, read or written.
     pub async fn open(data: &Path) -> Result<Self, StoreError> {
-        std::fs::create_dir_all(data).map_err(|source| StoreError::Folder {
-            path: data.to_owned(),
-            source,
-        })?;
-        let options = Self::options(data).create_if_missing(true);
-        let store = Self::connect(data, options).await?;
-        schema::migrator().run(&store.pool).await?;
-        Ok(store)
+        Self::open_database(&Database::Folder(data.to_owned())).await
+    }
+
+    /// Opens a database, making SQLite's folder and file where they are missing, and brings its
+    /// schema up to date.
+    ///
+    /// # Errors
+    /// Where it cannot be made, reached, read or written.
+    pub async fn open_database(database: &Database) -> Result<Self, StoreError> {
+        if let Database::Folder(folder) = database {
+            std::fs::create_dir_all(folder).map_err(|source| StoreError::Folder {
+                path: folder.clone(),
+                source,
+            })?;
+        }
+        let pool = database.connect(Access::Create).await?;
+        schema::migrator(database).run(&pool).await?;
+        Ok(Self { pool })
     }
 
     /// Opens an existing database to read it; `None` where there is none yet.
     ///
     /// # Errors
-    /// Where the file cannot be read.
-    pub async fn open_existing(data: &Path) -> Result<Option<Self>, StoreError> {
-        if !data.join(DATABASE_FILE).exists() {
-            return Ok(None);
-        }
-        Self::connect(data, Self::options(data).read_only(true))
-            .await
-            .map(Some)
+    /// Where it cannot be read.
+    pub async fn open_existing(database: &Database) -> Result<Option<Self>, StoreError> {
+        Self::open_with(database, Access::Read).await
     }
 
     /// Opens an existing database to change it beside a running server; `None` where there is
     /// none yet. The schema is the server's business.
     ///
     /// # Errors
-    /// Where the file cannot be opened.
-    pub async fn open_to_change(data: &Path) -> Result<Option<Self>, StoreError> {
-        if !data.join(DATABASE_FILE).exists() {
+    /// Where it cannot be opened.
+    pub async fn open_to_change(database: &Database) -> Result<Option<Self>, StoreError> {
+        Self::open_with(database, Access::Change).await
+    }
+
+    async fn open_with(database: &Database, access: Access) -> Result<Option<Self>, StoreError> {
+        if !database.exists() {
             return Ok(None);
         }
-        Self::connect(data, Self::options(data)).await.map(Some)
-    }
-
-    fn options(data: &Path) -> SqliteConnectOptions {
-        SqliteConnectOptions::new()
-            .filename(data.join(DATABASE_FILE))
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Normal)
-            .foreign_keys(true)
-            .busy_timeout(BUSY_TIMEOUT)
-    }
-
-    async fn connect(data: &Path, options: SqliteConnectOptions) -> Result<Self, StoreError> {
-        let pool = SqlitePoolOptions::new()
-            .max_connections(CONNECTIONS)
-            .connect_with(options)
-            .await
-            .map_err(|source| StoreError::Open {
-                path: data.join(DATABASE_FILE),
-                source,
-            })?;
-        Ok(Self { pool })
+        let pool = database.connect(access).await?;
+        Ok(Some(Self { pool }))
     }
 
     /// Proves that the database can be written now, by writing down that the server is alive.
@@ -351,7 +335,7 @@ impl Store {
 /// transaction that could be neither committed nor rolled back, and one opened while the file
 /// was read-only stays so.
 fn trusted<T>(
-    mut connection: PoolConnection<Sqlite>,
+    mut connection: PoolConnection<Any>,
     written: Result<T, StoreError>,
 ) -> Result<T, StoreError> {
     if written.is_err() {
@@ -360,7 +344,7 @@ fn trusted<T>(
     written
 }
 
-async fn save_call(connection: &mut SqliteConnection, call: &CallRecord) -> Result<(), StoreError> {
+async fn save_call(connection: &mut AnyConnection, call: &CallRecord) -> Result<(), StoreError> {
     sqlx::query(
         "INSERT INTO calls (id, call_type, status, assistant, caller, called, peer, sip_call_id, created_at,
              started_at, ended_at, ended_reason, ended_by, greeting_ms, codec, recording, digits,
@@ -404,7 +388,7 @@ async fn save_call(connection: &mut SqliteConnection, call: &CallRecord) -> Resu
 }
 
 async fn save_message(
-    connection: &mut SqliteConnection,
+    connection: &mut AnyConnection,
     call: CallId,
     position: u32,
     message: &Message,
@@ -427,7 +411,7 @@ async fn save_message(
 }
 
 async fn save_turn(
-    connection: &mut SqliteConnection,
+    connection: &mut AnyConnection,
     call: CallId,
     turn: &TurnLedger,
 ) -> Result<(), StoreError> {
@@ -446,7 +430,7 @@ async fn save_turn(
 }
 
 async fn save_recording_hash(
-    connection: &mut SqliteConnection,
+    connection: &mut AnyConnection,
     call: CallId,
     hash: &str,
 ) -> Result<(), StoreError> {

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sqlx::Row;
-use sqlx::sqlite::SqliteRow;
+use sqlx::any::AnyRow;
 use time::format_description::well_known::Rfc3339;
 use time::macros::format_description;
 use time::{OffsetDateTime, UtcOffset};
@@ -46,7 +46,7 @@ pub(super) fn signed(value: u64) -> i64 {
 }
 
 pub(super) fn parsed<T>(
-    row: &SqliteRow,
+    row: &AnyRow,
     column: &'static str,
     parse: impl Fn(&str) -> Option<T>,
 ) -> Result<T, StoreError> {
@@ -55,7 +55,7 @@ pub(super) fn parsed<T>(
 }
 
 pub(super) fn parsed_option<T>(
-    row: &SqliteRow,
+    row: &AnyRow,
     column: &'static str,
     parse: impl Fn(&str) -> Option<T>,
 ) -> Result<Option<T>, StoreError> {
@@ -75,7 +75,7 @@ pub(super) fn time_of(text: &str) -> Option<OffsetDateTime> {
     OffsetDateTime::parse(text, &Rfc3339).ok()
 }
 
-pub(super) fn unsigned(row: &SqliteRow, column: &'static str) -> Result<u64, StoreError> {
+pub(super) fn unsigned(row: &AnyRow, column: &'static str) -> Result<u64, StoreError> {
     let value: i64 = row.try_get(column)?;
     u64::try_from(value).map_err(|_| StoreError::Unreadable {
         column,
@@ -83,14 +83,14 @@ pub(super) fn unsigned(row: &SqliteRow, column: &'static str) -> Result<u64, Sto
     })
 }
 
-pub(super) fn customer(row: &SqliteRow) -> Result<Option<Customer>, StoreError> {
+pub(super) fn customer(row: &AnyRow) -> Result<Option<Customer>, StoreError> {
     let number: Option<String> = row.try_get("customer_number")?;
     let name = row.try_get("customer_name")?;
     Ok(number.map(|number| Customer { number, name }))
 }
 
 /// A call's row, without its messages and turns.
-pub(super) fn call(row: &SqliteRow) -> Result<CallRecord, StoreError> {
+pub(super) fn call(row: &AnyRow) -> Result<CallRecord, StoreError> {
     Ok(CallRecord {
         id: parsed(row, "id", |text| text.parse().ok())?,
         call_type: parsed(row, "call_type", named)?,
@@ -129,7 +129,7 @@ pub(super) fn call(row: &SqliteRow) -> Result<CallRecord, StoreError> {
     })
 }
 
-pub(super) fn message(row: &SqliteRow) -> Result<Message, StoreError> {
+pub(super) fn message(row: &AnyRow) -> Result<Message, StoreError> {
     Ok(Message {
         role: parsed(row, "role", named)?,
         message: row.try_get("message")?,
@@ -140,6 +140,6 @@ pub(super) fn message(row: &SqliteRow) -> Result<Message, StoreError> {
     })
 }
 
-pub(super) fn turn(row: &SqliteRow) -> Result<TurnLedger, StoreError> {
+pub(super) fn turn(row: &AnyRow) -> Result<TurnLedger, StoreError> {
     parsed(row, "ledger", |text| serde_json::from_str(text).ok())
 }

@@ -1,9 +1,11 @@
-//! The migrations, built in.
+//! The migrations, built in: one series for SQLite and PostgreSQL.
 
 use std::borrow::Cow;
 
 use sqlx::migrate::{Migration, MigrationType, Migrator};
-use sqlx::{SqlSafeStr, SqlStr};
+use sqlx::{AssertSqlSafe, SqlSafeStr};
+
+use super::Database;
 
 const MIGRATIONS: &[(i64, &str, &str)] = &[
     (1, "calls", include_str!("../../migrations/0001_calls.sql")),
@@ -37,17 +39,26 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         "recording hash",
         include_str!("../../migrations/0007_recording_hash.sql"),
     ),
+    (
+        10,
+        "objects and keys",
+        include_str!("../../migrations/0010_objects_and_keys.sql"),
+    ),
 ];
 
 /// Brings an empty or older database to this version's schema.
-pub(super) fn migrator() -> Migrator {
+pub(super) fn migrator(database: &Database) -> Migrator {
     let migrations = MIGRATIONS.iter().map(|(version, name, sql)| {
-        let sql: SqlStr = (*sql).into_sql_str();
+        // The one type that they do not share the name of.
+        let sql = match database {
+            Database::Folder(_) => (*sql).to_owned(),
+            Database::PostgreSql(_) => sql.replace(" BLOB", " BYTEA"),
+        };
         Migration::new(
             *version,
             Cow::Borrowed(name),
             MigrationType::Simple,
-            sql,
+            AssertSqlSafe(sql).into_sql_str(),
             false,
         )
     });

@@ -260,7 +260,7 @@ async fn pages_come_newest_first() {
 async fn a_read_only_database_fails_the_probe_and_shows_in_the_health() {
     let folder = Folder::new();
     Store::open(&folder.0).await.expect("open").close().await;
-    let store = Store::open_existing(&folder.0)
+    let store = Store::open_existing(&Database::Folder(folder.0.clone()))
         .await
         .expect("open")
         .expect("there");

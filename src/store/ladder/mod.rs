@@ -12,8 +12,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use sqlx::sqlite::SqliteRow;
-use sqlx::{Connection, Row, SqliteConnection};
+use sqlx::any::AnyRow;
+use sqlx::{AnyConnection, Connection, Row};
 use time::OffsetDateTime;
 use tokio::sync::{mpsc, oneshot};
 
@@ -204,7 +204,7 @@ impl Store {
 }
 
 /// Nothing where the call was deleted meanwhile.
-async fn save_together(connection: &mut SqliteConnection, due: &[Due]) -> Result<(), StoreError> {
+async fn save_together(connection: &mut AnyConnection, due: &[Due]) -> Result<(), StoreError> {
     let mut transaction = connection.begin().await?;
     for Due { call, messages } in due {
         for kept in messages {
@@ -216,7 +216,7 @@ async fn save_together(connection: &mut SqliteConnection, due: &[Due]) -> Result
 }
 
 async fn save_sip_message(
-    connection: &mut SqliteConnection,
+    connection: &mut AnyConnection,
     call: CallId,
     kept: &KeptSipMessage,
 ) -> Result<(), StoreError> {
@@ -241,7 +241,7 @@ async fn save_sip_message(
     Ok(())
 }
 
-fn kept(row: &SqliteRow) -> Result<KeptSipMessage, StoreError> {
+fn kept(row: &AnyRow) -> Result<KeptSipMessage, StoreError> {
     let position: i64 = row.try_get("position")?;
     Ok(KeptSipMessage {
         sip_call_id: row.try_get("sip_call_id")?,

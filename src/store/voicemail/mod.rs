@@ -11,8 +11,8 @@ mod tests;
 
 use std::path::Path;
 
-use sqlx::sqlite::SqliteRow;
-use sqlx::{Row, SqliteConnection};
+use sqlx::any::AnyRow;
+use sqlx::{AnyConnection, Row};
 use time::OffsetDateTime;
 
 use super::rows::{self, Timestamp, name_of};
@@ -201,7 +201,7 @@ impl Store {
 
 /// Writes a message's row. One that is complete is only changed by the calls above.
 pub(super) async fn save(
-    connection: &mut SqliteConnection,
+    connection: &mut AnyConnection,
     message: &Voicemail,
 ) -> Result<(), StoreError> {
     sqlx::query(
@@ -239,7 +239,7 @@ pub(super) async fn save(
 
 /// Forgets a message that came to nothing.
 pub(super) async fn forget(
-    connection: &mut SqliteConnection,
+    connection: &mut AnyConnection,
     id: VoicemailId,
 ) -> Result<(), StoreError> {
     sqlx::query("DELETE FROM voicemails WHERE id = $1")
@@ -249,7 +249,7 @@ pub(super) async fn forget(
     Ok(())
 }
 
-fn voicemail(row: &SqliteRow) -> Result<Voicemail, StoreError> {
+fn voicemail(row: &AnyRow) -> Result<Voicemail, StoreError> {
     Ok(Voicemail {
         id: rows::parsed(row, "id", |text| text.parse().ok())?,
         mailbox: MailboxName::new(row.try_get::<String, _>("mailbox")?),
