@@ -3,6 +3,8 @@
 use std::ops::Range;
 use std::path::Path;
 
+use offhook::audio::{SampleRate, resample};
+
 /// A frame above this level is audible, as everywhere in the product.
 const AUDIBLE_DBFS: f64 = -45.0;
 
@@ -68,6 +70,15 @@ impl Sound {
     pub(crate) fn audible_seconds(&self, channel: usize) -> f64 {
         let frames = self.channels[channel].chunks(self.frame());
         frames.filter(|frame| is_audible(frame)).count() as f64 * 0.02
+    }
+
+    /// The same sound with twice the samples, and nothing more in it.
+    pub(crate) fn raise_to_16_khz(&mut self) {
+        let (from, to) = (SampleRate::TELEPHONE, SampleRate::WIDEBAND);
+        for channel in &mut self.channels {
+            *channel = resample::whole(channel, from, to);
+        }
+        self.rate = to.hz();
     }
 
     /// The share of a channel's energy that telephones of the last century do not carry: above
