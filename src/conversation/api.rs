@@ -74,6 +74,8 @@ pub enum PhraseKind {
     Hold,
     /// `holdPlan.resumedMessage`.
     Resumed,
+    /// `keypadInputPlan.retryMessage`.
+    EnterAgain,
     /// Before the operator passes the caller on.
     Announcement,
     /// Before the caller is passed on to the n-th of `transfers`.

@@ -6,6 +6,7 @@ use crate::record::{EndedBy, EndedReason, TurnLedger};
 
 use super::api::{Control, Output, PhraseKind, TransferTo};
 use super::hearing::samples;
+use super::settings::check::KEYPAD_MOST;
 use super::speech::{Speech, SpeechKind};
 use super::timers::Timer;
 use super::{Conversation, Phase};
@@ -17,7 +18,7 @@ const LONGEST_GOODBYE: Duration = Duration::from_secs(20);
 /// How soon a silence that the caller broke is looked at again.
 const SILENCE_AGAIN: Duration = Duration::from_millis(500);
 /// Keys beyond this start the next entry.
-const MOST_DIGITS: usize = 32;
+const MOST_DIGITS: usize = KEYPAD_MOST as usize;
 /// Operator's words that wait to be said.
 const MOST_QUEUED: usize = 8;
 /// Sound shorter than this is the key's tone, in ms.
@@ -212,10 +213,15 @@ impl Conversation {
         if self.phase != Phase::Live || !self.rules.phrases.contains_key(&PhraseKind::Resumed) {
             return;
         }
-        let thanks = self.phrase(PhraseKind::Resumed);
+        self.interject(PhraseKind::Resumed);
+    }
+
+    /// Says a phrase now, or before what is being prepared.
+    fn interject(&mut self, kind: PhraseKind) {
+        let phrase = self.phrase(kind);
         match self.speech.is_none() && self.utterance.is_none() {
-            true => self.speech = Some(thanks),
-            false => self.filler = Some(thanks),
+            true => self.speech = Some(phrase),
+            false => self.filler = Some(phrase),
         }
     }
 
@@ -244,7 +250,7 @@ impl Conversation {
         if !delimits {
             self.digits.push(key);
         }
-        if delimits || self.digits.len() >= MOST_DIGITS {
+        if delimits || self.digits.len() >= self.rules.keypad_length.unwrap_or(MOST_DIGITS) {
             self.complete_entry();
         } else {
             self.timers.set(Timer::Keypad, now + timeout);
@@ -256,12 +262,30 @@ impl Conversation {
         self.timers.clear(Timer::Backoff);
     }
 
+    /// Whether the entry is too short to be of use: the caller is asked for another.
+    fn asks_again(&mut self) -> bool {
+        let asks = self
+            .rules
+            .keypad_length
+            .is_some_and(|length| self.digits.len() < length)
+            && self.short_entries < self.rules.keypad_retries;
+        if asks {
+            self.short_entries += 1;
+            self.digits.clear();
+            if self.rules.phrases.contains_key(&PhraseKind::EnterAgain) {
+                self.interject(PhraseKind::EnterAgain);
+            }
+        }
+        asks
+    }
+
     /// The caller has pressed all keys that belong together.
     pub(super) fn complete_entry(&mut self) {
         self.timers.clear(Timer::Keypad);
-        if self.digits.is_empty() {
+        if self.digits.is_empty() || self.asks_again() {
             return;
         }
+        self.short_entries = 0;
         let keys: Vec<String> = self.digits.chars().map(String::from).collect();
         let said = format!("Keypad entry: {}", keys.join(" "));
         self.digits.clear();

@@ -125,6 +125,8 @@ pub struct Conversation {
     idle_count: u32,
     /// Keys of an entry that is not complete.
     digits: String,
+    /// How often in a row an entry was too short.
+    short_entries: u32,
     /// An entry that is complete and not answered.
     entry: Option<String>,
     caller_speaks: bool,
@@ -161,6 +163,7 @@ impl Conversation {
             missed: 0,
             idle_count: 0,
             digits: String::new(),
+            short_entries: 0,
             entry: None,
             caller_speaks: false,
             assistant_speaks: false,

@@ -37,6 +37,9 @@ pub(super) struct Rules {
     pub(super) transfers: Vec<Trigger>,
     pub(super) keypad: Option<Duration>,
     pub(super) delimiters: String,
+    /// Keys of a complete entry, where that is known.
+    pub(super) keypad_length: Option<usize>,
+    pub(super) keypad_retries: u32,
     pub(super) holding: Duration,
     pub(super) max_failed_turns: u32,
     pub(super) engine_timeout: Duration,
@@ -110,6 +113,11 @@ impl Rules {
                 .enabled
                 .then(|| time(keypad.timeout_seconds, check::KEYPAD_TIMEOUT)),
             delimiters: keypad.delimiters.clone(),
+            keypad_length: match keypad.length.min(check::KEYPAD_MOST) {
+                0 => None,
+                length => Some(length as usize),
+            },
+            keypad_retries: keypad.retries.min(check::KEYPAD_MOST_RETRIES),
             holding: time(failure.holding_seconds, check::HOLDING),
             max_failed_turns: failure.max_failed_turns.clamp(1, 10),
             engine_timeout: time(failure.engine_timeout_seconds, check::ENGINE_TIMEOUT),

@@ -334,6 +334,13 @@ pub struct KeypadInputPlan {
     pub timeout_seconds: f64,
     /// Keys that complete the entry at once: any of `#` and `*`, or empty.
     pub delimiters: String,
+    /// The entry is complete with so many keys, and not before; 0 to 32, 0 for any number.
+    pub length: u32,
+    /// How often a caller whose entry is shorter than `length` is asked again before the model
+    /// gets what there is; 0 to 5.
+    pub retries: u32,
+    /// What the caller is asked with. Nothing where empty.
+    pub retry_message: String,
 }
 
 impl Default for KeypadInputPlan {
@@ -342,6 +349,9 @@ impl Default for KeypadInputPlan {
             enabled: true,
             timeout_seconds: 2.0,
             delimiters: "#".to_owned(),
+            length: 0,
+            retries: 1,
+            retry_message: "That was too short. Please enter it again.".to_owned(),
         }
     }
 }
@@ -446,6 +456,10 @@ impl AssistantSettings {
             (PhraseKind::Resumed, self.hold_plan.resumed_message.clone()),
             (PhraseKind::Announcement, ANNOUNCEMENT.to_owned()),
         ];
+        let keypad = &self.keypad_input_plan;
+        if keypad.length > 0 {
+            phrases.push((PhraseKind::EnterAgain, keypad.retry_message.clone()));
+        }
         phrases.extend(self.transfer_phrases());
         if self.mailbox_plan.mailbox.is_some() {
             phrases.push((PhraseKind::Mailbox, self.mailbox_plan.message.clone()));

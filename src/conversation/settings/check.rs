@@ -51,6 +51,9 @@ pub(in crate::conversation) const VOICE: Range = Range::new(0.0, 0.5);
 pub(in crate::conversation) const BACKOFF: Range = Range::new(0.0, 10.0);
 pub(in crate::conversation) const IDLE_COUNT: Range = Range::new(0.0, 10.0);
 pub(in crate::conversation) const IDLE_TIMEOUT: Range = Range::new(1.0, 60.0);
+/// Keys that an entry has at most.
+pub(in crate::conversation) const KEYPAD_MOST: u32 = 32;
+pub(in crate::conversation) const KEYPAD_MOST_RETRIES: u32 = 5;
 pub(in crate::conversation) const KEYPAD_TIMEOUT: Range = Range::new(0.0, 10.0);
 pub(in crate::conversation) const HOLDING: Range = Range::new(0.5, 30.0);
 pub(in crate::conversation) const FAILED_TURNS: Range = Range::new(1.0, 10.0);
@@ -247,6 +250,21 @@ fn check_messages(settings: &AssistantSettings, report: &mut Report) {
         keypad.timeout_seconds,
         KEYPAD_TIMEOUT,
     );
+    report.number(
+        "keypadInputPlan.length",
+        f64::from(keypad.length),
+        Range::new(0.0, KEYPAD_MOST as f64),
+    );
+    report.number(
+        "keypadInputPlan.retries",
+        f64::from(keypad.retries),
+        Range::new(0.0, KEYPAD_MOST_RETRIES as f64),
+    );
+    report.text(
+        "keypadInputPlan.retryMessage",
+        &keypad.retry_message,
+        MOST_MESSAGE,
+    );
     if let Some(other) = keypad
         .delimiters
         .chars()
@@ -392,7 +410,7 @@ mod tests {
                 "transcriber": {"language": "English", "provider": "deepgram"},
                 "stopSpeakingPlan": {"voiceSeconds": 0.8},
                 "speechDetectionPlan": {"startThreshold": 0.4, "endThreshold": 0.6},
-                "keypadInputPlan": {"delimiters": "#5"}, "endCallPhrases": ["..."]}"##,
+                "keypadInputPlan": {"delimiters": "#5", "length": 33, "retries": 6}, "endCallPhrases": ["..."]}"##,
         );
         let mistakes = settings.mistakes();
         for (field, allowed) in [
@@ -404,6 +422,8 @@ mod tests {
             ("stopSpeakingPlan.voiceSeconds", "from 0 to 0.5"),
             ("speechDetectionPlan.endThreshold", "from 0.01 to 0.4"),
             ("keypadInputPlan.delimiters", "\"#\", \"*\""),
+            ("keypadInputPlan.length", "from 0 to 32"),
+            ("keypadInputPlan.retries", "from 0 to 5"),
             ("endCallPhrases.[0]", "a word to say"),
         ] {
             let found = mistakes.iter().find(|(name, _)| name == field);
@@ -412,6 +432,6 @@ mod tests {
                 "{field}"
             );
         }
-        assert_eq!(mistakes.len(), 9, "{mistakes:?}");
+        assert_eq!(mistakes.len(), 11, "{mistakes:?}");
     }
 }

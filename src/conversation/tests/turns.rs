@@ -389,6 +389,38 @@ fn keys_are_a_turn_after_a_pause() {
 }
 
 #[test]
+fn an_entry_of_known_length_needs_no_delimiter_and_a_short_one_is_asked_for_again() {
+    let mut call = Call::new(&settings(
+        r#"{"keypadInputPlan": {"length": 4, "retries": 1, "retryMessage": "Four digits, please."}}"#,
+    ));
+    call.pass(500);
+    call.presses("12#");
+    call.pass(4000);
+    assert_eq!(call.texts_heard(), ["Four digits, please."]);
+    call.presses("1234");
+    call.pass(3000);
+    let heard = call.transcript_so_far();
+    assert_eq!(
+        heard[..2],
+        [
+            (Bot, "Four digits, please."),
+            (User, "Keypad entry: 1 2 3 4")
+        ]
+    );
+    // The next entry may be asked for again; after that the model gets what there is.
+    call.pass(4000);
+    call.presses("9");
+    call.pass(5000);
+    call.presses("98");
+    call.pass(5000);
+    let said = call.texts_heard();
+    let asked = said.iter().filter(|text| **text == "Four digits, please.");
+    assert_eq!(asked.count(), 2);
+    let heard = call.transcript_so_far();
+    assert!(heard.contains(&(User, "Keypad entry: 9 8")), "{heard:?}");
+}
+
+#[test]
 fn keys_pressed_while_speaking_belong_to_what_is_said() {
     let mut call = quiet_call();
     call.pass(500);
