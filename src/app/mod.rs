@@ -37,6 +37,7 @@ use crate::call::{
 use crate::config::{Answer, Config, Secret, Service, Transport};
 use crate::control::{ControlError, Desk, Socket};
 use crate::engines::EngineError;
+use crate::engines::hosted::Hosted;
 use crate::http::{self, Api, Routes, Scraper};
 use crate::ids::AssistantId;
 use crate::net::local::advertised_address;
@@ -82,6 +83,9 @@ pub enum ServeError {
     /// The control socket cannot be made.
     #[error(transparent)]
     Control(#[from] ControlError),
+    /// TLS cannot be set up for hosted engines.
+    #[error("cannot set TLS up: {0}")]
+    Tls(reqwest::Error),
     /// The configured hold music cannot be used.
     #[error("hold.music: cannot use {}: {reason}", path.display())]
     HoldMusic {
@@ -246,6 +250,7 @@ impl Server {
             stt: engines.stt.clone(),
             llm: engines.llm.clone(),
             tts: engines.tts.clone(),
+            hosted: Hosted::new(config.providers.clone()).map_err(ServeError::Tls)?,
             vad: engines.vad.clone(),
             turn: engines.turn.clone(),
             phrases: engines.phrases.clone(),
