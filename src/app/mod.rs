@@ -244,13 +244,14 @@ impl Server {
         let http = tokio::spawn(http::serve(listener, routes, api, async move {
             let _ = stopped.wait_for(|stop| *stop).await;
         }));
+        let hosted = Hosted::new(config.providers.clone()).map_err(ServeError::Tls)?;
         let services = Services {
             sip: sip.clone(),
             media,
             stt: engines.stt.clone(),
             llm: engines.llm.clone(),
             tts: engines.tts.clone(),
-            hosted: Hosted::new(config.providers.clone()).map_err(ServeError::Tls)?,
+            hosted: hosted.clone(),
             vad: engines.vad.clone(),
             turn: engines.turn.clone(),
             phrases: engines.phrases.clone(),
@@ -283,6 +284,12 @@ impl Server {
                 &journal,
                 waiting.indicator(),
             ),
+            tokio::spawn(Engines::prepare_hosted_phrases(
+                engines.phrases.clone(),
+                engines.tts.clone(),
+                hosted,
+                Arc::clone(&config),
+            )),
             tokio::spawn(waiting.clone().tell_all()),
             tokio::spawn(waiting.serve(subscribed)),
             tokio::spawn(control.serve(desk)),

@@ -9,6 +9,7 @@
 //! is doubtful; a [`Priority::Speculative`] one never does.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};

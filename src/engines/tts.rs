@@ -248,7 +248,8 @@ impl Tts {
         }))
     }
 
-    /// Speaks a phrase that nobody waits for yet; 8 kHz.
+    /// Speaks a phrase that nobody waits for yet; 8 kHz. In the voice of this handle, or not at
+    /// all.
     ///
     /// # Errors
     /// As [`Tts::speak`], and what the request failed with.
@@ -262,6 +263,9 @@ impl Tts {
     /// # Errors
     /// As [`Tts::synthesise`].
     pub async fn synthesise_at(&self, text: &str, rate: SampleRate) -> Result<Sound, EngineError> {
+        if let Some(hosted) = &self.hosted {
+            return hosted.synthesise(text, rate).await;
+        }
         let body = TtsRequest {
             text: text.to_owned(),
             speed: 1.0,

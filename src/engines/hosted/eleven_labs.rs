@@ -14,9 +14,9 @@ use super::error::{HostedError, Stage};
 use super::request::{self, Clock};
 use super::settings::Deadlines;
 use crate::audio::{SampleRate, Sound, shape};
-use crate::engines::EngineEvent;
 use crate::engines::supervisor::RequestHandle;
 use crate::engines::tts::{SpeakRequest, Tts};
+use crate::engines::{EngineError, EngineEvent};
 use crate::web::Client;
 
 /// Two minutes of speech: twice what the longest text takes.
@@ -33,6 +33,8 @@ pub(crate) struct Voice {
     /// The key.
     pub(super) headers: HeaderMap,
     pub(super) model: String,
+    /// The assistant's.
+    pub(super) speed: f32,
     pub(super) deadlines: Deadlines,
     pub(super) gate: Gate,
 }
@@ -62,7 +64,8 @@ impl Voice {
         let voice = Arc::clone(self);
         request::start(request.priority, |serving| async move {
             let (generation, clause) = (request.generation, request.clause);
-            let error = match voice.clause(&request).await {
+            let asked = voice.clause(&request.text, request.speed, request.rate);
+            let error = match asked.await {
                 Ok(sound) => {
                     let result = Ok(sound);
                     // Whoever asked may have gone.
@@ -106,9 +109,21 @@ impl Voice {
         })
     }
 
-    async fn clause(&self, request: &SpeakRequest) -> Result<Sound, HostedError> {
+    /// Speaks a phrase that nobody waits for.
+    pub(crate) async fn synthesise(
+        &self,
+        text: &str,
+        rate: SampleRate,
+    ) -> Result<Sound, EngineError> {
+        let spoken = self.clause(text, self.speed, rate).await;
+        spoken.map_err(|error| EngineError::Internal {
+            detail: error.to_string(),
+        })
+    }
+
+    async fn clause(&self, text: &str, speed: f32, rate: SampleRate) -> Result<Sound, HostedError> {
         let permit = self.gate.enter()?;
-        let spoken = self.audio(request).await;
+        let spoken = self.audio(text, speed, rate).await;
         match &spoken {
             Ok(_) => permit.served(),
             Err(error) => permit.failed(error),
@@ -116,10 +131,9 @@ impl Voice {
         spoken
     }
 
-    async fn audio(&self, request: &SpeakRequest) -> Result<Sound, HostedError> {
-        let rate = request.rate;
+    async fn audio(&self, text: &str, speed: f32, rate: SampleRate) -> Result<Sound, HostedError> {
         let clock = Clock::start(self.deadlines);
-        let mut response = clock.within(Stage::First, self.ask(request)).await??;
+        let mut response = clock.within(Stage::First, self.ask(text, speed)).await??;
         let mut bytes = Vec::new();
         loop {
             let stage = match bytes.is_empty() {
@@ -153,13 +167,13 @@ impl Voice {
         }
     }
 
-    async fn ask(&self, request: &SpeakRequest) -> Result<Response, HostedError> {
-        let changed = (request.speed - 1.0).abs() > f32::EPSILON;
+    async fn ask(&self, text: &str, speed: f32) -> Result<Response, HostedError> {
+        let changed = (speed - 1.0).abs() > f32::EPSILON;
         let body = Body {
-            text: &request.text,
+            text,
             model_id: &self.model,
             voice_settings: changed.then(|| VoiceSettings {
-                speed: request.speed.clamp(*SPEEDS.start(), *SPEEDS.end()),
+                speed: speed.clamp(*SPEEDS.start(), *SPEEDS.end()),
             }),
         };
         let body = serde_json::to_vec(&body).map_err(|_| HostedError::Garbage("our request"))?;

@@ -124,6 +124,14 @@ impl Hosted {
         llm.clone().through(self.chat_model(settings))
     }
 
+    /// The handle for an assistant's voice alone, and the name of that voice; `None` where it is
+    /// the local one.
+    pub fn equip_voice(&self, settings: &AssistantSettings, tts: &Tts) -> Option<(Tts, String)> {
+        let voice = self.voice(settings)?;
+        let name = format!("{} {} {}", voice.url, voice.model, voice.speed);
+        Some((tts.clone().through(Some(voice)), name))
+    }
+
     /// What an assistant names and this server has no key for, so that the local engine serves
     /// it: the field and why.
     pub fn warnings(&self, settings: &AssistantSettings) -> Vec<(&'static str, String)> {
@@ -237,6 +245,7 @@ impl Hosted {
             url,
             headers,
             model: model.to_owned(),
+            speed: voice.speed as f32,
             deadlines: Deadlines::of(provider.deadlines, TEXT_TO_SPEECH),
         }))
     }

@@ -246,11 +246,13 @@ async fn every_way_to_fail_is_answered_by_the_local_model_in_the_same_turn() {
 #[tokio::test]
 async fn a_reply_that_breaks_off_is_continued_by_the_local_model() {
     let cut = || async {
-        let parts = [
-            Ok(chunk("We open at", None)),
-            Err(io::Error::other("the cable is out")),
-        ];
-        events_of(stream::iter(parts))
+        let first = stream::iter([Ok(chunk("We open at", None))]);
+        // Or the server would not even send what came before.
+        let gone = stream::once(async {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            Err(io::Error::other("the cable is out"))
+        });
+        events_of(first.chain(gone))
     };
     let stalled = || async {
         let first = stream::iter([Ok(chunk("We open at", None))]);

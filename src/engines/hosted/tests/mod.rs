@@ -92,14 +92,6 @@ async fn next(events: &mut mpsc::Receiver<EngineEvent>) -> EngineEvent {
     event
 }
 
-/// The label of the fallback that must come now.
-async fn fell_back(events: &mut mpsc::Receiver<EngineEvent>) -> &'static str {
-    match next(events).await {
-        EngineEvent::FellBack { error, .. } => error.label(),
-        other => panic!("{other:?}"),
-    }
-}
-
 #[tokio::test]
 async fn what_an_assistant_names_without_a_key_is_served_here_with_a_warning() {
     let hosted = Hosted::new(Providers::default()).unwrap();
