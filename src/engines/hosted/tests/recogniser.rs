@@ -49,6 +49,7 @@ where
     tokio::spawn(async move {
         let mut number = 0;
         while let Ok((stream, _)) = listener.accept().await {
+            #[allow(clippy::result_large_err, reason = "tungstenite's signature")]
             let check = |request: &Request, response: Response| {
                 assert_eq!(request.headers()["authorization"], "Token a-key");
                 assert_eq!(request.uri().path(), "/v1/listen");
