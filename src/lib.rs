@@ -9,7 +9,7 @@
 //!
 //! IO modules: [`net`] owns sockets and the 20 ms pacer, [`engines`] the workers that hear, think
 //! and speak, [`models`] their weights, [`store`] all SQL and the files of a call, [`observe`]
-//! metrics.
+//! metrics, [`web`] HTTP to other machines.
 //!
 //! Orchestration: [`call`] drives one task per call, [`control`] is the operator's way to them,
 //! [`softphone`] is the caller for people without a phone, [`http`] answers health and metrics,
@@ -51,3 +51,4 @@ pub mod sip;
 pub mod softphone;
 pub mod store;
 pub mod voicemail;
+pub mod web;

@@ -193,6 +193,19 @@ pub struct TurnLedger {
     pub retries: u32,
     /// The caller interrupted the reply at this time.
     pub interrupted_ms: Option<u64>,
+    /// Where the local engine served because a hosted one failed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fallbacks: Vec<Fallback>,
+}
+
+/// The local engine served in a hosted one's place.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Fallback {
+    /// `stt`, `llm` or `tts`.
+    pub engine: String,
+    /// What failed: the label in metrics.
+    pub error: String,
 }
 
 impl TurnLedger {

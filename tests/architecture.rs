@@ -63,8 +63,11 @@ const IMPORTS: &[(&str, &[&str])] = &[
             "conversation",
             "record",
             "observe",
+            "web",
         ],
     ),
+    // HTTP clients for whoever asks other machines.
+    ("web", &[]),
     (
         "store",
         &[

@@ -37,6 +37,7 @@ use crate::call::{
 use crate::config::{Answer, Config, Secret, Service, Transport};
 use crate::control::{ControlError, Desk, Socket};
 use crate::engines::EngineError;
+use crate::engines::hosted::Hosted;
 use crate::http::{self, Api, Routes, Scraper};
 use crate::ids::AssistantId;
 use crate::net::local::advertised_address;
@@ -82,6 +83,9 @@ pub enum ServeError {
     /// The control socket cannot be made.
     #[error(transparent)]
     Control(#[from] ControlError),
+    /// TLS cannot be set up for hosted engines.
+    #[error("cannot set TLS up: {0}")]
+    Tls(reqwest::Error),
     /// The configured hold music cannot be used.
     #[error("hold.music: cannot use {}: {reason}", path.display())]
     HoldMusic {
@@ -240,12 +244,14 @@ impl Server {
         let http = tokio::spawn(http::serve(listener, routes, api, async move {
             let _ = stopped.wait_for(|stop| *stop).await;
         }));
+        let hosted = Hosted::new(config.providers.clone()).map_err(ServeError::Tls)?;
         let services = Services {
             sip: sip.clone(),
             media,
             stt: engines.stt.clone(),
             llm: engines.llm.clone(),
             tts: engines.tts.clone(),
+            hosted: hosted.clone(),
             vad: engines.vad.clone(),
             turn: engines.turn.clone(),
             phrases: engines.phrases.clone(),
@@ -278,6 +284,12 @@ impl Server {
                 &journal,
                 waiting.indicator(),
             ),
+            tokio::spawn(Engines::prepare_hosted_phrases(
+                engines.phrases.clone(),
+                engines.tts.clone(),
+                hosted,
+                Arc::clone(&config),
+            )),
             tokio::spawn(waiting.clone().tell_all()),
             tokio::spawn(waiting.serve(subscribed)),
             tokio::spawn(control.serve(desk)),

@@ -15,6 +15,7 @@ pub mod mix;
 pub mod music;
 mod opus;
 pub mod resample;
+pub mod shape;
 pub mod tone;
 pub mod twofold;
 pub mod wav;

@@ -32,7 +32,7 @@ use crate::engines::vad::{VadStream, WINDOW_SAMPLES};
 use crate::engines::{EngineError, EngineEvent};
 use crate::ids::{Generation, MailboxName};
 use crate::net::media::{TICK_MS, Tick};
-use crate::record::{CallRecord, CallStatus, EndedBy, EndedReason, VoicemailReason};
+use crate::record::{CallRecord, CallStatus, EndedBy, EndedReason, Fallback, VoicemailReason};
 use crate::sip::endpoint::Event;
 use crate::sip::keypad;
 use crate::store::Entry;
@@ -82,6 +82,8 @@ pub(super) struct Driver {
     /// The caller's side agreed to call somebody else, and said no more.
     pub(super) forwarded: Option<Instant>,
     engines_up: [bool; 3],
+    /// Where a hosted engine failed since the last turn was written down.
+    pub(super) fallbacks: Vec<Fallback>,
     pub(super) messages: u32,
     end: Option<End>,
     left_by_peer: bool,
@@ -98,7 +100,7 @@ impl Driver {
         let (events, engine_events) = mpsc::channel(ENGINE_EVENTS);
         let work = Work::new(
             call.record.id,
-            call.services.clone(),
+            call.services.for_assistant(&call.settings),
             events,
             call.phrases.clone(),
             call.settings.voice.speed as f32,
@@ -121,6 +123,7 @@ impl Driver {
             last_beyond: Instant::now(),
             forwarded: None,
             engines_up: [true; 3],
+            fallbacks: Vec::new(),
             messages: 0,
             end: None,
             left_by_peer: false,
@@ -499,7 +502,8 @@ impl Driver {
                 self.messages += 1;
                 self.call.services.journal.write(entry);
             }
-            Output::Turn(turn) => {
+            Output::Turn(mut turn) => {
+                turn.fallbacks = std::mem::take(&mut self.fallbacks);
                 self.call.services.metrics.turn(&turn);
                 if turn.turn.0 == 0 {
                     self.call.record.greeting_ms = turn.first_packet_ms;

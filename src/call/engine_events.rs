@@ -3,8 +3,10 @@
 use super::driver::Driver;
 use super::work::engine_name;
 use crate::conversation::{Engine, Input, Transcript, Work as Failing};
+use crate::engines::hosted::HostedError;
 use crate::engines::{EngineError, EngineEvent, Transcript as Heard};
 use crate::ids::Generation;
+use crate::record::Fallback;
 
 impl Driver {
     pub(super) fn engine_event(&mut self, event: EngineEvent) {
@@ -25,6 +27,9 @@ impl Driver {
                 return self.failed(Engine::Stt, generation, Failing::Transcribe, &error);
             }
             EngineEvent::ReplyText { text, .. } => Input::ReplyText { generation, text },
+            EngineEvent::FellBack { engine, error, .. } => {
+                return self.fell_back(generation, engine, &error);
+            }
             EngineEvent::ReplyDone { .. } => Input::ReplyDone { generation },
             EngineEvent::ReplyFailed { error, .. } => {
                 return self.failed(Engine::Llm, generation, Failing::Generate, &error);
@@ -48,6 +53,18 @@ impl Driver {
             } => return self.failed(Engine::Tts, generation, Failing::Speak { clause }, &error),
         };
         self.handle(input);
+    }
+
+    /// The local engine serves in a hosted one's place, which the turn's record shall say.
+    fn fell_back(&mut self, generation: Generation, engine: &'static str, error: &HostedError) {
+        self.call.services.metrics.fell_back(engine, error.label());
+        tracing::warn!(call = %self.call.record.id, engine, %error, "the local engine serves");
+        if self.work.is_wanted(generation) {
+            self.fallbacks.push(Fallback {
+                engine: engine.to_owned(),
+                error: error.label().to_owned(),
+            });
+        }
     }
 
     pub(super) fn failed(

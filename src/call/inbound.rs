@@ -331,8 +331,11 @@ pub(super) fn phrases(
     settings: &AssistantSettings,
     rate: SampleRate,
 ) -> HashMap<PhraseKind, Sound> {
-    let spoken =
-        |(kind, text): (PhraseKind, String)| Some((kind, services.phrases.get_at(&text, rate)?));
+    let book = match services.hosted.equip_voice(settings, &services.tts) {
+        Some((_, voice)) => services.phrases.in_voice(&voice),
+        None => services.phrases.clone(),
+    };
+    let spoken = |(kind, text): (PhraseKind, String)| Some((kind, book.get_at(&text, rate)?));
     settings.phrases().into_iter().filter_map(spoken).collect()
 }
 

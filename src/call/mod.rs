@@ -41,6 +41,7 @@ use std::time::Duration;
 
 use crate::audio::Codec;
 use crate::conversation::settings::AssistantSettings;
+use crate::engines::hosted::Hosted;
 use crate::engines::llm::Llm;
 use crate::engines::phrases::PhraseBook;
 use crate::engines::stt::Stt;
@@ -100,6 +101,8 @@ pub struct Services {
     pub llm: Llm,
     /// Speaks.
     pub tts: Tts,
+    /// Engines elsewhere, for assistants that name one.
+    pub hosted: Hosted,
     /// Notices speech.
     pub vad: Vad,
     /// Whether a caller has finished, by the sound; `None` where that is switched off or has no
@@ -131,6 +134,19 @@ pub struct Services {
     pub registry: Registry,
     /// Numbers and limits.
     pub limits: CallLimits,
+}
+
+impl Services {
+    /// With the engines that an assistant names.
+    fn for_assistant(&self, settings: &AssistantSettings) -> Self {
+        let (stt, llm, tts) = self.hosted.equip(settings, &self.stt, &self.llm, &self.tts);
+        Self {
+            stt,
+            llm,
+            tts,
+            ..self.clone()
+        }
+    }
 }
 
 /// Settings of the operator that concern every call.

@@ -142,6 +142,11 @@ impl Work {
         self.clauses.retain(|(of, _), _| *of != generation);
     }
 
+    /// Whether anything asked under a generation has not been cancelled.
+    pub(super) fn is_wanted(&self, generation: Generation) -> bool {
+        self.requests.contains_key(&generation)
+    }
+
     /// Keeps a clause's audio until its generation is cancelled. `None` where it was cancelled
     /// already.
     pub(super) fn spoken(

@@ -30,6 +30,7 @@ pub use trunk::{CodecName, Dtmf, Profile, Srtp, Trunk};
 use listen::one_or_more;
 
 use crate::conversation::settings::AssistantSettings;
+use crate::engines::hosted::Providers;
 use crate::engines::worker::Scheduling;
 use crate::voicemail::MailboxSettings;
 
@@ -101,6 +102,8 @@ pub struct Config {
     pub recording: Recording,
     /// Workers and models.
     pub engines: Engines,
+    /// Hosted engines, and their keys.
+    pub providers: Providers,
     /// Admission.
     pub limits: Limits,
     /// Carriers and PBXs, by name.
@@ -124,6 +127,7 @@ impl Default for Config {
             hold: Hold::default(),
             recording: Recording::default(),
             engines: Engines::default(),
+            providers: Providers::default(),
             limits: Limits::default(),
             trunks: BTreeMap::new(),
             numbers: Vec::new(),

@@ -26,6 +26,9 @@ pub(super) fn validate(config: &Config) -> Vec<(String, String)> {
             format!("{} is not from 1 to 64", config.engines.threads),
         );
     }
+    for (key, message) in config.providers.mistakes() {
+        report(format!("providers.{key}"), message);
+    }
     mailbox::validate(config, &mut report);
     validate_limits(config, &mut report);
     if config.limits.max_calls == 0 {

@@ -7,6 +7,7 @@
 mod call_control;
 pub(super) mod check;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -125,9 +126,9 @@ pub enum FirstMessageMode {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub struct TranscriberSettings {
-    /// Only `offhook` for now: the engine on this machine.
+    /// `offhook` or `vapi`: the engine on this machine. `deepgram`, where its key is configured.
     pub provider: Option<String>,
-    /// A recogniser by name; the server's default where absent.
+    /// A model of the provider by name; the server's own where absent.
     pub model: Option<String>,
     /// ISO 639-1 code of what the caller speaks. Numbers are spelled out for `en` only.
     pub language: String,
@@ -147,10 +148,17 @@ impl Default for TranscriberSettings {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub struct ModelSettings {
-    /// Only `offhook` for now: the engine on this machine.
+    /// `offhook` or `vapi`: the engine on this machine. `openai`, where its key is configured, or
+    /// `custom-llm`: any server with OpenAI's chat completions.
     pub provider: Option<String>,
     /// A language model by name; the server's default where absent.
     pub model: Option<String>,
+    /// Of `custom-llm`: what `/chat/completions` is under, as `http://127.0.0.1:11434/v1`.
+    pub url: Option<String>,
+    /// Of `custom-llm`: header fields of every request.
+    pub headers: BTreeMap<String, String>,
+    /// Of `custom-llm`: longest wait for the first word; 0 to 300.
+    pub timeout_seconds: Option<f64>,
     /// Instructions. Short for one message with role `system`. Not in Vapi.
     pub system_prompt: Option<String>,
     /// Instructions, and turns that the model is to believe went before.
@@ -166,6 +174,9 @@ impl Default for ModelSettings {
         Self {
             provider: None,
             model: None,
+            url: None,
+            headers: BTreeMap::new(),
+            timeout_seconds: None,
             system_prompt: None,
             messages: Vec::new(),
             max_tokens: 250,
@@ -210,10 +221,12 @@ impl From<ModelMessageRole> for ChatRole {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub struct VoiceSettings {
-    /// Only `offhook` for now: the engine on this machine.
+    /// `offhook` or `vapi`: the engine on this machine. `11labs`, where its key is configured.
     pub provider: Option<String>,
     /// A voice by name; the server's default where absent.
     pub voice_id: Option<String>,
+    /// Of `11labs`: the model that speaks.
+    pub model: Option<String>,
     /// 1 is the voice's own speed; 0.25 to 4.
     pub speed: f64,
 }
@@ -223,6 +236,7 @@ impl Default for VoiceSettings {
         Self {
             provider: None,
             voice_id: None,
+            model: None,
             speed: 1.0,
         }
     }

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::hosted::HostedError;
 use crate::audio::Sound;
 use crate::ids::Generation;
 
@@ -192,6 +193,15 @@ pub enum EngineEvent {
         /// Why.
         error: EngineError,
     },
+    /// A hosted engine failed with a request, and the local one serves it: its events follow.
+    FellBack {
+        /// Of the request.
+        generation: Generation,
+        /// `stt`, `llm` or `tts`.
+        engine: &'static str,
+        /// Why.
+        error: HostedError,
+    },
     /// A clause was spoken; one per request to speak.
     Speech {
         /// Of the request.
@@ -211,6 +221,7 @@ impl EngineEvent {
             | Self::ReplyText { generation, .. }
             | Self::ReplyDone { generation, .. }
             | Self::ReplyFailed { generation, .. }
+            | Self::FellBack { generation, .. }
             | Self::Speech { generation, .. } => *generation,
         }
     }

@@ -18,6 +18,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, watch};
 
+use super::hosted::ChatModel;
 use super::supervisor::{
     Limits, RequestHandle, Response, Responses, Submission, Supervisor, WorkerSnapshot, WorkerSpec,
     WorkerState, forward,
@@ -222,6 +223,7 @@ pub struct GenerateRequest {
 #[derive(Clone)]
 pub struct Llm {
     shared: Arc<Shared>,
+    hosted: Option<Arc<ChatModel>>,
 }
 
 struct Shared {
@@ -258,7 +260,16 @@ impl Llm {
             shared.supervisor.state(),
             Arc::downgrade(&shared),
         ));
-        Ok(Self { shared })
+        Ok(Self {
+            shared,
+            hosted: None,
+        })
+    }
+
+    /// This handle, asking a hosted model first.
+    pub(in crate::engines) fn through(mut self, hosted: Option<Arc<ChatModel>>) -> Self {
+        self.hosted = hosted;
+        self
     }
 
     /// Asks for a reply; its pieces and its end come as events. Dropping the handle cancels it.
@@ -267,6 +278,18 @@ impl Llm {
     /// The request was not accepted, and no event will come: queue full, worker unusable,
     /// settings out of range.
     pub fn generate(
+        &self,
+        request: GenerateRequest,
+        events: mpsc::Sender<EngineEvent>,
+    ) -> Result<RequestHandle, EngineError> {
+        match &self.hosted {
+            Some(hosted) => Ok(hosted.generate(self.clone(), request, events)),
+            None => self.generate_here(request, events),
+        }
+    }
+
+    /// As [`Llm::generate`], by the worker of this machine.
+    pub(in crate::engines) fn generate_here(
         &self,
         request: GenerateRequest,
         events: mpsc::Sender<EngineEvent>,

@@ -14,6 +14,7 @@
 //! of the request, so that a result of an abandoned turn is harmless.
 
 mod event;
+pub mod hosted;
 pub mod ipc;
 pub mod llm;
 pub mod onnx;

@@ -24,12 +24,17 @@ use crate::audio::{SampleRate, Sound, wav};
 /// Largest file that is read: a minute and a half, longer than any text that may be spoken.
 const MAX_FILE_BYTES: u64 = 90 * 32_000;
 
+type Phrases = HashMap<String, Phrase>;
+
 /// Phrases in one voice. Cheap to clone.
 #[derive(Clone)]
 pub struct PhraseBook {
     folder: Arc<Path>,
     voice: Arc<str>,
-    phrases: Arc<RwLock<HashMap<String, Phrase>>>,
+    /// Who says what `voice` has not said yet.
+    stand_in: Option<Arc<str>>,
+    /// By voice.
+    phrases: Arc<RwLock<HashMap<Arc<str>, Phrases>>>,
 }
 
 /// A phrase as calls need it.
@@ -58,7 +63,19 @@ impl PhraseBook {
         Self {
             folder: folder.into().into(),
             voice: voice.into(),
+            stand_in: None,
             phrases: Arc::default(),
+        }
+    }
+
+    /// The same book in another voice, which shares its folder and memory. What that voice has
+    /// not said yet, this one says.
+    #[must_use]
+    pub fn in_voice(&self, voice: &str) -> Self {
+        Self {
+            voice: voice.into(),
+            stand_in: Some(Arc::clone(&self.voice)),
+            ..self.clone()
         }
     }
 
@@ -70,12 +87,17 @@ impl PhraseBook {
 
     /// The phrase at 8 or 16 kHz, if it is in memory.
     pub fn get_at(&self, text: &str, rate: SampleRate) -> Option<Sound> {
-        let phrases = self.phrases.read().unwrap_or_else(PoisonError::into_inner);
-        let phrase = phrases.get(text)?;
+        let stand_in = || self.said_by(self.stand_in.as_ref()?, text);
+        let phrase = self.said_by(&self.voice, text).or_else(stand_in)?;
         Some(match rate == SampleRate::WIDEBAND {
-            true => phrase.wide.clone(),
-            false => phrase.narrow.clone(),
+            true => phrase.wide,
+            false => phrase.narrow,
         })
+    }
+
+    fn said_by(&self, voice: &str, text: &str) -> Option<Phrase> {
+        let phrases = self.phrases.read().unwrap_or_else(PoisonError::into_inner);
+        phrases.get(voice)?.get(text).cloned()
     }
 
     /// Brings into memory what is on disk, without the speech worker. Returns what is still
@@ -83,7 +105,7 @@ impl PhraseBook {
     pub async fn load(&self, texts: &[String]) -> Vec<String> {
         let mut missing = Vec::new();
         for text in texts {
-            if self.get(text).is_some() || missing.contains(text) {
+            if self.said_by(&self.voice, text).is_some() || missing.contains(text) {
                 continue;
             }
             let path = self.path(text);
@@ -129,7 +151,8 @@ impl PhraseBook {
     fn keep(&self, text: &str, wide: Sound) {
         let narrow = wide.at(SampleRate::TELEPHONE);
         let mut phrases = self.phrases.write().unwrap_or_else(PoisonError::into_inner);
-        phrases.insert(text.to_owned(), Phrase { narrow, wide });
+        let voice = phrases.entry(Arc::clone(&self.voice)).or_default();
+        voice.insert(text.to_owned(), Phrase { narrow, wide });
     }
 
     async fn save(&self, text: &str, sound: Sound) {

@@ -9,11 +9,13 @@
 //! is doubtful; a [`Priority::Speculative`] one never does.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, watch};
 
+use super::hosted::Listener;
 use super::ipc::{Protocol, samples_to_payload};
 use super::supervisor::{
     Limits, RequestHandle, Response, Submission, Supervisor, WorkerSnapshot, WorkerSpec,
@@ -109,6 +111,7 @@ pub struct TranscribeRequest {
 #[derive(Clone)]
 pub struct Stt {
     supervisor: Supervisor<SttProtocol>,
+    hosted: Option<Arc<Listener>>,
 }
 
 impl Stt {
@@ -133,6 +136,7 @@ impl Stt {
         spec.scheduling = config.scheduling;
         Self {
             supervisor: Supervisor::start(spec),
+            hosted: None,
         }
     }
 
@@ -142,6 +146,24 @@ impl Stt {
     /// # Errors
     /// What [`Supervisor::submit`] says.
     pub fn transcribe(
+        &self,
+        request: TranscribeRequest,
+        events: mpsc::Sender<EngineEvent>,
+    ) -> Result<RequestHandle, EngineError> {
+        match &self.hosted {
+            Some(hosted) => Ok(hosted.transcribe(self.clone(), request, events)),
+            None => self.transcribe_here(request, events),
+        }
+    }
+
+    /// This handle, asking a hosted recogniser first.
+    pub(in crate::engines) fn through(mut self, hosted: Option<Arc<Listener>>) -> Self {
+        self.hosted = hosted;
+        self
+    }
+
+    /// As [`Stt::transcribe`], by the worker of this machine.
+    pub(in crate::engines) fn transcribe_here(
         &self,
         request: TranscribeRequest,
         events: mpsc::Sender<EngineEvent>,

@@ -37,7 +37,7 @@ mod process;
 mod request;
 mod task;
 
-use request::Canceller;
+pub(in crate::engines) use request::Canceller;
 pub use request::{RequestHandle, Response, Responses, forward};
 
 /// Answers that may lie unread before their request is given up as [`EngineError::Overloaded`].

@@ -11,6 +11,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, watch};
 
+use super::hosted::Voice;
 use super::ipc::{Protocol, payload_to_samples};
 use super::supervisor::{
     Limits, RequestHandle, Response, Responses, Submission, Supervisor, WorkerSnapshot, WorkerSpec,
@@ -21,8 +22,8 @@ use super::{EngineError, EngineEvent, Priority};
 use crate::audio::{SampleRate, Sound};
 use crate::ids::{CallId, Generation};
 
-/// Level of the active parts of what is spoken.
-pub const SPEECH_LEVEL_DBFS: f32 = -20.0;
+pub use crate::audio::shape::SPEECH_LEVEL_DBFS;
+
 /// Longest text of one request, in characters: about a minute of speech.
 pub const MAX_TEXT_CHARS: usize = 1000;
 /// Names the variable in which Piper's espeak-ng looks for the folder holding `espeak-ng-data`.
@@ -168,6 +169,7 @@ pub struct SpeakRequest {
 #[derive(Clone)]
 pub struct Tts {
     supervisor: Supervisor<TtsProtocol>,
+    hosted: Option<Arc<Voice>>,
 }
 
 impl Tts {
@@ -178,6 +180,7 @@ impl Tts {
     pub fn start(config: &TtsConfig) -> Self {
         Self {
             supervisor: Supervisor::start(config.spec()),
+            hosted: None,
         }
     }
 
@@ -188,6 +191,27 @@ impl Tts {
     /// [`EngineError::BadInput`] where there is nothing to speak or too much, and what
     /// [`Supervisor::submit`] says.
     pub fn speak(
+        &self,
+        request: SpeakRequest,
+        events: mpsc::Sender<EngineEvent>,
+    ) -> Result<RequestHandle, EngineError> {
+        match &self.hosted {
+            Some(hosted) => {
+                check_text(&request.text)?;
+                Ok(hosted.speak(self.clone(), request, events))
+            }
+            None => self.speak_here(request, events),
+        }
+    }
+
+    /// This handle, asking a hosted voice first.
+    pub(in crate::engines) fn through(mut self, hosted: Option<Arc<Voice>>) -> Self {
+        self.hosted = hosted;
+        self
+    }
+
+    /// As [`Tts::speak`], by the worker of this machine.
+    pub(in crate::engines) fn speak_here(
         &self,
         request: SpeakRequest,
         events: mpsc::Sender<EngineEvent>,
@@ -224,7 +248,8 @@ impl Tts {
         }))
     }
 
-    /// Speaks a phrase that nobody waits for yet; 8 kHz.
+    /// Speaks a phrase that nobody waits for yet; 8 kHz. In the voice of this handle, or not at
+    /// all.
     ///
     /// # Errors
     /// As [`Tts::speak`], and what the request failed with.
@@ -238,6 +263,9 @@ impl Tts {
     /// # Errors
     /// As [`Tts::synthesise`].
     pub async fn synthesise_at(&self, text: &str, rate: SampleRate) -> Result<Sound, EngineError> {
+        if let Some(hosted) = &self.hosted {
+            return hosted.synthesise(text, rate).await;
+        }
         let body = TtsRequest {
             text: text.to_owned(),
             speed: 1.0,

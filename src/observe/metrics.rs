@@ -176,6 +176,7 @@ pub struct Metrics {
     ended: Family<Reason, Counter>,
     active: Gauge,
     failures: Family<Failure, Counter>,
+    fallbacks: Family<Failure, Counter>,
     turns: Family<Part, Histogram, fn() -> Histogram>,
     interruptions: Counter,
     scraped: Family<Name, Gauge>,
@@ -204,6 +205,12 @@ impl Default for Metrics {
         );
         let active = Gauge::default();
         registry.register("calls_active", "Calls in progress", active.clone());
+        let fallbacks = Family::default();
+        registry.register(
+            "hosted_engine_fallbacks",
+            "Requests that the local engine served because a hosted one failed",
+            fallbacks.clone(),
+        );
         let failures = Family::default();
         registry.register(
             "engine_failures",
@@ -253,6 +260,7 @@ impl Default for Metrics {
             ended,
             active,
             failures,
+            fallbacks,
             turns,
             interruptions,
             scraped,
@@ -291,6 +299,13 @@ impl Metrics {
     /// An engine did not serve a request.
     pub fn engine_failed(&self, engine: &'static str, error: &'static str) {
         self.failures
+            .get_or_create(&Failure { engine, error })
+            .inc();
+    }
+
+    /// The local engine served in a hosted one's place.
+    pub fn fell_back(&self, engine: &'static str, error: &'static str) {
+        self.fallbacks
             .get_or_create(&Failure { engine, error })
             .inc();
     }

@@ -4,12 +4,10 @@ use std::collections::HashSet;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
-use offhook::audio::SampleRate;
+use offhook::audio::{SampleRate, shape};
 use offhook::engines::tts::check_text;
 use offhook::engines::{EngineError, onnx};
 use piper_rs::{ModelConfig, Piper};
-
-use crate::shape;
 
 /// espeak-ng keeps its state in globals: one text at a time.
 static ESPEAK: Mutex<()> = Mutex::new(());

@@ -6,7 +6,6 @@
 //! ```
 
 mod engine;
-mod shape;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -1,5 +1,6 @@
 //! What settings may be.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use super::super::phrases::words;
@@ -65,7 +66,13 @@ pub(in crate::conversation) const PRE_ROLL: Range = Range::new(0.0, 1.0);
 const BEEP_WAIT: Range = Range::new(0.0, 60.0);
 pub(in crate::conversation) const SPECULATION: Range = Range::new(0.05, 2.0);
 
+const MODEL_TIMEOUT: Range = Range::new(0.0, 300.0);
+
 const MOST_NAME: usize = 40;
+const MOST_ENGINE_NAME: usize = 200;
+const MOST_URL: usize = 2000;
+const MOST_HEADERS: usize = 20;
+const MOST_HEADER: usize = 4000;
 const MOST_MESSAGE: usize = 1000;
 const MOST_PHRASES: usize = 100;
 const MOST_IDLE_MESSAGES: usize = 20;
@@ -105,12 +112,20 @@ impl Report {
         self.text(field, text, MOST_MESSAGE);
     }
 
-    fn provider(&mut self, field: &str, provider: Option<&str>) {
-        if let Some(name) = provider.filter(|&name| name != "offhook") {
-            self.wrong(
-                field,
-                format!("{name:?} is not known; allowed: \"offhook\""),
-            );
+    fn provider(&mut self, field: &str, provider: Option<&str>, known: &[&str]) {
+        if let Some(name) = provider.filter(|name| !known.contains(name)) {
+            let known: Vec<_> = known.iter().map(|name| format!("{name:?}")).collect();
+            let known = known.join(", ");
+            self.wrong(field, format!("{name:?} is not known; allowed: {known}"));
+        }
+    }
+
+    /// A name that goes into a request's address or body.
+    fn name(&mut self, field: &str, name: Option<&str>) {
+        let fine = |name: &str| (1..=MOST_ENGINE_NAME).contains(&name.len()) && is_graphic(name);
+        if name.is_some_and(|name| !fine(name)) {
+            let message = format!("must be 1 to {MOST_ENGINE_NAME} visible ASCII characters");
+            self.wrong(field, message);
         }
     }
 
@@ -165,9 +180,26 @@ fn check_engines(settings: &AssistantSettings, report: &mut Report) {
         voice,
         ..
     } = settings;
-    report.provider("transcriber.provider", transcriber.provider.as_deref());
-    report.provider("model.provider", model.provider.as_deref());
-    report.provider("voice.provider", voice.provider.as_deref());
+    report.provider(
+        "transcriber.provider",
+        transcriber.provider.as_deref(),
+        &["offhook", "vapi", "deepgram"],
+    );
+    report.provider(
+        "model.provider",
+        model.provider.as_deref(),
+        &["offhook", "vapi", "openai", "custom-llm"],
+    );
+    report.provider(
+        "voice.provider",
+        voice.provider.as_deref(),
+        &["offhook", "vapi", "11labs"],
+    );
+    report.name("transcriber.model", transcriber.model.as_deref());
+    report.name("model.model", model.model.as_deref());
+    report.name("voice.voiceId", voice.voice_id.as_deref());
+    report.name("voice.model", voice.model.as_deref());
+    check_hosted(settings, report);
     let language = &transcriber.language;
     if !(language.len() == 2 && language.bytes().all(|byte| byte.is_ascii_lowercase())) {
         let message = format!("{language:?} is not an ISO 639-1 code, two lower-case letters");
@@ -186,6 +218,57 @@ fn check_engines(settings: &AssistantSettings, report: &mut Report) {
     report.number("model.maxTokens", f64::from(model.max_tokens), MAX_TOKENS);
     report.number("model.temperature", model.temperature, TEMPERATURE);
     report.number("voice.speed", voice.speed, SPEED);
+}
+
+/// What hosted engines need of an assistant.
+fn check_hosted(settings: &AssistantSettings, report: &mut Report) {
+    let AssistantSettings { model, voice, .. } = settings;
+    let hosted = matches!(model.provider.as_deref(), Some("openai" | "custom-llm"));
+    if hosted && model.model.is_none() {
+        report.wrong("model.model", "must be set for this provider");
+    }
+    if voice.provider.as_deref() == Some("11labs") && voice.voice_id.is_none() {
+        report.wrong("voice.voiceId", "must be set for this provider");
+    }
+    let http = |url: &str| {
+        let rest = url
+            .strip_prefix("http://")
+            .or_else(|| url.strip_prefix("https://"));
+        rest.is_some_and(|rest| !rest.is_empty()) && is_graphic(url) && url.len() <= MOST_URL
+    };
+    if model.url.as_deref().is_some_and(|url| !http(url)) {
+        let message = format!("must begin with http:// or https://, at most {MOST_URL} bytes");
+        report.wrong("model.url", message);
+    }
+    if let Some(seconds) = model.timeout_seconds {
+        report.number("model.timeoutSeconds", seconds, MODEL_TIMEOUT);
+    }
+    check_headers("model.headers", &model.headers, report);
+}
+
+/// Header fields that an assistant has sent (RFC 9110 5.5).
+fn check_headers(field: &str, headers: &BTreeMap<String, String>, report: &mut Report) {
+    if headers.len() > MOST_HEADERS {
+        let message = format!("has {} fields; at most {MOST_HEADERS}", headers.len());
+        report.wrong(field, message);
+    }
+    for (name, value) in headers.iter().take(MOST_HEADERS) {
+        let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+        let named = !name.is_empty() && name.bytes().all(token);
+        let valued = value
+            .bytes()
+            .all(|byte| byte == b' ' || byte.is_ascii_graphic());
+        if !named || !valued || name.len() + value.len() > MOST_HEADER {
+            let message = format!(
+                "must be a header field's name and visible ASCII, {MOST_HEADER} bytes together"
+            );
+            report.wrong(&format!("{field}.{name}"), message);
+        }
+    }
+}
+
+fn is_graphic(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 fn check_speaking_plans(settings: &AssistantSettings, report: &mut Report) {
@@ -281,7 +364,11 @@ fn check_messages(settings: &AssistantSettings, report: &mut Report) {
     if let VoicemailDetection::Plan(plan) = &settings.voicemail_detection {
         let field = "voicemailDetection.beepMaxAwaitSeconds";
         report.number(field, plan.beep_max_await_seconds, BEEP_WAIT);
-        report.provider("voicemailDetection.provider", plan.provider.as_deref());
+        report.provider(
+            "voicemailDetection.provider",
+            plan.provider.as_deref(),
+            &["offhook"],
+        );
     }
     if let Some(message) = &settings.voicemail_message {
         report.spoken("voicemailMessage", message);
@@ -407,7 +494,7 @@ mod tests {
     fn every_mistake_is_named_with_what_is_allowed() {
         let settings = read(
             r##"{"maxDurationSeconds": 5, "endCallMessage": " ", "voice": {"speed": 9},
-                "transcriber": {"language": "English", "provider": "deepgram"},
+                "transcriber": {"language": "English", "provider": "azure"},
                 "stopSpeakingPlan": {"voiceSeconds": 0.8},
                 "speechDetectionPlan": {"startThreshold": 0.4, "endThreshold": 0.6},
                 "keypadInputPlan": {"delimiters": "#5", "length": 33, "retries": 6}, "endCallPhrases": ["..."]}"##,

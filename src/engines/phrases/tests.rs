@@ -183,3 +183,22 @@ async fn a_worker_that_died_is_asked_once_more_and_a_missing_model_is_not() {
 
     assert!(book.prepare(&Voice::default(), &texts()).await.is_empty());
 }
+
+#[tokio::test]
+async fn what_a_voice_has_not_said_yet_the_servers_own_voice_says() {
+    let folder = Folder::new("stand-in");
+    let (own, hosted) = (Voice::default(), Voice::default());
+    let book = PhraseBook::new(&folder.0, "joe");
+    book.prepare(&own, &texts()).await;
+    let other = book.in_voice("a hosted voice");
+    let phrase = &texts()[0];
+    assert_eq!(other.get(phrase), book.get(phrase), "not said yet");
+    let failing = Voice::failing(&[EngineError::Overloaded]);
+    assert_eq!(other.prepare(&failing, &texts()[..1]).await.len(), 1);
+    assert_eq!(other.get(phrase), book.get(phrase), "and not said now");
+    other.prepare(&hosted, &texts()).await;
+    assert_eq!(hosted.asked(), texts());
+    let again = book.in_voice("a hosted voice");
+    assert!(again.get(phrase).is_some());
+    assert_eq!(folder.files().len(), 4, "each voice has its files");
+}

@@ -29,7 +29,7 @@ pub enum Response<R> {
 }
 
 /// Lets requests be cancelled without knowing their types.
-pub(super) trait Canceller: Send + Sync {
+pub(in crate::engines) trait Canceller: Send + Sync {
     fn cancel(&self, id: RequestId);
     fn promote(&self, id: RequestId);
 }
@@ -42,7 +42,7 @@ pub struct RequestHandle {
 }
 
 impl RequestHandle {
-    pub(super) fn new(id: RequestId, canceller: Arc<dyn Canceller>) -> Self {
+    pub(in crate::engines) fn new(id: RequestId, canceller: Arc<dyn Canceller>) -> Self {
         Self { id, canceller }
     }
 

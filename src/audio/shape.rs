@@ -1,9 +1,11 @@
-//! From a model's samples to what goes out on the line: 8 or 16 kHz, the silence at both ends
+//! From a voice's samples to what goes out on the line: 8 or 16 kHz, the silence at both ends
 //! trimmed, levelled, peaks rounded off.
 
-use offhook::audio::level::{rms, rms_dbfs};
-use offhook::audio::{SampleRate, gain, resample};
-use offhook::engines::tts::SPEECH_LEVEL_DBFS;
+use super::level::{rms, rms_dbfs};
+use super::{SampleRate, gain, resample};
+
+/// Level of the active parts of what is spoken.
+pub const SPEECH_LEVEL_DBFS: f32 = -20.0;
 
 /// What is judged as sound or silence at once: 10 ms, in samples at 8 kHz as all lengths here.
 const WINDOW: usize = 80;
@@ -22,8 +24,9 @@ const KNEE: f32 = 16_384.0;
 /// What no sample exceeds: -1 dBFS.
 const CEILING: f32 = 29_204.0;
 
-/// Empty where there is no sound.
-pub(crate) fn for_telephone(samples: &[f32], rate: SampleRate, to: SampleRate) -> Vec<i16> {
+/// What a voice made, of any level at `rate`, as it is played at `to`, 8 or 16 kHz. Empty where
+/// there is no sound.
+pub fn for_telephone(samples: &[f32], rate: SampleRate, to: SampleRate) -> Vec<i16> {
     let peak = samples
         .iter()
         .filter(|s| s.is_finite())
