@@ -37,6 +37,7 @@ pub mod cli;
 pub mod config;
 pub mod control;
 pub mod conversation;
+pub mod directory;
 pub mod engines;
 pub mod http;
 pub mod ids;

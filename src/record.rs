@@ -2,6 +2,7 @@
 //! Times are milliseconds since the call's media started (its clock), unless named otherwise.
 
 mod answered;
+pub mod pcap;
 mod scope;
 mod voicemail;
 
@@ -280,6 +281,9 @@ pub struct CallRecord {
     /// The trunk; `None` where the peer belongs to none.
     #[serde(default)]
     pub trunk: Option<TrunkName>,
+    /// The phone number of the API that was called, or that we called from.
+    #[serde(default)]
+    pub phone_number_id: Option<String>,
     /// Whom the call was for before it was diverted to us.
     #[serde(default)]
     pub diverted_from: Option<String>,

@@ -94,6 +94,11 @@ const IMPORTS: &[(&str, &[&str])] = &[
             "engines",
         ],
     ),
+    // Objects of the API in Vapi's shape, put together with the configuration.
+    (
+        "directory",
+        &["ids", "conversation", "sip", "config", "store"],
+    ),
     (
         "call",
         &[
@@ -117,7 +122,14 @@ const IMPORTS: &[(&str, &[&str])] = &[
     (
         "http",
         &[
-            "ids", "audio", "record", "config", "observe", "store", "call",
+            "ids",
+            "audio",
+            "record",
+            "config",
+            "observe",
+            "store",
+            "call",
+            "directory",
         ],
     ),
     // `offhook demo` speaks, hence engines; ladders read SIP messages.

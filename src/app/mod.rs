@@ -11,6 +11,7 @@ mod indicators;
 mod mailboxes;
 mod outbound;
 mod pings;
+mod published;
 mod registrations;
 mod trunks;
 mod upkeep;
@@ -31,15 +32,13 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::audio::Codec;
-use crate::call::{
-    self, Answers, CallCommand, CallLimits, Mailboxes, Recorder, Registry, Services,
-};
-use crate::config::{Answer, Config, Secret, Service, Transport};
+use crate::call::{self, CallCommand, CallLimits, Mailboxes, Recorder, Registry, Services};
+use crate::config::{Config, Secret, Transport};
 use crate::control::{ControlError, Desk, Socket};
+use crate::directory::{Directory, DirectoryError, Keyring};
 use crate::engines::EngineError;
 use crate::engines::hosted::Hosted;
 use crate::http::{self, Api, Routes, Scraper};
-use crate::ids::AssistantId;
 use crate::net::local::advertised_address;
 use crate::net::media::{Media, MediaAddress, MediaConfig};
 use crate::net::sip::{self, Sip, SipConfig, TlsSettings, Witness};
@@ -50,6 +49,7 @@ use crate::sip::flood::FloodLimits;
 use crate::store::{Database, Journal, Ladders, NoDatabase, Store, StoreError};
 
 use engines::Engines;
+use published::Published;
 
 /// How long calls that outlast the drain get to say goodbye on the wire.
 const FAREWELL: Duration = Duration::from_secs(3);
@@ -74,6 +74,9 @@ pub enum ServeError {
     /// The configuration names no database.
     #[error("store.url: {0}")]
     Database(#[from] NoDatabase),
+    /// The API's objects cannot be read.
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
     /// The HTTP listener cannot be opened.
     #[error(transparent)]
     Http(#[from] http::BindError),
@@ -158,6 +161,17 @@ fn database(config: &Config) -> Result<Database, ServeError> {
     Ok(Database::new(&config.data, url)?)
 }
 
+/// The key that secrets are encrypted with: the environment's, or a file's.
+fn keyring(config: &Config) -> Result<Keyring, ServeError> {
+    const VARIABLE: &str = "OFFHOOK_SECRETS_KEY";
+    let key = match (std::env::var(VARIABLE), &config.store.key_file) {
+        (Ok(text), None) => Keyring::read(&text, VARIABLE),
+        (_, Some(file)) => Keyring::file(file, rand::rng().random()),
+        (Err(_), None) => Keyring::file(&config.data.join("secrets.key"), rand::rng().random()),
+    };
+    Ok(key.map_err(DirectoryError::from)?)
+}
+
 struct Server {
     config: Arc<Config>,
     sip: Sip,
@@ -189,6 +203,9 @@ impl Server {
         ]);
         let metrics = Metrics::default();
         let store = Store::open_database(&database(&config)?).await?;
+        let directory =
+            Directory::open(store.clone(), Arc::clone(&config), keyring(&config)?).await?;
+        let published = Published::new(directory.published());
         let closed = store.close_open_calls(OffsetDateTime::now_utc()).await?;
         if closed > 0 {
             tracing::warn!(closed, "calls left open by a crash were closed");
@@ -218,6 +235,7 @@ impl Server {
         let (listener, http_address) = http::bind(config.http.listen).await?;
         health.set(Component::Sip, State::Ready);
         announce(&sip, http_address);
+        announce_keys(&store).await?;
         let engines = Engines::start(&config, &health)?;
         let registry = Registry::with_visits(count(config.limits.max_calls), visits(&config));
         let trunks = TrunkBoard::default();
@@ -235,15 +253,6 @@ impl Server {
             metrics: metrics.clone(),
             scraper,
         };
-        let (http_stop, mut stopped) = watch::channel(false);
-        let api = Api {
-            store: store.clone(),
-            rates: http::Rates::new(config.http.requests_per_second),
-            cors_origins: config.http.cors_origins.clone(),
-        };
-        let http = tokio::spawn(http::serve(listener, routes, api, async move {
-            let _ = stopped.wait_for(|stop| *stop).await;
-        }));
         let hosted = Hosted::new(config.providers.clone()).map_err(ServeError::Tls)?;
         let services = Services {
             sip: sip.clone(),
@@ -259,18 +268,38 @@ impl Server {
             recorder,
             health: health.clone(),
             metrics,
-            numbers: number_plan(&config),
-            trunks: trunks::inbound(&config),
+            numbers: published.number_plan(),
+            trunks: published.trunks(),
             admission: trunks::admission(&config),
-            assistants: assistant_book(&config),
+            assistants: published.assistant_book(),
             mailboxes: mailboxes.clone(),
-            routes: outbound::routes(&config),
+            routes: published.routes(),
             registry: registry.clone(),
             limits: call_limits(&config, hold_music),
         };
         let dialling = services.clone();
+        let dialler: call::Dialler =
+            Arc::new(move |request| Box::pin(call::place(dialling.clone(), request)));
+        let (http_stop, mut stopped) = watch::channel(false);
+        let api = Api {
+            store: store.clone(),
+            directory,
+            registry: registry.clone(),
+            dialler: Arc::clone(&dialler),
+            data: config.data.clone(),
+            public_url: config.http.public_url.clone(),
+            rates: http::Rates::new(config.http.requests_per_second),
+            cors_origins: config.http.cors_origins.clone(),
+        };
+        let http = tokio::spawn(http::serve(
+            listener,
+            http::router(routes, api),
+            async move {
+                let _ = stopped.wait_for(|stop| *stop).await;
+            },
+        ));
         let desk = Desk {
-            dialler: Arc::new(move |request| Box::pin(call::place(dialling.clone(), request))),
+            dialler,
             registry: registry.clone(),
             trunks: trunks.clone(),
             mailbox_changed: mailboxes::changed(&mailboxes),
@@ -293,6 +322,11 @@ impl Server {
             tokio::spawn(waiting.clone().tell_all()),
             tokio::spawn(waiting.serve(subscribed)),
             tokio::spawn(control.serve(desk)),
+            tokio::spawn(published.follow(
+                sip.clone(),
+                engines.phrases.clone(),
+                engines.tts.clone(),
+            )),
             tokio::spawn(call::take_calls(services, incoming)),
             tokio::spawn(upkeep::watch_store(
                 store.clone(),
@@ -364,17 +398,28 @@ fn announce(sip: &Sip, http: SocketAddr) {
     for listener in sip.listeners() {
         tracing::info!(address = %listener.address, protocol = ?listener.protocol, "SIP");
     }
-    tracing::info!(address = %http, "HTTP: /healthz, /readyz, /metrics");
+    tracing::info!(address = %http, "HTTP: the API, its description at /docs; /healthz, /readyz, /metrics");
+}
+
+/// The networks that calls come from.
+fn known_sources(config: &Config) -> Vec<IpNet> {
+    let allowed = config.sip.allow.iter().map(|network| network.0);
+    let trunks = config.trunks.values();
+    allowed
+        .chain(trunks.flat_map(crate::config::Trunk::sources))
+        .collect()
+}
+
+/// Says how the API is let into, as long as nobody is.
+async fn announce_keys(store: &Store) -> Result<(), StoreError> {
+    if store.api_keys().await?.is_empty() {
+        tracing::info!("nobody may use the API yet: offhook api-key create --name NAME");
+    }
+    Ok(())
 }
 
 fn sip_config(config: &Config, ladders: Option<&Ladders>) -> SipConfig {
-    let mut known: Vec<IpNet> = config.sip.allow.iter().map(|network| network.0).collect();
-    known.extend(
-        config
-            .trunks
-            .values()
-            .flat_map(crate::config::Trunk::sources),
-    );
+    let known = known_sources(config);
     let authentication = config
         .sip
         .digest
@@ -478,33 +523,6 @@ fn call_limits(config: &Config, hold_music: Arc<[i16]>) -> CallLimits {
             .minimum_free_megabytes
             .saturating_mul(1_000_000),
     }
-}
-
-fn number_plan(config: &Arc<Config>) -> call::NumberPlan {
-    let config = Arc::clone(config);
-    Arc::new(move |called| {
-        Some(match config.answer_for(called)? {
-            Answer::Assistant {
-                id,
-                settings,
-                mailbox,
-            } => Answers::Assistant {
-                id,
-                settings: Box::new(settings.clone()),
-                mailbox,
-            },
-            Answer::Mailbox(name) => Answers::Mailbox(name),
-            Answer::Service(Service::VoicemailMenu) => Answers::VoicemailMenu,
-        })
-    })
-}
-
-fn assistant_book(config: &Arc<Config>) -> call::Assistants {
-    let config = Arc::clone(config);
-    Arc::new(move |name| {
-        let settings = config.assistants.get(name)?;
-        Some((AssistantId::new(name), settings.clone()))
-    })
 }
 
 fn scraper(

@@ -50,7 +50,7 @@ impl Driver {
         let numbers: Vec<Pattern> = targets.iter().filter_map(|it| it.parse().ok()).collect();
         let number: Number = uri.user()?.parse().ok()?;
         permit(&number, &numbers).ok()?;
-        let routes = &self.call.services.routes;
+        let routes = (self.call.services.routes)();
         let found = routes.find(number.as_str(), None, Authority::Configuration);
         found.ok()
     }

@@ -163,6 +163,7 @@ fn new_record(call: &IncomingCall) -> CallRecord {
         to: call.request_uri.to_string(),
         customer: None,
         trunk: None,
+        phone_number_id: None,
         diverted_from: None,
         peer: call.source.to_string(),
         sip_call_id: call.call_id.clone(),
@@ -192,7 +193,8 @@ async fn prepare(
     call: &IncomingCall,
     record: &mut CallRecord,
 ) -> Result<Prepared, Refusal> {
-    let trunk = services.trunks.of(call);
+    let trunks = (services.trunks)();
+    let trunk = trunks.of(call);
     trunk::describe(trunk, call, record);
     let called = trunk::called(trunk, call);
     let called: Vec<&str> = called.iter().map(String::as_str).collect();
@@ -214,8 +216,10 @@ async fn prepare(
             id,
             settings,
             mailbox,
+            phone_number,
         } => {
             let mut settings = settings;
+            record.phone_number_id = phone_number;
             record.assistant = id;
             let own = settings.mailbox_plan.mailbox.as_deref();
             let mailbox = mailbox.or_else(|| mailboxes.named(own?));
@@ -301,7 +305,8 @@ fn admit(
     record: &CallRecord,
     kind: Kind,
 ) -> Result<(Line, Proposed), Refusal> {
-    let trunk = services.trunks.of(call);
+    let trunks = (services.trunks)();
+    let trunk = trunks.of(call);
     let limited = trunk.map(|trunk| (&trunk.name, trunk.limits));
     let nobody = AssistantId::new("");
     let whose = match kind {

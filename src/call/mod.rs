@@ -36,6 +36,7 @@ mod voicemail;
 mod work;
 
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -57,7 +58,7 @@ use crate::store::Journal;
 pub use admission::{Admission, CallRates};
 pub use command::{CallCommand, CallSnapshot, CommandRefusal, Manner, Reply};
 pub use inbound::take_calls;
-pub use outbound::{DialRefusal, DialRequest, NoRoute, Placed, Route, Routes, place};
+pub use outbound::{DialRefusal, DialRequest, NoRoute, Placed, Route, Routes, Talker, place};
 pub use recording::{Recorder, sha256};
 pub use registry::{Lookup, Registry};
 pub use trunk::{InboundTrunk, Keys, MediaEncryption, Trunks};
@@ -78,12 +79,21 @@ pub enum Answers {
         settings: Box<AssistantSettings>,
         /// The number's mailbox; the assistant's own where there is none.
         mailbox: Option<MailboxName>,
+        /// The phone number's id in the API.
+        phone_number: Option<String>,
     },
     /// A mailbox takes messages at once.
     Mailbox(MailboxName),
     /// Owners hear their messages.
     VoicemailMenu,
 }
+
+/// Places calls: [`place`] with the services that it needs.
+pub type Dialler = Arc<
+    dyn Fn(DialRequest) -> Pin<Box<dyn Future<Output = Result<Placed, DialRefusal>> + Send>>
+        + Send
+        + Sync,
+>;
 
 /// Finds an assistant by its name.
 pub type Assistants = Arc<dyn Fn(&str) -> Option<(AssistantId, AssistantSettings)> + Send + Sync>;
@@ -120,16 +130,16 @@ pub struct Services {
     pub metrics: Metrics,
     /// Who answers what.
     pub numbers: NumberPlan,
-    /// Where calls come from.
-    pub trunks: Trunks,
+    /// Where calls come from, now.
+    pub trunks: Arc<dyn Fn() -> Trunks + Send + Sync>,
     /// How many calls trunks and assistants may have.
     pub admission: Admission,
     /// Assistants by name.
     pub assistants: Assistants,
     /// Where messages are left.
     pub mailboxes: Mailboxes,
-    /// The ways out.
-    pub routes: Routes,
+    /// The ways out, now.
+    pub routes: Arc<dyn Fn() -> Routes + Send + Sync>,
     /// Live calls.
     pub registry: Registry,
     /// Numbers and limits.

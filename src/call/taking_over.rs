@@ -43,7 +43,8 @@ impl fmt::Debug for TakeOver {
 pub(super) async fn take_over(services: Services, incoming: Incoming, replaced: LegId) {
     let Incoming { call, events } = incoming;
     let (leg, call_id) = (call.leg, call.call_id.clone());
-    let trunk = services.trunks.of(&call);
+    let trunks = (services.trunks)();
+    let trunk = trunks.of(&call);
     let name = trunk.map(|trunk| &trunk.name);
     // Who knows the tags of a call may have it, where it is of the same trunk.
     let owner = services.registry.owner(replaced, name);

@@ -58,7 +58,7 @@ impl Driver {
                 "the call is on hold or being passed on",
             ));
         }
-        let routes = &self.call.services.routes;
+        let routes = (self.call.services.routes)();
         let target = routes
             .find(&wish.target, wish.trunk.as_deref(), Authority::Command)
             .map_err(|error| CommandRefusal::Wrong(error.to_string()))?;
@@ -101,7 +101,7 @@ impl Driver {
     fn configured(&self, place: u8) -> Option<Plan> {
         let transfer = self.call.settings.transfers.get(usize::from(place))?;
         let destination = &transfer.destination;
-        let found = self.call.services.routes.find(
+        let found = (self.call.services.routes)().find(
             destination.target(),
             destination.trunk(),
             Authority::Configuration,

@@ -121,6 +121,7 @@ async fn list(command: List) -> Result<(), Failure> {
     let query = CallQuery {
         limit: command.limit,
         before,
+        ..CallQuery::default()
     };
     let calls = match Store::open_existing(&command.kept.database()?)
         .await

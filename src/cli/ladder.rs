@@ -9,7 +9,8 @@ use std::path::Path;
 use serde::Serialize;
 use time::OffsetDateTime;
 
-use super::{pcap, print};
+use super::print;
+use crate::record::pcap;
 use crate::record::{KeptSipMessage, SipDirection, SipMessage};
 use crate::sip::ladder::{body, first_line, sequence_method};
 

@@ -7,7 +7,6 @@ mod ladder;
 mod live;
 mod models;
 mod outbound;
-mod pcap;
 pub mod print;
 mod trunks;
 mod voicemail;

@@ -252,6 +252,9 @@ pub enum Configured {
 pub struct Http {
     /// Where `/healthz`, `/readyz`, `/metrics` and the API answer.
     pub listen: SocketAddr,
+    /// The URL that the API is reached at, for the links in its answers; the one that a request
+    /// names where not set.
+    pub public_url: Option<String>,
     /// Origins whose pages may use the API from a browser (CORS). None by default.
     pub cors_origins: Vec<String>,
     /// Requests a second for each API key; others are answered 429.
@@ -262,6 +265,7 @@ impl Default for Http {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
+            public_url: None,
             cors_origins: Vec::new(),
             requests_per_second: 100,
         }

@@ -22,6 +22,9 @@ pub struct Number {
     /// What answers in place of both.
     #[serde(default)]
     pub service: Option<Service>,
+    /// Its id in the API; the number itself where the file has it.
+    #[serde(skip)]
+    pub id: Option<String>,
 }
 
 /// What the server itself answers with.
@@ -43,6 +46,8 @@ pub enum Answer<'a> {
         settings: &'a AssistantSettings,
         /// Where its calls go that it cannot take.
         mailbox: Option<MailboxName>,
+        /// The phone number's id in the API; `None` where no rule is for it.
+        phone_number: Option<String>,
     },
     /// A mailbox.
     Mailbox(MailboxName),
@@ -72,21 +77,28 @@ impl Config {
         let fitting = rules.filter_map(|rule| Some((fit(rule)?, rule)));
         let rule = fitting.max_by_key(|(fit, _)| *fit).map(|(_, rule)| rule);
         let Some(rule) = rule else {
-            return self.assistant(self.by_name(called)?, None);
+            return self.assistant(self.by_name(called)?, None, None);
         };
+        let id = rule.id.as_deref().or(Some(&rule.number));
         let mailbox = rule.mailbox.as_deref().map(MailboxName::new);
         match (&rule.assistant, mailbox, rule.service) {
             (_, _, Some(service)) => Some(Answer::Service(service)),
-            (Some(name), mailbox, None) => self.assistant(name, mailbox),
+            (Some(name), mailbox, None) => self.assistant(name, mailbox, id),
             (None, mailbox, None) => mailbox.map(Answer::Mailbox),
         }
     }
 
-    fn assistant(&self, name: &str, mailbox: Option<MailboxName>) -> Option<Answer<'_>> {
+    fn assistant(
+        &self,
+        name: &str,
+        mailbox: Option<MailboxName>,
+        phone_number: Option<&str>,
+    ) -> Option<Answer<'_>> {
         Some(Answer::Assistant {
             id: AssistantId::new(name),
             settings: self.assistants.get(name)?,
             mailbox,
+            phone_number: phone_number.map(ToOwned::to_owned),
         })
     }
 

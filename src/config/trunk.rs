@@ -242,6 +242,14 @@ fn merge(table: &mut Table, defaults: Table) {
 }
 
 impl Trunk {
+    /// A trunk with nothing but what a profile says; none where no such profile ships.
+    pub fn of_profile(name: &str) -> Self {
+        let mut table = Profile::defaults(name).unwrap_or_default();
+        table.remove("outbound");
+        // A test reads every profile as a trunk's defaults.
+        Value::Table(table).try_into().unwrap_or_default()
+    }
+
     /// The trunk's profile. `None` only for a name that validation refuses.
     pub fn profile(&self) -> Option<Profile> {
         Profile::named(&self.profile)

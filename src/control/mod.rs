@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 pub use client::{AskError, ask};
-pub use server::{ControlError, Desk, Dialler, Socket};
+pub use server::{ControlError, Desk, Socket};
 
 pub use crate::call::{CallSnapshot, Manner};
 use crate::ids::CallId;

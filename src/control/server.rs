@@ -4,7 +4,6 @@ use std::fs::{self, Permissions};
 use std::io;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +16,8 @@ use super::{
     Answer, Ask, LONGEST_LINE, LONGEST_TEXT, Refusal, Request, Response, VERSION, socket_path,
 };
 use crate::call::{
-    CallCommand, CommandRefusal, DialRefusal, DialRequest, Lookup, Placed, Registry, Reply,
+    CallCommand, CommandRefusal, DialRefusal, DialRequest, Dialler, Lookup, Placed, Registry,
+    Reply, Talker,
 };
 use crate::ids::CallId;
 use crate::observe::TrunkBoard;
@@ -41,12 +41,6 @@ pub struct ControlError {
     /// Why not.
     pub source: io::Error,
 }
-
-/// Begins a call.
-pub type Dialler = Arc<dyn Fn(DialRequest) -> Dialled + Send + Sync>;
-
-/// What comes of that.
-type Dialled = Pin<Box<dyn Future<Output = Result<Placed, DialRefusal>> + Send>>;
 
 /// What the operator can reach.
 #[derive(Clone)]
@@ -243,9 +237,12 @@ impl Desk {
                 wait,
             } => {
                 let request = DialRequest {
-                    assistant,
+                    talker: Talker::Named(assistant),
                     number,
                     trunk,
+                    caller_id: None,
+                    phone_number_id: None,
+                    customer_name: None,
                 };
                 self.dial(request, wait).await
             }

@@ -6,18 +6,26 @@
 //!                                └─▶ key and scope ─▶ rate ─▶ handler ─▶ store, registry
 //! ```
 
+mod call_shape;
+mod calls;
+mod documentation;
 mod error;
+mod extract;
 mod identity;
+mod objects;
+mod recordings;
+mod shapes;
 
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, State as Shared};
-use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware;
 use axum::response::{IntoResponse, Json};
 use axum::routing::get;
@@ -27,6 +35,15 @@ use tokio::net::TcpListener;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer};
 
+use utoipa::OpenApi as _;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+use utoipa_swagger_ui::SwaggerUi;
+
+use documentation::Documentation;
+
+use crate::call::{Dialler, Registry};
+use crate::directory::Directory;
 use crate::observe::{Health, Metrics, Scrape, State};
 use crate::record::Scope;
 use crate::store::Store;
@@ -59,10 +76,30 @@ pub struct Routes {
 pub struct Api {
     /// What is kept.
     pub store: Store,
+    /// Assistants, phone numbers, credentials.
+    pub directory: Directory,
+    /// Live calls.
+    pub registry: Registry,
+    /// Places calls.
+    pub dialler: Dialler,
+    /// Data folder.
+    pub data: PathBuf,
+    /// The URL that this server is reached at, where it is not the one that a request names.
+    pub public_url: Option<String>,
     /// How often keys may ask.
     pub rates: Rates,
     /// Origins that browsers may use it from.
     pub cors_origins: Vec<String>,
+}
+
+impl Api {
+    /// What the URLs of this server's files begin with.
+    fn base(&self, headers: &HeaderMap) -> String {
+        match &self.public_url {
+            Some(url) => url.trim_end_matches('/').to_owned(),
+            None => calls::base(headers),
+        }
+    }
 }
 
 /// The listener could not be opened: the operator's fault, not to be retried.
@@ -92,30 +129,46 @@ pub async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), Bind
 /// Where accepting fails for good.
 pub async fn serve(
     listener: TcpListener,
-    routes: Routes,
-    api: Api,
+    router: Router,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
-    axum::serve(listener, router(routes, api))
+    axum::serve(listener, router)
         .with_graceful_shutdown(stop)
         .await
 }
 
-fn router(routes: Routes, api: Api) -> Router {
-    let watched = Router::new()
+/// What machines that watch us ask.
+fn watched(routes: Routes) -> Router {
+    Router::new()
         .route(
             "/healthz",
             get(|| async { Json(json!({ "status": "ok" })) }),
         )
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
-        .with_state(routes);
+        .with_state(routes)
+}
+
+/// Everything that is served.
+pub fn router(routes: Routes, api: Api) -> Router {
     let cors = cors(&api.cors_origins);
-    watched
-        .merge(guarded(&api, Scope::Read, reading()))
+    let (reading, description) = reading().split_for_parts();
+    let (writing, of_writing) = writing().split_for_parts();
+    let (calling, of_calling) = calling().split_for_parts();
+    let mut whole = Documentation::openapi();
+    for part in [description, of_writing, of_calling] {
+        whole.merge(part);
+    }
+    watched(routes)
+        .merge(SwaggerUi::new("/docs").url("/openapi.json", whole))
+        .merge(
+            guarded(&api, Scope::Read, reading)
+                .merge(guarded(&api, Scope::Write, writing))
+                .merge(guarded(&api, Scope::Call, calling))
+                .with_state(api),
+        )
         .fallback(|| async { ApiError::NotFound("there is no such path".to_owned()) })
         .method_not_allowed_fallback(|| async { ApiError::Method })
-        .with_state(api)
         .layer(DefaultBodyLimit::max(LARGEST_BODY))
         .layer(cors)
         .layer(PropagateRequestIdLayer::new(REQUEST_ID))
@@ -124,9 +177,6 @@ fn router(routes: Routes, api: Api) -> Router {
 
 /// Routes behind a key that has a scope.
 fn guarded(api: &Api, scope: Scope, routes: Router<Api>) -> Router<Api> {
-    if !routes.has_routes() {
-        return routes;
-    }
     routes.route_layer(middleware::from_fn_with_state(
         (api.clone(), scope),
         authorise,
@@ -134,8 +184,50 @@ fn guarded(api: &Api, scope: Scope, routes: Router<Api>) -> Router<Api> {
 }
 
 /// What needs the scope `read`.
-fn reading() -> Router<Api> {
-    Router::new()
+fn reading() -> OpenApiRouter<Api> {
+    OpenApiRouter::new()
+        .routes(routes!(objects::assistants::list))
+        .routes(routes!(objects::assistants::get))
+        .routes(routes!(objects::phone_numbers::list))
+        .routes(routes!(objects::phone_numbers::get))
+        .routes(routes!(objects::credentials::list))
+        .routes(routes!(objects::credentials::get))
+        .routes(routes!(calls::list))
+        .routes(routes!(calls::get))
+        .routes(routes!(recordings::mono))
+        .routes(routes!(recordings::stereo))
+        .routes(routes!(recordings::customer))
+        .routes(routes!(recordings::assistant))
+        .routes(routes!(recordings::packets))
+        .routes(routes!(recordings::log))
+        .routes(routes!(recordings::transcript))
+}
+
+/// What needs the scope `write`.
+fn writing() -> OpenApiRouter<Api> {
+    OpenApiRouter::new()
+        .routes(routes!(objects::assistants::create))
+        .routes(routes!(
+            objects::assistants::change,
+            objects::assistants::delete
+        ))
+        .routes(routes!(objects::phone_numbers::create))
+        .routes(routes!(
+            objects::phone_numbers::change,
+            objects::phone_numbers::delete
+        ))
+        .routes(routes!(objects::credentials::create))
+        .routes(routes!(
+            objects::credentials::change,
+            objects::credentials::delete
+        ))
+}
+
+/// What needs the scope `call`.
+fn calling() -> OpenApiRouter<Api> {
+    OpenApiRouter::new()
+        .routes(routes!(calls::create))
+        .routes(routes!(calls::change, calls::delete))
 }
 
 /// None where no origin is allowed.
@@ -214,14 +306,8 @@ mod tests {
         let (listener, address) = bind(SocketAddr::from(([127, 0, 0, 1], 0)))
             .await
             .expect("port");
-        let folder = std::env::temp_dir().join(format!("offhook-http-{}", std::process::id()));
-        let api = Api {
-            store: Store::open(&folder).await.expect("store"),
-            rates: Rates::new(10),
-            cors_origins: Vec::new(),
-        };
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-        let server = tokio::spawn(serve(listener, routes, api, async {
+        let server = tokio::spawn(serve(listener, watched(routes), async {
             let _ = stopped.await;
         }));
         assert!(get(address, "/healthz").await.starts_with("HTTP/1.1 200"));
@@ -243,6 +329,5 @@ mod tests {
         );
         drop(stop);
         server.await.expect("task").expect("served");
-        std::fs::remove_dir_all(folder).expect("removed");
     }
 }

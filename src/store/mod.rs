@@ -3,6 +3,7 @@
 //! The SQL is written for SQLite and PostgreSQL alike. Nothing here is awaited by a live call:
 //! calls hand their events to a [`Journal`], whose one task writes them in order.
 
+mod calls;
 mod database;
 mod files;
 mod journal;
@@ -11,17 +12,19 @@ mod ladder;
 mod objects;
 mod rows;
 mod schema;
+mod statement;
 mod voicemail;
 
 use std::path::{Path, PathBuf};
 
 use sqlx::pool::PoolConnection;
-use sqlx::{Any, AnyConnection, AnyPool, Row};
+use sqlx::{Any, AnyConnection, AnyPool, Connection, Row};
 use time::OffsetDateTime;
 
 use crate::ids::{CallId, MailboxName, TrunkName};
 use crate::record::{CallRecord, CallStatus, EndedBy, EndedReason, Message, TurnLedger};
 
+pub use calls::{CallQuery, StoredCall};
 use database::Access;
 #[cfg(test)]
 use database::CONNECTIONS;
@@ -32,6 +35,7 @@ pub use keys::ApiKey;
 pub use ladder::Ladders;
 pub use objects::{Object, ObjectKind, ObjectQuery, Origin, Saved};
 use rows::{Timestamp, name_of};
+pub use statement::Times;
 pub use voicemail::{MessageFile, RecoveredMailboxes, message_path};
 
 /// The server is at fault in all of these; a call that meets one is refused with 503 or goes on
@@ -76,15 +80,6 @@ pub enum StoreError {
         /// What it holds.
         value: String,
     },
-}
-
-/// A page of calls, newest first.
-#[derive(Clone, Debug, Default)]
-pub struct CallQuery {
-    /// At most this many.
-    pub limit: u32,
-    /// Only calls made before this time.
-    pub before: Option<OffsetDateTime>,
 }
 
 /// All that is kept. Cheap to clone.
@@ -193,50 +188,32 @@ impl Store {
         Ok(done.rows_affected())
     }
 
-    /// One page of calls, newest first, without messages and turns.
-    ///
-    /// # Errors
-    /// Where the statement fails or a row is unreadable.
-    pub async fn calls(&self, query: &CallQuery) -> Result<Vec<CallRecord>, StoreError> {
-        let before = query.before.map(|at| Timestamp(at).to_string());
-        let rows = sqlx::query(
-            "SELECT * FROM calls WHERE $1 IS NULL OR created_at < $1 ORDER BY created_at DESC, id DESC LIMIT $2",
-        )
-        .bind(before)
-        .bind(i64::from(query.limit))
-        .fetch_all(&self.pool)
-        .await?;
-        rows.iter().map(rows::call).collect()
-    }
-
     /// A call with everything that was kept of it. `None` where there is no such call.
     ///
     /// # Errors
     /// Where a statement fails or a row is unreadable.
     pub async fn call(&self, id: CallId) -> Result<Option<CallRecord>, StoreError> {
-        let Some(row) = sqlx::query("SELECT * FROM calls WHERE id = $1")
-            .bind(id.to_string())
-            .fetch_optional(&self.pool)
-            .await?
-        else {
-            return Ok(None);
-        };
-        let mut call = rows::call(&row)?;
+        Ok(self.stored_call(id).await?.map(|call| call.record))
+    }
+
+    /// What was said in a call, and its turns.
+    async fn said(&self, id: CallId) -> Result<(Vec<Message>, Vec<TurnLedger>), StoreError> {
         let messages =
             sqlx::query("SELECT * FROM messages WHERE call_id = $1 ORDER BY start_ms, position")
                 .bind(id.to_string())
                 .fetch_all(&self.pool)
                 .await?;
-        call.messages = messages
-            .iter()
-            .map(rows::message)
-            .collect::<Result<_, _>>()?;
         let turns = sqlx::query("SELECT ledger FROM turns WHERE call_id = $1 ORDER BY turn")
             .bind(id.to_string())
             .fetch_all(&self.pool)
             .await?;
-        call.turns = turns.iter().map(rows::turn).collect::<Result<_, _>>()?;
-        Ok(Some(call))
+        Ok((
+            messages
+                .iter()
+                .map(rows::message)
+                .collect::<Result<_, _>>()?,
+            turns.iter().map(rows::turn).collect::<Result<_, _>>()?,
+        ))
     }
 
     /// Ids whose text starts with `prefix`, at most two: enough to know whether it is one call.
@@ -325,6 +302,23 @@ impl Store {
         Ok(())
     }
 
+    /// Deletes a call with everything kept of it; its recording first, so that nothing is left
+    /// that nobody knows of.
+    ///
+    /// # Errors
+    /// Where the file cannot be deleted or the statement fails.
+    pub async fn erase_call(&self, data: &Path, call: &CallRecord) -> Result<(), StoreError> {
+        if let Some(recording) = &call.recording {
+            let path = data.join(recording);
+            match std::fs::remove_file(&path) {
+                Ok(()) => {}
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(source) => return Err(StoreError::File { path, source }),
+            }
+        }
+        self.delete_call(&call.id.to_string()).await
+    }
+
     /// Closes every connection, so that the files are complete.
     pub async fn close(&self) {
         self.pool.close().await;
@@ -348,13 +342,13 @@ async fn save_call(connection: &mut AnyConnection, call: &CallRecord) -> Result<
     sqlx::query(
         "INSERT INTO calls (id, call_type, status, assistant, caller, called, peer, sip_call_id, created_at,
              started_at, ended_at, ended_reason, ended_by, greeting_ms, codec, recording, digits,
-             customer_number, customer_name, trunk, diverted_from, quality, srtp, mailbox, answered_by)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25)
+             customer_number, customer_name, trunk, diverted_from, quality, srtp, mailbox, answered_by, phone_number_id, updated_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27)
          ON CONFLICT (id) DO UPDATE SET status = excluded.status, sip_call_id = excluded.sip_call_id, started_at = excluded.started_at,
              ended_at = excluded.ended_at, ended_reason = excluded.ended_reason, ended_by = excluded.ended_by,
              greeting_ms = excluded.greeting_ms, codec = excluded.codec, recording = excluded.recording,
              digits = excluded.digits, quality = excluded.quality,
-             srtp = excluded.srtp, mailbox = excluded.mailbox, answered_by = excluded.answered_by",
+             srtp = excluded.srtp, mailbox = excluded.mailbox, answered_by = excluded.answered_by, updated_at = excluded.updated_at",
     )
     .bind(call.id.to_string())
     .bind(name_of(&call.call_type))
@@ -382,6 +376,8 @@ async fn save_call(connection: &mut AnyConnection, call: &CallRecord) -> Result<
     .bind(call.srtp.as_deref())
     .bind(call.mailbox.as_ref().map(MailboxName::as_str))
     .bind(call.answered_by.and_then(|answered| serde_json::to_string(&answered).ok()))
+    .bind(call.phone_number_id.as_deref())
+    .bind(Timestamp(OffsetDateTime::now_utc()).to_string())
     .execute(connection)
     .await?;
     Ok(())
@@ -393,7 +389,8 @@ async fn save_message(
     position: u32,
     message: &Message,
 ) -> Result<(), StoreError> {
-    sqlx::query(
+    let mut transaction = connection.begin().await?;
+    let done = sqlx::query(
         "INSERT INTO messages (call_id, position, role, message, start_ms, end_ms, turn, interrupted)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (call_id, position) DO NOTHING",
     )
@@ -405,8 +402,12 @@ async fn save_message(
     .bind(rows::signed(message.end_ms))
     .bind(i64::from(message.turn.0))
     .bind(i64::from(message.interrupted))
-    .execute(connection)
+    .execute(&mut *transaction)
     .await?;
+    if done.rows_affected() > 0 {
+        calls::save_words(&mut transaction, call, &message.message).await?;
+    }
+    transaction.commit().await?;
     Ok(())
 }
 

@@ -6,6 +6,7 @@ use sqlx::{AnyConnection, Row};
 use time::OffsetDateTime;
 
 use super::rows::{self, Timestamp, parsed};
+use super::statement::{Statement, Times};
 use super::{Store, StoreError, trusted};
 
 /// What an object is. Vapi's names.
@@ -71,10 +72,10 @@ pub struct Object {
 pub struct ObjectQuery {
     /// At most this many.
     pub limit: u32,
-    /// Made after this time.
-    pub created_after: Option<OffsetDateTime>,
-    /// Made before this time.
-    pub created_before: Option<OffsetDateTime>,
+    /// By when they were made.
+    pub created: Times,
+    /// By when they were changed last.
+    pub updated: Times,
 }
 
 /// What became of a new or changed object.
@@ -98,17 +99,12 @@ impl Store {
         kind: ObjectKind,
         query: &ObjectQuery,
     ) -> Result<Vec<Object>, StoreError> {
-        let time = |at: Option<OffsetDateTime>| at.map(|at| Timestamp(at).to_string());
-        let rows = sqlx::query(
-            "SELECT * FROM objects WHERE kind = $1 AND ($2 IS NULL OR created_at > $2) \
-             AND ($3 IS NULL OR created_at < $3) ORDER BY created_at DESC, id DESC LIMIT $4",
-        )
-        .bind(kind.name())
-        .bind(time(query.created_after))
-        .bind(time(query.created_before))
-        .bind(i64::from(query.limit))
-        .fetch_all(&self.pool)
-        .await?;
+        let mut statement = Statement::new("SELECT * FROM objects");
+        statement.equals("kind", Some(kind.name()));
+        statement.within("created_at", &query.created);
+        statement.within("updated_at", &query.updated);
+        let order = "created_at DESC, id DESC";
+        let rows = statement.fetch(order, query.limit, &self.pool).await?;
         rows.iter().map(object).collect()
     }
 

@@ -102,6 +102,7 @@ pub(super) fn call(row: &AnyRow) -> Result<CallRecord, StoreError> {
         trunk: row
             .try_get::<Option<String>, _>("trunk")?
             .map(TrunkName::new),
+        phone_number_id: row.try_get("phone_number_id")?,
         diverted_from: row.try_get("diverted_from")?,
         peer: row.try_get("peer")?,
         sip_call_id: row.try_get("sip_call_id")?,

@@ -44,6 +44,11 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         "objects and keys",
         include_str!("../../migrations/0010_objects_and_keys.sql"),
     ),
+    (
+        11,
+        "call words",
+        include_str!("../../migrations/0011_call_words.sql"),
+    ),
 ];
 
 /// Brings an empty or older database to this version's schema.

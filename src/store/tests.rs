@@ -41,6 +41,7 @@ fn call(seed: u8, created_at: OffsetDateTime) -> CallRecord {
             name: Some("Ann".to_owned()),
         }),
         trunk: Some(TrunkName::new("carrier")),
+        phone_number_id: Some("+4930".to_owned()),
         diverted_from: Some("+15550000".to_owned()),
         peer: "127.0.0.1:5070".to_owned(),
         sip_call_id: "abc".to_owned(),
@@ -239,6 +240,7 @@ async fn pages_come_newest_first() {
         .calls(&CallQuery {
             limit: 2,
             before: None,
+            ..CallQuery::default()
         })
         .await
         .expect("page");
@@ -250,6 +252,7 @@ async fn pages_come_newest_first() {
         .calls(&CallQuery {
             limit: 10,
             before: Some(first[1].created_at),
+            ..CallQuery::default()
         })
         .await
         .expect("page");
@@ -294,6 +297,7 @@ async fn the_quota_deletes_the_oldest_recordings_and_retention_whole_calls() {
         .calls(&CallQuery {
             limit: 10,
             before: None,
+            ..CallQuery::default()
         })
         .await
         .expect("page");

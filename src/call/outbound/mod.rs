@@ -32,21 +32,36 @@ use super::registry::Line;
 use super::session::Party;
 use crate::conversation::settings::AssistantSettings;
 use crate::engines::turn::TurnStream;
-use crate::ids::{CallId, TrunkName};
+use crate::ids::{AssistantId, CallId, TrunkName};
 use crate::record::{CallRecord, CallStatus, CallType, Customer};
 use crate::sip::endpoint::LegId;
 use crate::sip::uri::Uri;
 use crate::store::Entry;
 
 /// Whom an assistant shall call.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct DialRequest {
-    /// The assistant's key in the configuration.
-    pub assistant: String,
+    /// Who talks.
+    pub talker: Talker,
     /// The number, as people write it.
     pub number: String,
     /// The trunk; not needed where there is only one to call through.
     pub trunk: Option<String>,
+    /// The number that is called from; the trunk's own where not given.
+    pub caller_id: Option<String>,
+    /// That number's id in the API.
+    pub phone_number_id: Option<String>,
+    /// The name of who is called.
+    pub customer_name: Option<String>,
+}
+
+/// Who talks in a call of ours.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Talker {
+    /// An assistant by its key in the configuration, or its id.
+    Named(String),
+    /// An assistant that came with the request.
+    Given(AssistantId, Box<AssistantSettings>),
 }
 
 /// A call that is being made.
@@ -87,14 +102,22 @@ pub enum DialRefusal {
 /// Where the call cannot be made.
 pub async fn place(services: Services, request: DialRequest) -> Result<Placed, DialRefusal> {
     let DialRequest {
-        assistant,
+        talker,
         number,
         trunk,
+        caller_id,
+        phone_number_id,
+        customer_name,
     } = request;
-    let (id, settings) =
-        (services.assistants)(&assistant).ok_or(DialRefusal::UnknownAssistant(assistant))?;
-    let routes = &services.routes;
+    let (id, settings) = match talker {
+        Talker::Named(name) => {
+            (services.assistants)(&name).ok_or(DialRefusal::UnknownAssistant(name))?
+        }
+        Talker::Given(id, settings) => (id, *settings),
+    };
+    let routes = (services.routes)();
     let target = routes.find(&number, trunk.as_deref(), Authority::Command)?;
+    let target = target.from(caller_id);
     if let Some((component, state)) = services.health.refusal() {
         tracing::error!(%component, ?state, "a call is not made");
         return Err(DialRefusal::Unavailable("an engine is down"));
@@ -107,8 +130,9 @@ pub async fn place(services: Services, request: DialRequest) -> Result<Placed, D
         assistant: id,
         from: caller(&target),
         to: called(&target),
-        customer: customer(&target),
+        customer: customer(&target, customer_name),
         trunk: trunk_of(&target),
+        phone_number_id,
         diverted_from: None,
         peer: peer(&target),
         sip_call_id: String::new(),
@@ -177,11 +201,11 @@ fn called(target: &Target) -> String {
     }
 }
 
-fn customer(target: &Target) -> Option<Customer> {
+fn customer(target: &Target, name: Option<String>) -> Option<Customer> {
     match target {
         Target::Number(number, _) => Some(Customer {
             number: number.to_string(),
-            name: None,
+            name,
         }),
         Target::Address(_) => None,
     }

@@ -212,6 +212,20 @@ pub(in crate::call) struct Invitation {
 }
 
 impl Target {
+    /// Called from this number, where one is given.
+    pub(in crate::call) fn from(self, caller_id: Option<String>) -> Self {
+        match (self, caller_id) {
+            (Self::Number(number, route), Some(caller_id)) => {
+                let route = Route {
+                    caller_id: Some(caller_id),
+                    ..Route::clone(&route)
+                };
+                Self::Number(number, Arc::new(route))
+            }
+            (target, _) => target,
+        }
+    }
+
     /// What goes into Request-URI and Refer-To.
     pub(in crate::call) fn uri(&self) -> Uri {
         match self {

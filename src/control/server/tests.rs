@@ -24,7 +24,7 @@ impl Drop for Folder {
 fn desk() -> Desk {
     Desk {
         dialler: Arc::new(|request| {
-            let unknown = DialRefusal::UnknownAssistant(request.assistant);
+            let unknown = DialRefusal::UnknownAssistant(format!("{:?}", request.talker));
             Box::pin(async { Err(unknown) })
         }),
         registry: Registry::new(1),

@@ -28,21 +28,34 @@ pub(super) enum Trust {
 #[derive(Debug)]
 pub(super) struct Gate {
     /// Empty for everybody.
-    allow: Vec<IpNet>,
+    allow: RwLock<Vec<IpNet>>,
     reached: RwLock<HashMap<IpAddr, Trust>>,
 }
 
 impl Gate {
     pub(super) fn new(allow: Vec<IpNet>) -> Self {
         Self {
-            allow,
+            allow: RwLock::new(allow),
             reached: RwLock::default(),
         }
     }
 
+    /// Others are allowed from now on. A gate that is open to everybody stays so.
+    pub(super) fn allow(&self, allow: Vec<IpNet>) {
+        let mut current = self.allow.write().unwrap_or_else(PoisonError::into_inner);
+        if !current.is_empty() && !allow.is_empty() {
+            *current = allow;
+        }
+    }
+
+    fn is_open(&self) -> bool {
+        let allow = self.allow.read().unwrap_or_else(PoisonError::into_inner);
+        allow.is_empty()
+    }
+
     /// We turn to this address.
     pub(super) fn reach(&self, address: IpAddr, trust: Trust) {
-        if self.allow.is_empty() {
+        if self.is_open() {
             return;
         }
         let reached = self.reached.write();
@@ -73,7 +86,8 @@ impl Gate {
 
     fn trust(&self, source: IpAddr) -> Option<Trust> {
         let source = source.to_canonical();
-        if self.allow.is_empty() || self.allow.iter().any(|net| net.contains(&source)) {
+        let allow = self.allow.read().unwrap_or_else(PoisonError::into_inner);
+        if allow.is_empty() || allow.iter().any(|net| net.contains(&source)) {
             return Some(Trust::All);
         }
         let reached = self.reached.read();

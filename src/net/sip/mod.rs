@@ -352,6 +352,11 @@ impl Sip {
         Ok((sip, incoming_queue))
     }
 
+    /// Lets these networks in from now on, where not everybody is let in.
+    pub fn allow(&self, networks: Vec<IpNet>) {
+        self.gate.allow(networks);
+    }
+
     /// Our listeners.
     pub fn listeners(&self) -> &[Listener] {
         &self.listeners

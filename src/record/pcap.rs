@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::io::{self, Write};
 use std::net::{IpAddr, SocketAddr};
 
-use crate::record::{SipDirection, SipMessage, SipTransport};
+use super::{SipDirection, SipMessage, SipTransport};
 
 const MAGIC: u32 = 0xa1b2_c3d4;
 /// Packets begin with an IP header.
@@ -19,7 +19,10 @@ const TCP: u8 = 6;
 const UDP: u8 = 17;
 
 /// Writes a capture of messages in the order of their time.
-pub(super) fn write<'a>(
+///
+/// # Errors
+/// Where `out` fails.
+pub fn write<'a>(
     out: &mut impl Write,
     messages: impl Iterator<Item = &'a SipMessage>,
 ) -> io::Result<()> {

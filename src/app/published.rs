@@ -1,0 +1,92 @@
+//! What calls are routed by: the configuration as it is now, the API's objects in it.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use super::{outbound, trunks};
+use crate::call::{self, Answers, Routes, Trunks};
+use crate::config::{Answer, Config, Service};
+use crate::conversation::settings::AssistantSettings;
+use crate::engines::phrases::PhraseBook;
+use crate::engines::tts::Tts;
+use crate::ids::AssistantId;
+use crate::net::sip::Sip;
+
+/// The newest configuration. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Published(watch::Receiver<Arc<Config>>);
+
+impl Published {
+    pub(super) fn new(receiver: watch::Receiver<Arc<Config>>) -> Self {
+        Self(receiver)
+    }
+
+    fn now(&self) -> Arc<Config> {
+        Arc::clone(&self.0.borrow())
+    }
+
+    pub(super) fn number_plan(&self) -> call::NumberPlan {
+        let published = self.clone();
+        Arc::new(move |called| {
+            Some(match published.now().answer_for(called)? {
+                Answer::Assistant {
+                    id,
+                    settings,
+                    mailbox,
+                    phone_number,
+                } => Answers::Assistant {
+                    id,
+                    settings: Box::new(settings.clone()),
+                    mailbox,
+                    phone_number,
+                },
+                Answer::Mailbox(name) => Answers::Mailbox(name),
+                Answer::Service(Service::VoicemailMenu) => Answers::VoicemailMenu,
+            })
+        })
+    }
+
+    pub(super) fn assistant_book(&self) -> call::Assistants {
+        let published = self.clone();
+        Arc::new(move |name| {
+            let config = published.now();
+            let settings = config.assistants.get(name)?;
+            Some((AssistantId::new(name), settings.clone()))
+        })
+    }
+
+    pub(super) fn trunks(&self) -> Arc<dyn Fn() -> Trunks + Send + Sync> {
+        let published = self.clone();
+        Arc::new(move || trunks::inbound(&published.now()))
+    }
+
+    pub(super) fn routes(&self) -> Arc<dyn Fn() -> Routes + Send + Sync> {
+        let published = self.clone();
+        Arc::new(move || outbound::routes(&published.now()))
+    }
+
+    /// Lets new trunks' addresses in, and has new assistants' fixed phrases spoken ahead; what is
+    /// not ready when a call needs it is spoken then.
+    pub(super) async fn follow(mut self, sip: Sip, phrases: PhraseBook, tts: Tts) {
+        loop {
+            let config = Arc::clone(&self.0.borrow_and_update());
+            sip.allow(super::known_sources(&config));
+            let texts: Vec<String> = config
+                .assistants
+                .values()
+                .flat_map(AssistantSettings::phrases)
+                .map(|(_, text)| text)
+                .collect();
+            let missing = phrases.load(&texts).await;
+            if !missing.is_empty() && tts.ready().await.is_ok() {
+                for (_, error) in phrases.prepare(&tts, &missing).await {
+                    tracing::warn!(%error, "a phrase is not spoken ahead");
+                }
+            }
+            if self.0.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+}

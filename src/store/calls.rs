@@ -1,0 +1,244 @@
+//! Kept calls as they are looked for: by number, assistant, time, outcome, and by what was said.
+
+use serde_json::{Map, Value};
+use sqlx::any::AnyRow;
+use sqlx::{AnyConnection, Row};
+use time::OffsetDateTime;
+
+use super::rows::{self, Timestamp, name_of, parsed_option};
+use super::statement::{Statement, Times};
+use super::{Store, StoreError, trusted};
+use crate::ids::CallId;
+use crate::record::{CallRecord, CallStatus, CallType, EndedReason};
+
+/// Words of a message that can be found, and of a search.
+const MOST_WORDS: usize = 200;
+const MOST_SEARCHED: usize = 8;
+/// Longer words are cut.
+const LONGEST_WORD: usize = 40;
+
+/// A page of calls, newest first. What is not set does not matter.
+#[derive(Clone, Debug, Default)]
+pub struct CallQuery {
+    /// At most this many.
+    pub limit: u32,
+    /// Only calls made before this time.
+    pub before: Option<OffsetDateTime>,
+    /// This call.
+    pub id: Option<CallId>,
+    /// By who answered.
+    pub assistant: Option<String>,
+    /// By the phone number's id.
+    pub phone_number_id: Option<String>,
+    /// By the customer's number, in E.164.
+    pub customer_number: Option<String>,
+    /// By a part of the customer's number.
+    pub number_part: Option<String>,
+    /// By where it stands.
+    pub status: Option<CallStatus>,
+    /// By its way.
+    pub call_type: Option<CallType>,
+    /// By why it ended.
+    pub ended_reason: Option<EndedReason>,
+    /// By when it was made.
+    pub created: Times,
+    /// By when its row changed last.
+    pub updated: Times,
+    /// By words that were said in it, all of them.
+    pub words: Option<String>,
+}
+
+/// A call with what the API knows of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StoredCall {
+    /// The call.
+    pub record: CallRecord,
+    /// A name for people.
+    pub name: Option<String>,
+    /// What it was made with, where the API made it.
+    pub document: Map<String, Value>,
+    /// When its row changed last.
+    pub updated_at: OffsetDateTime,
+}
+
+impl Store {
+    /// One page of calls, newest first, without messages and turns.
+    ///
+    /// # Errors
+    /// Where the statement fails or a row is unreadable.
+    pub async fn calls(&self, query: &CallQuery) -> Result<Vec<CallRecord>, StoreError> {
+        let found = self.find_calls(query).await?;
+        Ok(found.into_iter().map(|call| call.record).collect())
+    }
+
+    /// The same with what the API knows of them.
+    ///
+    /// # Errors
+    /// Where the statement fails or a row is unreadable.
+    pub async fn find_calls(&self, query: &CallQuery) -> Result<Vec<StoredCall>, StoreError> {
+        let mut words = query.words.as_deref().map(words_of).unwrap_or_default();
+        if query.words.is_some() && words.is_empty() {
+            return Ok(Vec::new());
+        }
+        // The longest is the rarest, as a rule; the others are looked up for its calls.
+        words.sort_by_key(|word| std::cmp::Reverse(word.len()));
+        words.truncate(MOST_SEARCHED);
+        let mut words = words.into_iter();
+        let (mut statement, order) = match words.next() {
+            None => (
+                Statement::new("SELECT calls.* FROM calls"),
+                "calls.created_at DESC, calls.id DESC",
+            ),
+            Some(first) => {
+                let mut statement = Statement::new(
+                    "SELECT calls.* FROM call_words AS said JOIN calls ON calls.id = said.call_id",
+                );
+                statement.equals("said.word", Some(first));
+                (statement, "said.created_at DESC, said.call_id DESC")
+            }
+        };
+        for word in words {
+            let place = statement.text(word);
+            statement.condition(&format!(
+                "EXISTS (SELECT 1 FROM call_words AS other WHERE other.word = {place} \
+                 AND other.created_at = said.created_at AND other.call_id = said.call_id)"
+            ));
+        }
+        conditions(&mut statement, query);
+        let rows = statement.fetch(order, query.limit, &self.pool).await?;
+        rows.iter().map(stored).collect()
+    }
+
+    /// A call with everything that was kept of it. `None` where there is no such call.
+    ///
+    /// # Errors
+    /// Where a statement fails or a row is unreadable.
+    pub async fn stored_call(&self, id: CallId) -> Result<Option<StoredCall>, StoreError> {
+        let row = sqlx::query("SELECT * FROM calls WHERE id = $1")
+            .bind(id.to_string())
+            .fetch_optional(&self.pool)
+            .await?;
+        let Some(mut call) = row.as_ref().map(stored).transpose()? else {
+            return Ok(None);
+        };
+        let (messages, turns) = self.said(id).await?;
+        call.record.messages = messages;
+        call.record.turns = turns;
+        Ok(Some(call))
+    }
+
+    /// Names a call, or takes its name away. False where there is none.
+    ///
+    /// # Errors
+    /// Where the statement fails.
+    pub async fn name_call(&self, id: CallId, name: Option<&str>) -> Result<bool, StoreError> {
+        let mut connection = self.pool.acquire().await?;
+        let done = sqlx::query("UPDATE calls SET name = $2, updated_at = $3 WHERE id = $1")
+            .bind(id.to_string())
+            .bind(name)
+            .bind(Timestamp(OffsetDateTime::now_utc()).to_string())
+            .execute(&mut *connection)
+            .await;
+        let done = done.map(|done| done.rows_affected() > 0);
+        trusted(connection, done.map_err(StoreError::from))
+    }
+
+    /// Keeps what a call was made with.
+    ///
+    /// # Errors
+    /// Where the statement fails.
+    pub async fn keep_call_document(
+        &self,
+        id: CallId,
+        document: &Map<String, Value>,
+    ) -> Result<(), StoreError> {
+        let mut connection = self.pool.acquire().await?;
+        let done = sqlx::query("UPDATE calls SET document = $2 WHERE id = $1")
+            .bind(id.to_string())
+            .bind(serde_json::to_string(document).unwrap_or_default())
+            .execute(&mut *connection)
+            .await;
+        trusted(connection, done.map(drop).map_err(StoreError::from))
+    }
+}
+
+fn conditions(statement: &mut Statement, query: &CallQuery) {
+    statement.equals("calls.id", query.id.map(|id| id.to_string()));
+    statement.equals("calls.assistant", query.assistant.as_deref());
+    statement.equals("calls.phone_number_id", query.phone_number_id.as_deref());
+    statement.equals("calls.customer_number", query.customer_number.as_deref());
+    statement.equals("calls.status", query.status.as_ref().map(name_of));
+    statement.equals("calls.call_type", query.call_type.as_ref().map(name_of));
+    statement.equals(
+        "calls.ended_reason",
+        query.ended_reason.as_ref().map(name_of),
+    );
+    if let Some(part) = &query.number_part {
+        // A number has neither of LIKE's signs.
+        let plain: String = part
+            .chars()
+            .filter(|c| !matches!(c, '%' | '_' | '\\'))
+            .collect();
+        let place = statement.text(format!("%{plain}%"));
+        statement.condition(&format!("calls.customer_number LIKE {place}"));
+    }
+    let created = Times {
+        lt: [query.created.lt, query.before].into_iter().flatten().min(),
+        ..query.created
+    };
+    statement.within("calls.created_at", &created);
+    statement.within("calls.updated_at", &query.updated);
+}
+
+fn stored(row: &AnyRow) -> Result<StoredCall, StoreError> {
+    let record = rows::call(row)?;
+    let document = parsed_option(row, "document", |text| serde_json::from_str(text).ok())?;
+    Ok(StoredCall {
+        name: row.try_get("name")?,
+        document: document.unwrap_or_default(),
+        updated_at: parsed_option(row, "updated_at", rows::time_of)?.unwrap_or(record.created_at),
+        record,
+    })
+}
+
+/// The words of a text as they are looked for: lower case, each once.
+fn words_of(text: &str) -> Vec<String> {
+    let mut words: Vec<String> = Vec::new();
+    for word in text.split(|letter: char| !letter.is_alphanumeric()) {
+        let word: String = word.to_lowercase().chars().take(LONGEST_WORD).collect();
+        if !word.is_empty() && !words.contains(&word) {
+            words.push(word);
+        }
+        if words.len() == MOST_WORDS {
+            break;
+        }
+    }
+    words
+}
+
+/// Makes a call's message findable.
+pub(super) async fn save_words(
+    connection: &mut AnyConnection,
+    call: CallId,
+    text: &str,
+) -> Result<(), StoreError> {
+    let words = words_of(text);
+    if words.is_empty() {
+        return Ok(());
+    }
+    let places: Vec<String> = (2..=words.len() + 1).map(|n| format!("(${n})")).collect();
+    // `column1` is what both databases call the column of VALUES.
+    let sql = format!(
+        "INSERT INTO call_words (word, created_at, call_id) \
+         SELECT given.column1, calls.created_at, calls.id FROM (VALUES {}) AS given \
+         CROSS JOIN calls WHERE calls.id = $1 ON CONFLICT (word, created_at, call_id) DO NOTHING",
+        places.join(", ")
+    );
+    let mut query = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(call.to_string());
+    for word in words {
+        query = query.bind(word);
+    }
+    // Each number of words is another statement, of which not all are worth keeping.
+    query.persistent(false).execute(connection).await?;
+    Ok(())
+}
