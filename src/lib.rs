@@ -12,8 +12,8 @@
 //! metrics, [`web`] HTTP to other machines.
 //!
 //! Orchestration: [`call`] drives one task per call, [`control`] is the operator's way to them,
-//! [`softphone`] is the caller for people without a phone, [`http`] answers health and metrics,
-//! [`config`] and [`cli`] face the operator and [`app`] puts everything together.
+//! [`softphone`] is the caller for people without a phone, [`http`] is the API,
+//! [`directory`] its assistants, numbers and trunks, [`config`] and [`cli`] face the operator and [`app`] puts everything together.
 //!
 //! # Invariants
 //!

@@ -17,6 +17,7 @@
 )]
 
 mod answering_machines;
+mod api;
 mod commands;
 mod control;
 mod conversations;

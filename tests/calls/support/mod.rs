@@ -8,6 +8,7 @@ pub(crate) mod kamailio;
 pub(crate) mod operator;
 pub(crate) mod phone;
 pub(crate) mod pjsip;
+pub(crate) mod postgres;
 pub(crate) mod process;
 pub(crate) mod record;
 pub(crate) mod relay;

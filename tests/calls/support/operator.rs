@@ -24,6 +24,9 @@ impl Server {
         let mut command = offhook();
         command.args(arguments).arg("--json");
         command.arg("--data").arg(&self.data);
+        if let Some(url) = self.store_url() {
+            command.env("OFFHOOK__store__url", url);
+        }
         let finished = run_well(&mut command, PATIENCE);
         serde_json::from_str(&finished.stdout)
             .unwrap_or_else(|error| panic!("{error}: {}", finished.output()))

@@ -221,7 +221,7 @@ pub(crate) struct Server {
     name: &'static str,
     /// `127.0.0.1:port`.
     pub(crate) sip: String,
-    http: String,
+    pub(crate) http: String,
     settings: BTreeMap<String, String>,
     file: Option<String>,
     /// Goes before the folder that it removes.
@@ -347,6 +347,11 @@ impl Server {
     /// A path in the server's own folder, for what a scenario makes.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
+    }
+
+    /// Its PostgreSQL database, where it has one.
+    pub(crate) fn store_url(&self) -> Option<&str> {
+        self.settings.get("store__url").map(String::as_str)
     }
 
     fn calls_command(&self) -> Command {

@@ -1,0 +1,120 @@
+//! Vapi's official SDKs, unmodified, against the server, on both databases; and who is let in.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::in_peace;
+use crate::support::postgres::PostgreSql;
+use crate::support::process::run_well;
+use crate::support::server::{Server, Setup};
+use crate::support::sipp::Sipp;
+use crate::support::sources;
+
+const PATIENCE: Duration = Duration::from_secs(180);
+
+/// Where `scripts/test` installs the SDKs.
+fn sdks() -> PathBuf {
+    match std::env::var_os("OFFHOOK_SDKS") {
+        Some(folder) => folder.into(),
+        None => Path::new(env!("CARGO_MANIFEST_DIR")).join("target/sdks"),
+    }
+}
+
+/// A key made by the command; the database is as the server has it.
+fn key(server: &Server, more: &[&str]) -> String {
+    let mut arguments = vec!["api-key", "create", "--name", "test"];
+    arguments.extend(more);
+    let made = server.told(&arguments);
+    made["key"].as_str().expect("a key").to_owned()
+}
+
+/// One SDK's day against the server, with a SIP peer that answers.
+fn spend_a_day(server: &Server, key: &str, command: &mut Command) -> Value {
+    let peer = Sipp::new("callee_answers").with("WANTED", "301234567");
+    let address = peer.address();
+    let peer = peer.listen();
+    let seen = run_well(
+        command
+            .env("BASE_URL", format!("http://{}", server.http))
+            .env("API_KEY", key)
+            .env("CALLEE", address),
+        PATIENCE,
+    );
+    peer.must_go_by_the_scenario();
+    serde_json::from_str(&seen.stdout).unwrap_or_else(|error| panic!("{error}: {}", seen.output()))
+}
+
+fn with_both_sdks(server: &Server) {
+    let key = key(server, &[]);
+    let scripts = sources().join("sdk");
+    let mut typescript = Command::new("node");
+    typescript.arg(scripts.join("day.mjs")).current_dir(sdks());
+    let seen = spend_a_day(server, &key, &mut typescript);
+    assert_eq!(seen["said"], "AI: Hello Ann, your room is ready.\n");
+    let mut python = Command::new(sdks().join("python/bin/python"));
+    python.arg(scripts.join("day.py"));
+    let seen = spend_a_day(server, &key, &mut python);
+    assert_eq!(seen["endedReason"], "exceeded-max-duration");
+}
+
+#[test]
+fn vapis_sdks_run_unmodified_on_sqlite() {
+    let _peace = in_peace();
+    with_both_sdks(&Setup::new("sdk-sqlite").start_ready());
+}
+
+#[test]
+fn vapis_sdks_run_unmodified_on_postgresql() {
+    let _peace = in_peace();
+    let database = PostgreSql::start();
+    let setup = Setup::new("sdk-postgresql").set("store__url", &database.url());
+    with_both_sdks(&setup.start_ready());
+}
+
+/// The status of a request, with a key or without one.
+fn status(server: &Server, method: &str, path: &str, key: Option<&str>) -> String {
+    let mut command = Command::new("curl");
+    command.args(["-s", "-o", "/dev/null", "-w", "%{http_code}", "-X", method]);
+    command.args(["-H", "Content-Type: application/json"]);
+    if matches!(method, "POST" | "PATCH") {
+        command.args(["-d", "{}"]);
+    }
+    if let Some(key) = key {
+        command.args(["-H", &format!("Authorization: Bearer {key}")]);
+    }
+    command.arg(format!("http://{}{path}", server.http));
+    run_well(&mut command, PATIENCE).stdout
+}
+
+#[test]
+fn every_endpoint_refuses_missing_wrong_and_under_scoped_keys() {
+    let server = Setup::new("keys").start_ready();
+    let keys = ["read", "write", "call"].map(|scope| (scope, key(&server, &["--scope", scope])));
+    let (_, description) = server.get("/openapi.json").expect("described");
+    let description: Value = serde_json::from_str(&description).expect("JSON");
+    let paths = description["paths"].as_object().expect("paths");
+    let mut seen = 0;
+    for (path, methods) in paths {
+        let path = path.replace("{id}", "00000000-0000-4000-8000-000000000000");
+        for method in methods.as_object().expect("methods").keys() {
+            seen += 1;
+            let needed = match (method.as_str(), path.starts_with("/call")) {
+                ("get", _) => "read",
+                (_, false) => "write",
+                (_, true) => "call",
+            };
+            let curl = method.to_uppercase();
+            let asked = |key: Option<&str>| status(&server, &curl, &path, key);
+            assert_eq!(asked(None), "401", "{method} {path}");
+            assert_eq!(asked(Some("offhook_wrong")), "401", "{method} {path}");
+            for (scope, key) in &keys {
+                let refused = asked(Some(key)) == "403";
+                assert_eq!(refused, *scope != needed, "{method} {path} with {scope}");
+            }
+        }
+    }
+    assert!(seen > 20, "{seen} endpoints are described");
+}
