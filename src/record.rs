@@ -4,6 +4,7 @@
 mod answered;
 mod scope;
 mod voicemail;
+mod webhook;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -18,6 +19,7 @@ pub use scope::Scope;
 pub use voicemail::{
     MailboxCounts, RecordingEnd, Transcription, Voicemail, VoicemailReason, VoicemailState,
 };
+pub use webhook::{Analysis, WebhookDelivery, WebhookOutcome};
 
 /// Which way a call was set up. Vapi's names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

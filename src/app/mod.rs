@@ -5,6 +5,7 @@
 //! signal ─▶ new calls 503 ─▶ live ones finish, or end when the time is over ─▶ journal closed
 //! ```
 
+mod afterwards;
 mod engines;
 mod hold;
 mod indicators;
@@ -48,6 +49,7 @@ use crate::record::{EndedBy, EndedReason};
 use crate::sip::endpoint::{Credentials, InboundAuthentication, Limits, Protocol};
 use crate::sip::flood::FloodLimits;
 use crate::store::{Database, Journal, Ladders, NoDatabase, Store, StoreError};
+use crate::webhooks::Webhooks;
 
 use engines::Engines;
 
@@ -245,7 +247,17 @@ impl Server {
             let _ = stopped.wait_for(|stop| *stop).await;
         }));
         let hosted = Hosted::new(config.providers.clone()).map_err(ServeError::Tls)?;
+        let assistants = assistant_book(&config);
+        let sender = afterwards::sender(&config, &store, &metrics, Arc::clone(&assistants))?;
+        let analyst = afterwards::analyst(
+            &store,
+            &engines.llm,
+            &hosted,
+            Arc::clone(&assistants),
+            &registry,
+        );
         let services = Services {
+            webhooks: Webhooks::new(journal.clone(), afterwards::book(Arc::clone(&assistants))),
             sip: sip.clone(),
             media,
             stt: engines.stt.clone(),
@@ -262,7 +274,7 @@ impl Server {
             numbers: number_plan(&config),
             trunks: trunks::inbound(&config),
             admission: trunks::admission(&config),
-            assistants: assistant_book(&config),
+            assistants,
             mailboxes: mailboxes.clone(),
             routes: outbound::routes(&config),
             registry: registry.clone(),
@@ -290,6 +302,8 @@ impl Server {
                 hosted,
                 Arc::clone(&config),
             )),
+            tokio::spawn(sender.run()),
+            tokio::spawn(analyst.run()),
             tokio::spawn(waiting.clone().tell_all()),
             tokio::spawn(waiting.serve(subscribed)),
             tokio::spawn(control.serve(desk)),

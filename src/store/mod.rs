@@ -12,6 +12,7 @@ mod objects;
 mod rows;
 mod schema;
 mod voicemail;
+mod webhooks;
 
 use std::path::{Path, PathBuf};
 

@@ -44,6 +44,11 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         "objects and keys",
         include_str!("../../migrations/0010_objects_and_keys.sql"),
     ),
+    (
+        30,
+        "webhooks",
+        include_str!("../../migrations/0030_webhooks.sql"),
+    ),
 ];
 
 /// Brings an empty or older database to this version's schema.
