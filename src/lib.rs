@@ -9,7 +9,8 @@
 //!
 //! IO modules: [`net`] owns sockets and the 20 ms pacer, [`engines`] the workers that hear, think
 //! and speak, [`models`] their weights, [`store`] all SQL and the files of a call, [`observe`]
-//! metrics, [`web`] HTTP to other machines.
+//! metrics, [`web`] HTTP to other machines, [`webhooks`] what assistants' servers are told,
+//! [`analysis`] what the model says of calls that are over.
 //!
 //! Orchestration: [`call`] drives one task per call, [`control`] is the operator's way to them,
 //! [`softphone`] is the caller for people without a phone, [`http`] is the API,
@@ -30,6 +31,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod analysis;
 pub mod app;
 pub mod audio;
 pub mod call;
@@ -53,3 +55,4 @@ pub mod softphone;
 pub mod store;
 pub mod voicemail;
 pub mod web;
+pub mod webhooks;

@@ -5,6 +5,7 @@ mod answered;
 pub mod pcap;
 mod scope;
 mod voicemail;
+mod webhook;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -19,6 +20,7 @@ pub use scope::Scope;
 pub use voicemail::{
     MailboxCounts, RecordingEnd, Transcription, Voicemail, VoicemailReason, VoicemailState,
 };
+pub use webhook::{Analysis, WebhookDelivery, WebhookOutcome};
 
 /// Which way a call was set up. Vapi's names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

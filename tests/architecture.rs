@@ -115,7 +115,18 @@ const IMPORTS: &[(&str, &[&str])] = &[
             "net",
             "engines",
             "store",
+            "webhooks",
         ],
+    ),
+    // Queues in the database, like the journal that it goes through, and sends by HTTP.
+    (
+        "webhooks",
+        &["ids", "record", "conversation", "observe", "store", "web"],
+    ),
+    // Asks the model about calls that are kept.
+    (
+        "analysis",
+        &["ids", "record", "conversation", "engines", "store"],
     ),
     ("control", &["ids", "record", "observe", "call"]),
     ("softphone", &["ids", "audio", "sip", "sdp", "rtp", "net"]),

@@ -5,6 +5,7 @@
 //! signal ─▶ new calls 503 ─▶ live ones finish, or end when the time is over ─▶ journal closed
 //! ```
 
+mod afterwards;
 mod engines;
 mod hold;
 mod indicators;
@@ -47,6 +48,7 @@ use crate::record::{EndedBy, EndedReason};
 use crate::sip::endpoint::{Credentials, InboundAuthentication, Limits, Protocol};
 use crate::sip::flood::FloodLimits;
 use crate::store::{Database, Journal, Ladders, NoDatabase, Store, StoreError};
+use crate::webhooks::Webhooks;
 
 use engines::Engines;
 use published::Published;
@@ -254,7 +256,17 @@ impl Server {
             scraper,
         };
         let hosted = Hosted::new(config.providers.clone()).map_err(ServeError::Tls)?;
+        let assistants = published.assistant_book();
+        let sender = afterwards::sender(&config, &store, &metrics, Arc::clone(&assistants))?;
+        let analyst = afterwards::analyst(
+            &store,
+            &engines.llm,
+            &hosted,
+            Arc::clone(&assistants),
+            &registry,
+        );
         let services = Services {
+            webhooks: Webhooks::new(journal.clone(), afterwards::book(Arc::clone(&assistants))),
             sip: sip.clone(),
             media,
             stt: engines.stt.clone(),
@@ -271,7 +283,7 @@ impl Server {
             numbers: published.number_plan(),
             trunks: published.trunks(),
             admission: trunks::admission(&config),
-            assistants: published.assistant_book(),
+            assistants,
             mailboxes: mailboxes.clone(),
             routes: published.routes(),
             registry: registry.clone(),
@@ -319,6 +331,8 @@ impl Server {
                 hosted,
                 Arc::clone(&config),
             )),
+            tokio::spawn(sender.run()),
+            tokio::spawn(analyst.run()),
             tokio::spawn(waiting.clone().tell_all()),
             tokio::spawn(waiting.serve(subscribed)),
             tokio::spawn(control.serve(desk)),

@@ -36,6 +36,7 @@ use crate::record::{CallRecord, CallStatus, EndedBy, EndedReason, Fallback, Voic
 use crate::sip::endpoint::Event;
 use crate::sip::keypad;
 use crate::store::Entry;
+use crate::webhooks::Event as Told;
 
 /// Engine events that a call may lag behind.
 const ENGINE_EVENTS: usize = 256;
@@ -140,6 +141,7 @@ impl Driver {
             .show(|call| call.status = CallStatus::InProgress);
         self.show_legs();
         self.call.services.metrics.call_started();
+        self.notify(Told::Status(CallStatus::InProgress));
         let end = loop {
             if let Some(end) = self.end.take() {
                 break end;
@@ -498,6 +500,7 @@ impl Driver {
             Output::Transfer(to) => self.pass_on(to),
             Output::EndCall { reason, by } => self.end_now(reason, by),
             Output::Message(message) => {
+                self.notify(Told::Transcript(&message));
                 let entry = Entry::Message(self.call.record.id, self.messages, message);
                 self.messages += 1;
                 self.call.services.journal.write(entry);
@@ -505,6 +508,7 @@ impl Driver {
             Output::Turn(mut turn) => {
                 turn.fallbacks = std::mem::take(&mut self.fallbacks);
                 self.call.services.metrics.turn(&turn);
+                self.notify_turn(&turn);
                 if turn.turn.0 == 0 {
                     self.call.record.greeting_ms = turn.first_packet_ms;
                 }
@@ -512,6 +516,7 @@ impl Driver {
                 self.call.services.journal.write(entry);
             }
             Output::Progress(progress) => {
+                self.notify_progress(&progress);
                 tracing::debug!(call = %self.call.record.id, ?progress, "progress");
             }
         }

@@ -59,7 +59,10 @@ pub(super) async fn finish(
     services.llm.release(record.id);
     tracing::info!(call = %record.id, %reason, "call ended");
     let id = record.id;
-    services.journal.write(Entry::Call(Box::new(record)));
+    services
+        .journal
+        .write(Entry::Call(Box::new(record.clone())));
+    services.webhooks.ended(&record);
     if let Some(tape) = tape {
         recording::finish(tape, id, &services.journal).await;
     }

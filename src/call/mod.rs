@@ -22,6 +22,7 @@ mod finishing;
 mod follow;
 mod hold;
 mod inbound;
+mod notifying;
 mod outbound;
 mod passing;
 mod quality;
@@ -54,6 +55,7 @@ use crate::net::media::Media;
 use crate::net::sip::Sip;
 use crate::observe::{Health, Metrics};
 use crate::store::Journal;
+use crate::webhooks::Webhooks;
 
 pub use admission::{Admission, CallRates};
 pub use command::{CallCommand, CallSnapshot, CommandRefusal, Manner, Reply};
@@ -122,6 +124,8 @@ pub struct Services {
     pub phrases: PhraseBook,
     /// What is kept.
     pub journal: Journal,
+    /// The way to assistants' servers.
+    pub webhooks: Webhooks,
     /// What is recorded; `None` where recording is switched off.
     pub recorder: Option<Recorder>,
     /// Whether calls can be taken.

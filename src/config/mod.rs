@@ -104,6 +104,8 @@ pub struct Config {
     pub engines: Engines,
     /// Hosted engines, and their keys.
     pub providers: Providers,
+    /// How assistants' servers are told of their calls.
+    pub webhooks: Webhooks,
     /// Admission.
     pub limits: Limits,
     /// Carriers and PBXs, by name.
@@ -128,6 +130,7 @@ impl Default for Config {
             recording: Recording::default(),
             engines: Engines::default(),
             providers: Providers::default(),
+            webhooks: Webhooks::default(),
             limits: Limits::default(),
             trunks: BTreeMap::new(),
             numbers: Vec::new(),
@@ -355,6 +358,25 @@ impl Engines {
     /// The end-of-turn model, unless it is switched off.
     pub fn turn_model(&self) -> Option<&str> {
         Some(self.turn.as_str()).filter(|name| *name != "off")
+    }
+}
+
+/// How assistants' servers are told of their calls.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Webhooks {
+    /// Private networks that messages may go to. Others of the public Internet only.
+    pub allow: Vec<Network>,
+    /// What could not be delivered for this long is given up.
+    pub give_up_hours: u32,
+}
+
+impl Default for Webhooks {
+    fn default() -> Self {
+        Self {
+            allow: Vec::new(),
+            give_up_hours: 24,
+        }
     }
 }
 

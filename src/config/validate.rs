@@ -29,6 +29,12 @@ pub(super) fn validate(config: &Config) -> Vec<(String, String)> {
     for (key, message) in config.providers.mistakes() {
         report(format!("providers.{key}"), message);
     }
+    if !(1..=720).contains(&config.webhooks.give_up_hours) {
+        report(
+            "webhooks.give_up_hours".to_owned(),
+            format!("{} is not from 1 to 720", config.webhooks.give_up_hours),
+        );
+    }
     mailbox::validate(config, &mut report);
     validate_limits(config, &mut report);
     if config.limits.max_calls == 0 {

@@ -6,6 +6,7 @@
 
 mod call_control;
 pub(super) mod check;
+mod server;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -21,6 +22,11 @@ pub use call_control::{
     TransferFailurePlan, TransferMode, TransferPlan, VoicemailDetection, VoicemailDetectionPlan,
 };
 pub use check::Range;
+use server::SERVER_MESSAGES;
+pub use server::{
+    AnalysisPlan, Backoff, BackoffPlan, Rubric, Server, ServerSecret, StructuredDataPlan,
+    SuccessEvaluationPlan, SummaryPlan,
+};
 
 /// One assistant. Every key is optional.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -70,6 +76,12 @@ pub struct AssistantSettings {
     pub voicemail_message: Option<String>,
     /// Where callers leave a message. Not in Vapi.
     pub mailbox_plan: MailboxPlan,
+    /// Who is told what happens in calls.
+    pub server: Option<Server>,
+    /// What they are told, by Vapi's names.
+    pub server_messages: Vec<String>,
+    /// What the model is asked about a call that is over.
+    pub analysis_plan: Option<AnalysisPlan>,
     /// What the caller hears when something fails. Not in Vapi.
     pub failure_plan: FailurePlan,
     /// How speech is told from silence. Not in Vapi.
@@ -102,10 +114,26 @@ impl Default for AssistantSettings {
             voicemail_detection: VoicemailDetection::default(),
             voicemail_message: None,
             mailbox_plan: MailboxPlan::default(),
+            server: None,
+            server_messages: phrases::owned(SERVER_MESSAGES),
+            analysis_plan: None,
             failure_plan: FailurePlan::default(),
             speech_detection_plan: SpeechDetectionPlan::default(),
             speculation_plan: SpeculationPlan::default(),
         }
+    }
+}
+
+impl AssistantSettings {
+    /// Whether a message of this kind goes to the assistant's server. Vapi's
+    /// `transcript[transcriptType="final"]` asks for transcripts, which are all final.
+    pub fn server_wants(&self, kind: &str) -> bool {
+        let named = |wanted: &String| {
+            let plain = wanted.split('[').next().unwrap_or_default();
+            plain == kind
+        };
+        let server = self.server.as_ref();
+        server.is_some_and(|server| server.url.is_some()) && self.server_messages.iter().any(named)
     }
 }
 

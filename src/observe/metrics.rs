@@ -25,6 +25,11 @@ struct Failure {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Outcome {
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Part {
     part: &'static str,
 }
@@ -177,6 +182,7 @@ pub struct Metrics {
     active: Gauge,
     failures: Family<Failure, Counter>,
     fallbacks: Family<Failure, Counter>,
+    webhooks: Family<Outcome, Counter>,
     turns: Family<Part, Histogram, fn() -> Histogram>,
     interruptions: Counter,
     scraped: Family<Name, Gauge>,
@@ -205,6 +211,12 @@ impl Default for Metrics {
         );
         let active = Gauge::default();
         registry.register("calls_active", "Calls in progress", active.clone());
+        let webhooks = Family::default();
+        registry.register(
+            "webhooks",
+            "Messages to assistants' servers, by what became of each attempt",
+            webhooks.clone(),
+        );
         let fallbacks = Family::default();
         registry.register(
             "hosted_engine_fallbacks",
@@ -261,6 +273,7 @@ impl Default for Metrics {
             active,
             failures,
             fallbacks,
+            webhooks,
             turns,
             interruptions,
             scraped,
@@ -308,6 +321,11 @@ impl Metrics {
         self.fallbacks
             .get_or_create(&Failure { engine, error })
             .inc();
+    }
+
+    /// What became of an attempt to tell an assistant's server something.
+    pub fn webhook(&self, outcome: &'static str) {
+        self.webhooks.get_or_create(&Outcome { outcome }).inc();
     }
 
     /// A turn is over.

@@ -16,15 +16,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use sqlx::error::ErrorKind;
+use time::OffsetDateTime;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
-use crate::ids::{CallId, VoicemailId};
-use crate::record::{CallRecord, Message, TurnLedger, Voicemail};
+use crate::ids::{AssistantId, CallId, VoicemailId};
+use crate::record::{CallRecord, Message, TurnLedger, Voicemail, WebhookDelivery};
 
 use super::{
     Ladders, Store, StoreError, save_call, save_message, save_recording_hash, save_turn, trusted,
-    voicemail,
+    voicemail, webhooks,
 };
 
 /// Entries that may wait; a call makes about two a turn.
@@ -47,6 +48,10 @@ pub enum Entry {
     RecordingHash(CallId, String),
     /// A message that is being left, or is complete.
     Voicemail(Box<Voicemail>),
+    /// Something for an assistant's server, behind what it was told of the call before.
+    Webhook(Box<WebhookDelivery>),
+    /// A call that is over shall be analysed by the plan of this assistant, since when.
+    AnalysisWanted(CallId, AssistantId, OffsetDateTime),
     /// A message that came to nothing.
     NoVoicemail(VoicemailId),
 }
@@ -249,6 +254,10 @@ async fn write(store: &Store, entry: &Entry) -> Result<(), StoreError> {
         Entry::Turn(call, turn) => save_turn(&mut connection, *call, turn).await,
         Entry::RecordingHash(call, hash) => save_recording_hash(&mut connection, *call, hash).await,
         Entry::Voicemail(message) => voicemail::save(&mut connection, message).await,
+        Entry::Webhook(delivery) => webhooks::queue(&mut connection, delivery).await,
+        Entry::AnalysisWanted(call, assistant, now) => {
+            webhooks::want_analysis(&mut connection, *call, assistant, *now).await
+        }
         Entry::NoVoicemail(id) => voicemail::forget(&mut connection, *id).await,
     };
     trusted(connection, written)

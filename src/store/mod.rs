@@ -14,6 +14,7 @@ mod rows;
 mod schema;
 mod statement;
 mod voicemail;
+mod webhooks;
 
 use std::path::{Path, PathBuf};
 

@@ -49,6 +49,11 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         "call words",
         include_str!("../../migrations/0011_call_words.sql"),
     ),
+    (
+        30,
+        "webhooks",
+        include_str!("../../migrations/0030_webhooks.sql"),
+    ),
 ];
 
 /// Brings an empty or older database to this version's schema.

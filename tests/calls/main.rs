@@ -26,6 +26,7 @@ mod dialogs;
 mod encryption;
 mod failures;
 mod hold;
+mod hosted;
 mod ladders;
 mod outbound;
 mod scanners;

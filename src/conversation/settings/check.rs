@@ -66,6 +66,9 @@ pub(in crate::conversation) const PRE_ROLL: Range = Range::new(0.0, 1.0);
 const BEEP_WAIT: Range = Range::new(0.0, 60.0);
 pub(in crate::conversation) const SPECULATION: Range = Range::new(0.05, 2.0);
 
+const SERVER_TIMEOUT: Range = Range::new(1.0, 300.0);
+const RETRIES: Range = Range::new(0.0, 10.0);
+const ANALYSIS_TIMEOUT: Range = Range::new(1.0, 600.0);
 const MODEL_TIMEOUT: Range = Range::new(0.0, 300.0);
 
 const MOST_NAME: usize = 40;
@@ -200,6 +203,7 @@ fn check_engines(settings: &AssistantSettings, report: &mut Report) {
     report.name("voice.voiceId", voice.voice_id.as_deref());
     report.name("voice.model", voice.model.as_deref());
     check_hosted(settings, report);
+    check_server(settings, report);
     let language = &transcriber.language;
     if !(language.len() == 2 && language.bytes().all(|byte| byte.is_ascii_lowercase())) {
         let message = format!("{language:?} is not an ISO 639-1 code, two lower-case letters");
@@ -230,13 +234,7 @@ fn check_hosted(settings: &AssistantSettings, report: &mut Report) {
     if voice.provider.as_deref() == Some("11labs") && voice.voice_id.is_none() {
         report.wrong("voice.voiceId", "must be set for this provider");
     }
-    let http = |url: &str| {
-        let rest = url
-            .strip_prefix("http://")
-            .or_else(|| url.strip_prefix("https://"));
-        rest.is_some_and(|rest| !rest.is_empty()) && is_graphic(url) && url.len() <= MOST_URL
-    };
-    if model.url.as_deref().is_some_and(|url| !http(url)) {
+    if model.url.as_deref().is_some_and(|url| !is_http(url)) {
         let message = format!("must begin with http:// or https://, at most {MOST_URL} bytes");
         report.wrong("model.url", message);
     }
@@ -244,6 +242,61 @@ fn check_hosted(settings: &AssistantSettings, report: &mut Report) {
         report.number("model.timeoutSeconds", seconds, MODEL_TIMEOUT);
     }
     check_headers("model.headers", &model.headers, report);
+}
+
+/// Who is told, and what is found out afterwards.
+fn check_server(settings: &AssistantSettings, report: &mut Report) {
+    let names = &settings.server_messages;
+    if names.len() > MOST_PHRASES || names.iter().any(|name| name.len() > MOST_MESSAGE) {
+        let message = format!("at most {MOST_PHRASES} names of {MOST_MESSAGE} bytes are allowed");
+        report.wrong("serverMessages", message);
+    }
+    if let Some(server) = &settings.server {
+        if server.url.as_deref().is_some_and(|url| !is_http(url)) {
+            let message = format!("must begin with http:// or https://, at most {MOST_URL} bytes");
+            report.wrong("server.url", message);
+        }
+        report.number(
+            "server.timeoutSeconds",
+            server.timeout_seconds,
+            SERVER_TIMEOUT,
+        );
+        let plan = &server.backoff_plan;
+        if let Some(retries) = plan.max_retries {
+            report.number("server.backoffPlan.maxRetries", retries.into(), RETRIES);
+        }
+        let delay = plan.base_delay_seconds;
+        report.number("server.backoffPlan.baseDelaySeconds", delay, RETRIES);
+        check_headers("server.headers", &server.headers, report);
+    }
+    let Some(plan) = &settings.analysis_plan else {
+        return;
+    };
+    let summary = plan.summary_plan.as_ref();
+    let data = plan.structured_data_plan.as_ref();
+    let success = plan.success_evaluation_plan.as_ref();
+    for (name, timeout) in [
+        ("summaryPlan", summary.and_then(|plan| plan.timeout_seconds)),
+        (
+            "structuredDataPlan",
+            data.and_then(|plan| plan.timeout_seconds),
+        ),
+        (
+            "successEvaluationPlan",
+            success.and_then(|plan| plan.timeout_seconds),
+        ),
+    ] {
+        if let Some(timeout) = timeout {
+            let field = format!("analysisPlan.{name}.timeoutSeconds");
+            report.number(&field, timeout, ANALYSIS_TIMEOUT);
+        }
+    }
+    if data.is_some_and(|plan| plan.enabled && !plan.schema.is_object()) {
+        report.wrong(
+            "analysisPlan.structuredDataPlan.schema",
+            "must be a JSON schema",
+        );
+    }
 }
 
 /// Header fields that an assistant has sent (RFC 9110 5.5).
@@ -265,6 +318,13 @@ fn check_headers(field: &str, headers: &BTreeMap<String, String>, report: &mut R
             report.wrong(&format!("{field}.{name}"), message);
         }
     }
+}
+
+fn is_http(url: &str) -> bool {
+    let rest = url
+        .strip_prefix("http://")
+        .or_else(|| url.strip_prefix("https://"));
+    rest.is_some_and(|rest| !rest.is_empty()) && is_graphic(url) && url.len() <= MOST_URL
 }
 
 fn is_graphic(text: &str) -> bool {
