@@ -130,6 +130,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ),
     ("control", &["ids", "record", "observe", "call"]),
     ("softphone", &["ids", "audio", "sip", "sdp", "rtp", "net"]),
+    // conversation for the assistants that it checks, and the roles of what is told them.
     (
         "http",
         &[
@@ -141,6 +142,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
             "store",
             "call",
             "directory",
+            "conversation",
         ],
     ),
     // `offhook demo` speaks, hence engines; ladders read SIP messages.

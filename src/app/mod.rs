@@ -39,7 +39,7 @@ use crate::control::{ControlError, Desk, Socket};
 use crate::directory::{Directory, DirectoryError, Keyring};
 use crate::engines::EngineError;
 use crate::engines::hosted::Hosted;
-use crate::http::{self, Api, Routes, Scraper};
+use crate::http::{self, Api, Configured, Dashboard, Routes, Scraper, SetupToken};
 use crate::net::local::advertised_address;
 use crate::net::media::{Media, MediaAddress, MediaConfig};
 use crate::net::sip::{self, Sip, SipConfig, TlsSettings, Witness};
@@ -253,7 +253,7 @@ impl Server {
         let routes = Routes {
             health: health.clone(),
             metrics: metrics.clone(),
-            scraper,
+            scraper: Arc::clone(&scraper),
         };
         let hosted = Hosted::new(config.providers.clone()).map_err(ServeError::Tls)?;
         let assistants = published.assistant_book();
@@ -292,7 +292,6 @@ impl Server {
         let dialling = services.clone();
         let dialler: call::Dialler =
             Arc::new(move |request| Box::pin(call::place(dialling.clone(), request)));
-        let (http_stop, mut stopped) = watch::channel(false);
         let api = Api {
             store: store.clone(),
             directory,
@@ -303,19 +302,32 @@ impl Server {
             rates: http::Rates::new(config.http.requests_per_second),
             cors_origins: config.http.cors_origins.clone(),
         };
-        let http = tokio::spawn(http::serve(
-            listener,
-            http::router(routes, api),
-            async move {
-                let _ = stopped.wait_for(|stop| *stop).await;
-            },
-        ));
         let desk = Desk {
-            dialler,
+            dialler: Arc::clone(&dialler),
             registry: registry.clone(),
             trunks: trunks.clone(),
             mailbox_changed: mailboxes::changed(&mailboxes),
         };
+        let dashboard = Dashboard::new(http::Parts {
+            store: store.clone(),
+            data: config.data.clone(),
+            registry: registry.clone(),
+            trunks: trunks.clone(),
+            health: health.clone(),
+            dialler,
+            mailbox_changed: mailboxes::changed(&mailboxes),
+            configured: Configured::of(&config),
+            setup: setup(&store, http_address).await?,
+        });
+        let load = dashboard.load.clone();
+        let (http_stop, mut stopped) = watch::channel(false);
+        let http = tokio::spawn(http::serve(
+            listener,
+            http::router(routes, api, dashboard),
+            async move {
+                let _ = stopped.wait_for(|stop| *stop).await;
+            },
+        ));
         let waiting = indicators::Indicators::new(&sip, &mailboxes);
         let mut background = vec![
             mailboxes::look_after(
@@ -333,6 +345,7 @@ impl Server {
             )),
             tokio::spawn(sender.run()),
             tokio::spawn(analyst.run()),
+            tokio::spawn(http::watch_load(load, registry.clone(), scraper)),
             tokio::spawn(waiting.clone().tell_all()),
             tokio::spawn(waiting.serve(subscribed)),
             tokio::spawn(control.serve(desk)),
@@ -408,11 +421,24 @@ impl Server {
     }
 }
 
+/// While nobody can log in, whoever reads what the server prints can make the first operator.
+async fn setup(store: &Store, http: SocketAddr) -> Result<SetupToken, StoreError> {
+    if !store.operators().await?.is_empty() {
+        return Ok(SetupToken::default());
+    }
+    let (setup, token) = SetupToken::draw();
+    tracing::info!(
+        "the dashboard has no operator yet: open http://{http}/ui/ and make one with the token \
+         {token}, or run `offhook operator create --name NAME`"
+    );
+    Ok(setup)
+}
+
 fn announce(sip: &Sip, http: SocketAddr) {
     for listener in sip.listeners() {
         tracing::info!(address = %listener.address, protocol = ?listener.protocol, "SIP");
     }
-    tracing::info!(address = %http, "HTTP: the API, its description at /docs; /healthz, /readyz, /metrics");
+    tracing::info!(address = %http, "HTTP: the dashboard at /ui; the API, its description at /docs; /healthz, /readyz, /metrics");
 }
 
 /// The networks that calls come from.

@@ -15,7 +15,6 @@ use crate::net::media::{ClipKey, Tick};
 use crate::record::{
     AnsweredBy, Answerer, AnswererEvidence, CallType, EndedBy, EndedReason, Message, Role,
 };
-use crate::store::Entry;
 
 /// Names the message among what is played.
 const MESSAGE: ClipKey = ClipKey(u64::MAX - 1);
@@ -213,8 +212,6 @@ impl Driver {
             turn: crate::ids::TurnNumber::default(),
             interrupted: false,
         };
-        let entry = Entry::Message(self.call.record.id, self.messages, message);
-        self.messages += 1;
-        self.call.services.journal.write(entry);
+        self.message(message);
     }
 }

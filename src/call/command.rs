@@ -5,6 +5,7 @@ use time::OffsetDateTime;
 use tokio::sync::oneshot;
 
 use super::taking_over::TakeOver;
+use crate::conversation::ChatRole;
 use crate::ids::{AssistantId, CallId};
 use crate::record::{CallRecord, CallStatus, CallType, EndedBy, EndedReason};
 
@@ -36,7 +37,28 @@ pub enum CallCommand {
     Say {
         /// The words.
         text: String,
+        /// Then the call ends.
+        then_end: bool,
         /// Whether it will be said.
+        reply: Reply,
+    },
+    /// Tell the model something. Nobody hears it.
+    AddMessage {
+        /// Who is taken to have said it.
+        role: ChatRole,
+        /// The words.
+        content: String,
+        /// Whether the assistant answers it.
+        respond: bool,
+        /// Whether it is known now.
+        reply: Reply,
+    },
+    /// Have the assistant keep still, or let it speak again. It is neither heard nor does it
+    /// listen meanwhile; caller and sound stay as they are.
+    Mute {
+        /// Which.
+        mute: bool,
+        /// Whether it does.
         reply: Reply,
     },
     /// Have the caller leave a message.
@@ -90,6 +112,8 @@ impl CallCommand {
             | Self::Resume(reply)
             | Self::PauseRecording { reply, .. }
             | Self::Say { reply, .. }
+            | Self::AddMessage { reply, .. }
+            | Self::Mute { reply, .. }
             | Self::LeaveMessage { reply, .. }
             | Self::TakeOver { reply, .. }
             | Self::Transfer { reply, .. } => {

@@ -35,7 +35,6 @@ use crate::net::media::{TICK_MS, Tick};
 use crate::record::{CallRecord, CallStatus, EndedBy, EndedReason, Fallback, VoicemailReason};
 use crate::sip::endpoint::Event;
 use crate::sip::keypad;
-use crate::store::Entry;
 use crate::webhooks::Event as Told;
 
 /// Engine events that a call may lag behind.
@@ -86,6 +85,8 @@ pub(super) struct Driver {
     /// Where a hosted engine failed since the last turn was written down.
     pub(super) fallbacks: Vec<Fallback>,
     pub(super) messages: u32,
+    /// What the assistant is saying, for those who watch.
+    pub(super) saying: String,
     end: Option<End>,
     left_by_peer: bool,
     /// Where keys come as tones.
@@ -126,6 +127,7 @@ impl Driver {
             engines_up: [true; 3],
             fallbacks: Vec::new(),
             messages: 0,
+            saying: String::new(),
             end: None,
             left_by_peer: false,
             tones,
@@ -228,6 +230,7 @@ impl Driver {
         if let Some(tape) = &self.call.tape {
             tape.frame(tick.index, &tick.heard, &tick.spoken);
         }
+        self.call.line.pass(&tick.heard, &tick.spoken);
         for arrival in &tick.arrivals {
             self.last_arrival = arrival.at;
             let input = Input::Frame {
@@ -312,7 +315,7 @@ impl Driver {
 
     fn watch_media(&mut self, now: Instant) {
         let silent = now.saturating_duration_since(self.last_arrival);
-        let heard = !self.holds.any() || (self.passing.is_joined() && !self.holds.theirs);
+        let heard = !self.holds.silent() || (self.passing.is_joined() && !self.holds.theirs);
         if heard && silent > self.call.services.limits.media_timeout {
             self.handle(Input::Control(Control::End {
                 reason: EndedReason::MediaTimedOut,
@@ -339,8 +342,23 @@ impl Driver {
             CallCommand::PauseRecording { pause, reply } => {
                 let _ = reply.send(self.pause_recording(pause));
             }
-            CallCommand::Say { text, reply } => {
-                let _ = reply.send(self.say(text));
+            CallCommand::Say {
+                text,
+                then_end,
+                reply,
+            } => {
+                let _ = reply.send(self.say(text, then_end));
+            }
+            CallCommand::AddMessage {
+                role,
+                content,
+                respond,
+                reply,
+            } => {
+                let _ = reply.send(self.add_message(role, content, respond));
+            }
+            CallCommand::Mute { mute, reply } => {
+                let _ = reply.send(self.mute(mute));
             }
             CallCommand::LeaveMessage { mailbox, reply } => {
                 let _ = reply.send(self.leave_message(mailbox.as_deref()));
@@ -499,26 +517,9 @@ impl Driver {
             }
             Output::Transfer(to) => self.pass_on(to),
             Output::EndCall { reason, by } => self.end_now(reason, by),
-            Output::Message(message) => {
-                self.notify(Told::Transcript(&message));
-                let entry = Entry::Message(self.call.record.id, self.messages, message);
-                self.messages += 1;
-                self.call.services.journal.write(entry);
-            }
-            Output::Turn(mut turn) => {
-                turn.fallbacks = std::mem::take(&mut self.fallbacks);
-                self.call.services.metrics.turn(&turn);
-                self.notify_turn(&turn);
-                if turn.turn.0 == 0 {
-                    self.call.record.greeting_ms = turn.first_packet_ms;
-                }
-                let entry = Entry::Turn(self.call.record.id, turn);
-                self.call.services.journal.write(entry);
-            }
-            Output::Progress(progress) => {
-                self.notify_progress(&progress);
-                tracing::debug!(call = %self.call.record.id, ?progress, "progress");
-            }
+            Output::Message(message) => self.message(message),
+            Output::Turn(turn) => self.turn(turn),
+            Output::Progress(progress) => self.progress(progress),
         }
     }
 

@@ -4,7 +4,8 @@ use std::time::Instant;
 
 use super::command::CommandRefusal;
 use super::driver::Driver;
-use crate::conversation::{Control, Input, PhraseKind};
+use super::live::LiveEvent;
+use crate::conversation::{ChatRole, Control, Input, PhraseKind};
 use crate::net::media::ClipKey;
 
 /// Names the announcement before the music, whose progress nobody follows.
@@ -22,11 +23,18 @@ pub(super) struct Holds {
     pub(super) theirs: bool,
     /// The caller is being passed on.
     pub(super) transfer: bool,
+    /// The operator has the assistant keep still; the caller is held by nobody.
+    pub(super) muted: bool,
 }
 
 impl Holds {
     /// The conversation stands still.
     pub(super) fn any(self) -> bool {
+        self.ours || self.theirs || self.transfer || self.muted
+    }
+
+    /// Nothing needs to come from the caller.
+    pub(super) fn silent(self) -> bool {
         self.ours || self.theirs || self.transfer
     }
 }
@@ -64,7 +72,10 @@ impl Driver {
     }
 
     /// The operator has something to say.
-    pub(super) fn say(&mut self, text: String) -> Result<(), CommandRefusal> {
+    pub(super) fn say(&mut self, text: String, then_end: bool) -> Result<(), CommandRefusal> {
+        if self.holds.muted {
+            return Err(CommandRefusal::NotNow("the assistant is muted"));
+        }
         if !self.passing.is_idle() {
             return Err(CommandRefusal::NotNow("the caller is being passed on"));
         }
@@ -73,8 +84,35 @@ impl Driver {
         }
         self.handle(Input::Control(Control::Say {
             text,
-            end_call_after_spoken: false,
+            end_call_after_spoken: then_end,
         }));
+        Ok(())
+    }
+
+    /// The operator has something to tell the model.
+    pub(super) fn add_message(
+        &mut self,
+        role: ChatRole,
+        content: String,
+        respond: bool,
+    ) -> Result<(), CommandRefusal> {
+        if respond && self.holds.any() {
+            return Err(CommandRefusal::NotNow("the assistant is muted or on hold"));
+        }
+        self.handle(Input::Control(Control::AddMessage {
+            role,
+            content,
+            respond,
+        }));
+        Ok(())
+    }
+
+    /// The operator has the assistant keep still, or not any more.
+    pub(super) fn mute(&mut self, mute: bool) -> Result<(), CommandRefusal> {
+        if mute != self.holds.muted {
+            self.change_holds(|holds| holds.muted = mute);
+            self.call.line.tell(LiveEvent::Muted { muted: mute });
+        }
         Ok(())
     }
 
@@ -100,6 +138,6 @@ impl Driver {
         self.handle(Input::Control(control));
         // What it wants silenced is silenced before anything else is played.
         self.obey();
-        self.call.line.show(|call| call.on_hold = now.any());
+        self.call.line.show(|call| call.on_hold = now.silent());
     }
 }

@@ -22,6 +22,7 @@ mod finishing;
 mod follow;
 mod hold;
 mod inbound;
+mod live;
 mod notifying;
 mod outbound;
 mod passing;
@@ -30,6 +31,7 @@ mod recording;
 mod registry;
 mod session;
 mod taking_over;
+mod telling;
 mod timeline;
 mod transfer;
 mod trunk;
@@ -60,6 +62,10 @@ use crate::webhooks::Webhooks;
 pub use admission::{Admission, CallRates};
 pub use command::{CallCommand, CallSnapshot, CommandRefusal, Manner, Reply};
 pub use inbound::take_calls;
+pub use live::{
+    CallEvent, Listener, LiveCall, LiveEvent, MonitorKey, Next, Sound, SpeechStatus,
+    TranscriptType, Watcher,
+};
 pub use outbound::{DialRefusal, DialRequest, NoRoute, Placed, Route, Routes, Talker, place};
 pub use recording::{Recorder, sha256};
 pub use registry::{Lookup, Registry};

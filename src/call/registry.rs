@@ -3,11 +3,15 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use rand::RngExt;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::admission::Place;
 use super::command::{CallCommand, CallSnapshot, CommandRefusal, Reply};
+use super::live::{Events, Listener, LiveCall, LiveEvent, Memory, MonitorKey, SoundTap, Watcher};
+use crate::audio::Frame;
 use crate::ids::{CallId, TrunkName};
+use crate::record::CallStatus;
 use crate::sip::endpoint::LegId;
 
 /// Commands that a call may lag behind.
@@ -28,10 +32,12 @@ struct Entry {
     commands: mpsc::Sender<CallCommand>,
     /// Its legs that may be taken over, with their trunks.
     legs: Vec<(LegId, Option<TrunkName>)>,
+    memory: Memory,
 }
 
 struct State {
     calls: HashMap<CallId, Entry>,
+    events: Events,
     count: watch::Sender<usize>,
 }
 
@@ -62,6 +68,7 @@ impl Registry {
     pub fn with_visits(capacity: usize, visits: usize) -> Self {
         let state = State {
             calls: HashMap::new(),
+            events: Events::default(),
             count: watch::Sender::new(0),
         };
         Self {
@@ -95,12 +102,17 @@ impl Registry {
         }
         let id = snapshot.id;
         let (commands, queue) = mpsc::channel(COMMANDS);
+        let memory = Memory::new(MonitorKey::from_random(rand::rng().random()));
+        let sound = memory.tap();
+        let call = snapshot.clone();
+        state.events.publish(id, LiveEvent::StatusUpdate { call });
         let snapshot = watch::Sender::new(snapshot);
         let entry = Entry {
             kind,
             snapshot,
             commands,
             legs: Vec::new(),
+            memory,
         };
         state.calls.insert(id, entry);
         state.count.send_replace(state.calls.len());
@@ -108,8 +120,39 @@ impl Registry {
             registry: self.clone(),
             id,
             commands: queue,
+            sound,
             _place: None,
         })
+    }
+
+    /// Follows what happens in every call from now on.
+    pub fn watch(&self) -> Watcher {
+        self.lock().events.watch(None)
+    }
+
+    /// A live call with what was said so far, and what happens in it from there on.
+    pub fn watch_call(&self, id: CallId) -> Option<(LiveCall, Watcher)> {
+        let state = self.lock();
+        let entry = state.calls.get(&id)?;
+        let so_far = entry.memory.so_far(entry.snapshot.borrow().clone());
+        Some((so_far, state.events.watch(Some(id))))
+    }
+
+    /// Listens in on a live call.
+    pub fn listen(&self, id: CallId) -> Option<Listener> {
+        Some(self.lock().calls.get(&id)?.memory.listen())
+    }
+
+    /// What opens this call, and only it, to whoever shows it.
+    pub fn monitor_key(&self, id: CallId) -> Option<MonitorKey> {
+        Some(self.lock().calls.get(&id)?.memory.key.clone())
+    }
+
+    /// Whether this opens the live call.
+    pub fn is_monitor_key(&self, id: CallId, shown: &str) -> bool {
+        let state = self.lock();
+        let entry = state.calls.get(&id);
+        entry.is_some_and(|entry| entry.memory.key.is(shown))
     }
 
     /// Every live call, the oldest first.
@@ -191,6 +234,7 @@ pub(super) struct Line {
     registry: Registry,
     id: CallId,
     commands: mpsc::Receiver<CallCommand>,
+    sound: SoundTap,
     /// With its trunk and its assistant.
     _place: Option<Place>,
 }
@@ -203,9 +247,32 @@ impl Line {
 
     /// Changes what others see of the call.
     pub(super) fn show(&self, change: impl FnOnce(&mut CallSnapshot)) {
-        if let Some(entry) = self.registry.lock().calls.get(&self.id) {
-            entry.snapshot.send_modify(change);
+        let state = self.registry.lock();
+        let Some(entry) = state.calls.get(&self.id) else {
+            return;
+        };
+        let before = entry.snapshot.borrow().clone();
+        entry.snapshot.send_modify(change);
+        let call = entry.snapshot.borrow().clone();
+        if call != before {
+            state
+                .events
+                .publish(self.id, LiveEvent::StatusUpdate { call });
         }
+    }
+
+    /// Tells those who watch, now and later.
+    pub(super) fn tell(&self, event: LiveEvent) {
+        let mut state = self.registry.lock();
+        if let Some(entry) = state.calls.get_mut(&self.id) {
+            entry.memory.note(&event);
+            state.events.publish(self.id, event);
+        }
+    }
+
+    /// 20 ms for those who listen in.
+    pub(super) fn pass(&self, heard: &Frame, spoken: &Frame) {
+        self.sound.pass(heard, spoken);
     }
 
     /// Its legs that may be taken over by calls through the same trunk.
@@ -227,7 +294,16 @@ impl Line {
 impl Drop for Line {
     fn drop(&mut self) {
         let mut state = self.registry.lock();
-        state.calls.remove(&self.id);
+        if let Some(entry) = state.calls.remove(&self.id) {
+            let mut call = entry.snapshot.borrow().clone();
+            // One that was never answered: nobody has said so yet.
+            if call.status != CallStatus::Ended {
+                call.status = CallStatus::Ended;
+                state
+                    .events
+                    .publish(self.id, LiveEvent::StatusUpdate { call });
+            }
+        }
         state.count.send_replace(state.calls.len());
     }
 }
@@ -235,9 +311,21 @@ impl Drop for Line {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ids::AssistantId;
-    use crate::record::{CallStatus, CallType, EndedBy, EndedReason};
+    use crate::call::live::{Next, TranscriptType};
+    use crate::ids::{AssistantId, TurnNumber};
+    use crate::record::{CallType, EndedBy, EndedReason, Message, Role};
     use time::OffsetDateTime;
+
+    fn message(words: &str) -> Message {
+        Message {
+            role: Role::User,
+            message: words.to_owned(),
+            start_ms: 0,
+            end_ms: 500,
+            turn: TurnNumber(1),
+            interrupted: false,
+        }
+    }
 
     fn snapshot(seed: u8) -> CallSnapshot {
         CallSnapshot {
@@ -343,5 +431,74 @@ mod tests {
         while following.changed().await.is_ok() {}
         let ended = following.borrow().ended_reason;
         assert_eq!(ended, Some(EndedReason::CustomerEndedCall));
+    }
+
+    #[tokio::test]
+    async fn whoever_comes_later_sees_what_was_said_and_a_slow_one_is_told_what_they_missed() {
+        let registry = Registry::new(2);
+        let mut everything = registry.watch();
+        let line = registry.admit(snapshot(1)).expect("free");
+        let other = registry.admit(snapshot(2)).expect("free");
+        line.tell(LiveEvent::Message {
+            transcript_type: TranscriptType::Final,
+            message: message("Hello."),
+        });
+        let (so_far, mut watcher) = registry.watch_call(snapshot(1).id).expect("live");
+        assert_eq!(so_far.messages, [message("Hello.")]);
+        other.tell(LiveEvent::Muted { muted: true });
+        line.show(|call| call.on_hold = true);
+        line.show(|call| call.on_hold = true);
+        let Some(Next::One(event)) = watcher.next().await else {
+            panic!("an event");
+        };
+        assert!(
+            matches!(&event.event, LiveEvent::StatusUpdate { call } if call.on_hold),
+            "{event:?}"
+        );
+        for _ in 0..3000 {
+            other.tell(LiveEvent::Muted { muted: false });
+        }
+        drop(line);
+        assert!(matches!(everything.next().await, Some(Next::Missed(missed)) if missed > 1000));
+        assert!(matches!(watcher.next().await, Some(Next::Missed(_))));
+        let Some(Next::One(event)) = watcher.next().await else {
+            panic!("the end of the call");
+        };
+        let LiveEvent::StatusUpdate { call } = &event.event else {
+            panic!("{event:?}");
+        };
+        assert_eq!(call.status, CallStatus::Ended);
+        assert!(registry.watch_call(snapshot(1).id).is_none());
+    }
+
+    #[tokio::test]
+    async fn a_listener_hears_both_sides_and_nobody_is_heard_without_the_key() {
+        let registry = Registry::new(2);
+        let line = registry.admit(snapshot(1)).expect("free");
+        let other = registry.admit(snapshot(2)).expect("free");
+        let id = snapshot(1).id;
+        let key = registry.monitor_key(id).expect("live");
+        assert!(registry.is_monitor_key(id, key.expose()));
+        assert!(!registry.is_monitor_key(snapshot(2).id, key.expose()));
+        assert!(!registry.is_monitor_key(id, ""));
+        assert_eq!(format!("{key:?}"), "[redacted]");
+        let frame = |value| Frame::new([value; crate::audio::FRAME_SAMPLES]);
+        line.pass(&frame(9), &frame(9));
+        let mut listener = registry.listen(id).expect("live");
+        line.pass(&frame(0x0102), &frame(-1));
+        let Some(Next::One(sound)) = listener.next().await else {
+            panic!("sound");
+        };
+        let stereo = sound.stereo();
+        assert_eq!(stereo.len(), 640);
+        assert_eq!(stereo[..4], [2, 1, 255, 255]);
+        for _ in 0..500 {
+            line.pass(&frame(1), &frame(1));
+        }
+        assert!(matches!(listener.next().await, Some(Next::Missed(missed)) if missed >= 372));
+        drop(line);
+        while let Some(Next::One(_)) = listener.next().await {}
+        assert!(!registry.is_monitor_key(id, key.expose()), "over");
+        drop(other);
     }
 }

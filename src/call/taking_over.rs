@@ -128,7 +128,8 @@ impl Driver {
             party.session.set_hold(true);
         }
         let held = self.holds.any();
-        self.call.line.show(|call| call.on_hold = held);
+        let silent = self.holds.silent();
+        self.call.line.show(|call| call.on_hold = silent);
         if !held {
             self.handle(Input::Control(Control::Resume));
         }

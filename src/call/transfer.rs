@@ -53,6 +53,8 @@ pub(super) struct Wish {
 impl Driver {
     /// The operator has the caller passed on.
     pub(super) fn transfer(&mut self, wish: Wish) -> Result<(), CommandRefusal> {
+        // Callers are told before they are passed on.
+        self.mute(false)?;
         if !self.passing.is_idle() || self.holds.any() {
             return Err(CommandRefusal::NotNow(
                 "the call is on hold or being passed on",
@@ -389,9 +391,7 @@ impl Driver {
             turn: crate::ids::TurnNumber::default(),
             interrupted: false,
         };
-        let entry = Entry::Message(self.call.record.id, self.messages, message);
-        self.messages += 1;
-        self.call.services.journal.write(entry);
+        self.message(message);
     }
 
     fn beyond_sip(&mut self, event: Option<Event>) {

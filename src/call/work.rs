@@ -29,6 +29,7 @@ pub(super) struct Work {
     events: mpsc::Sender<EngineEvent>,
     requests: HashMap<Generation, Vec<RequestHandle>>,
     clauses: HashMap<(Generation, u32), Sound>,
+    texts: HashMap<(Generation, u32), String>,
     phrases: HashMap<PhraseKind, Sound>,
     playing: HashMap<ClipKey, ClipId>,
     next_key: u64,
@@ -49,6 +50,7 @@ impl Work {
             events,
             requests: HashMap::new(),
             clauses: HashMap::new(),
+            texts: HashMap::new(),
             phrases,
             playing: HashMap::new(),
             next_key: 0,
@@ -115,11 +117,12 @@ impl Work {
             clause,
             call: self.call,
             priority: priority(urgency),
-            text,
+            text: text.clone(),
             speed: self.speed,
             rate,
         };
         let handle = self.services.tts.speak(request, self.events.clone())?;
+        self.texts.insert((generation, clause), text);
         self.keep(generation, handle);
         Ok(())
     }
@@ -140,6 +143,7 @@ impl Work {
     pub(super) fn cancel(&mut self, generation: Generation) {
         self.requests.remove(&generation);
         self.clauses.retain(|(of, _), _| *of != generation);
+        self.texts.retain(|(of, _), _| *of != generation);
     }
 
     /// Whether anything asked under a generation has not been cancelled.
@@ -173,6 +177,14 @@ impl Work {
         self.next_key += 1;
         self.playing.insert(key, clip);
         Some((key, sound))
+    }
+
+    /// What a clause says.
+    pub(super) fn text(&self, clip: ClipId) -> Option<String> {
+        match clip {
+            ClipId::Clause { generation, clause } => self.texts.get(&(generation, clause)).cloned(),
+            ClipId::Phrase(_) => None,
+        }
     }
 
     /// The clip that plays under a key.

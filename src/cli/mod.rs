@@ -6,6 +6,7 @@ mod dial;
 mod ladder;
 mod live;
 mod models;
+mod operator;
 mod outbound;
 pub mod print;
 mod trunks;
@@ -48,6 +49,8 @@ pub enum Command {
     Trunks(live::At),
     /// Make, list or delete keys of the API.
     ApiKey(api_key::ApiKeys),
+    /// Make, list or delete those who may use the dashboard.
+    Operator(operator::Operators),
     /// List, fetch and verify the models.
     Models(models::Models),
 }
@@ -152,6 +155,7 @@ pub async fn run(command: Command) -> Result<(), Failure> {
         Command::Voicemail(command) => voicemail::voicemails(command).await,
         Command::Trunks(command) => trunks::trunks(command).await,
         Command::ApiKey(command) => api_key::api_keys(command).await,
+        Command::Operator(command) => operator::operators(command).await,
         Command::Models(command) => models::models(command).await,
     }
 }

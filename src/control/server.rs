@@ -338,8 +338,12 @@ impl Desk {
                 format!("a text to say has from 1 to {LONGEST_TEXT} characters"),
             );
         }
-        self.tell(prefix, |reply| CallCommand::Say { text, reply })
-            .await
+        let say = |reply| CallCommand::Say {
+            text,
+            then_end: false,
+            reply,
+        };
+        self.tell(prefix, say).await
     }
 }
 

@@ -195,6 +195,15 @@ pub enum Control {
         /// Then the call ends with [`EndedReason::ManuallyCanceled`].
         end_call_after_spoken: bool,
     },
+    /// The model is told something that nobody hears.
+    AddMessage {
+        /// Who is taken to have said it.
+        role: ChatRole,
+        /// The words.
+        content: String,
+        /// The assistant answers it: at once where nobody speaks, else with its next turn.
+        respond: bool,
+    },
     /// The call ends; what is playing stops.
     End {
         /// The reason that is recorded.

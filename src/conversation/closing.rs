@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::record::{EndedBy, EndedReason, TurnLedger};
 
-use super::api::{Control, Output, PhraseKind, TransferTo};
+use super::api::{ChatRole, Control, Output, PhraseKind, TransferTo};
 use super::hearing::samples;
 use super::settings::check::KEYPAD_MOST;
 use super::speech::{Speech, SpeechKind};
@@ -171,6 +171,11 @@ impl Conversation {
                         .push_back(Speech::fixed(kind, self.last_turn, &text, None));
                 }
             }
+            Control::AddMessage {
+                role,
+                content,
+                respond,
+            } => self.add_message(role, &content, respond),
             Control::End {
                 reason,
                 by,
@@ -188,6 +193,26 @@ impl Conversation {
                     self.end_call();
                 }
             }
+        }
+    }
+
+    fn add_message(&mut self, role: ChatRole, content: &str, respond: bool) {
+        if self.phase != Phase::Live {
+            return;
+        }
+        self.history.push(role, content);
+        // Speculation does not know of it.
+        self.drop_speculation();
+        if respond && self.speech.is_none() && self.utterance.is_none() && !self.timers.paused() {
+            let turn = self.next_turn();
+            let mut reply = Speech::from_model(SpeechKind::Reply, turn);
+            reply.ledger = Some(TurnLedger {
+                turn,
+                endpoint_ms: Some(self.clock().0),
+                ..TurnLedger::default()
+            });
+            self.idle_count = 0;
+            self.speech = Some(reply);
         }
     }
 

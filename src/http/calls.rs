@@ -11,9 +11,12 @@ use super::Api;
 use super::call_shape::{self, Detail};
 use super::error::ApiError;
 use super::extract::{Body, Page, Parameters, plain};
+use super::identity::Identity;
+use super::monitor::monitor;
 use super::shapes::{CallShape, CreateCallShape, ErrorShape, UpdateCallShape};
 use crate::call::{DialRefusal, DialRequest, Talker};
 use crate::ids::{AssistantId, CallId};
+use crate::record::Scope;
 use crate::store::{CallQuery, ObjectKind, StoredCall};
 
 /// What calls may be narrowed by, beside their time.
@@ -104,14 +107,19 @@ pub(super) async fn find(api: &Api, id: &str) -> Result<StoredCall, ApiError> {
 pub(super) async fn get(
     State(api): State<Api>,
     headers: HeaderMap,
+    identity: Identity,
     Path(id): Path<String>,
 ) -> Result<Json<Map<String, Value>>, ApiError> {
     let call = find(&api, &id).await?;
-    Ok(Json(call_shape::show(
-        &call,
-        &api.base(&headers),
-        Detail::Full,
-    )))
+    let base = api.base(&headers);
+    let mut shown = call_shape::show(&call, &base, Detail::Full);
+    // Its URLs let whoever has them act on the call.
+    if identity.may(Scope::Call).is_ok()
+        && let Some(monitor) = monitor(&api.registry, call.record.id, &base)
+    {
+        shown.insert("monitor".to_owned(), monitor);
+    }
+    Ok(Json(shown))
 }
 
 /// Have an assistant call somebody.
@@ -146,7 +154,11 @@ pub(super) async fn create(
         api.store.name_call(placed.id, Some(name)).await?;
     }
     let call = find(&api, &placed.id.to_string()).await?;
-    let shown = call_shape::show(&call, &api.base(&headers), Detail::Full);
+    let base = api.base(&headers);
+    let mut shown = call_shape::show(&call, &base, Detail::Full);
+    if let Some(monitor) = monitor(&api.registry, placed.id, &base) {
+        shown.insert("monitor".to_owned(), monitor);
+    }
     Ok((StatusCode::CREATED, Json(shown)))
 }
 

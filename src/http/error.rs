@@ -19,6 +19,9 @@ pub enum ApiError {
     /// 403: the key may not.
     #[error("this key may not do that: it has no scope `{0}`")]
     Forbidden(Scope),
+    /// 403: it would change something, and does not come from a page of the dashboard.
+    #[error("this request does not come from the dashboard's own page: log in again")]
+    Forged,
     /// 404: there is no such thing.
     #[error("{0}")]
     NotFound(String),
@@ -60,7 +63,7 @@ impl ApiError {
         match self {
             Self::Invalid(_) => StatusCode::BAD_REQUEST,
             Self::Unauthenticated(_) => StatusCode::UNAUTHORIZED,
-            Self::Forbidden(_) => StatusCode::FORBIDDEN,
+            Self::Forbidden(_) | Self::Forged => StatusCode::FORBIDDEN,
             Self::NotFound(_) => StatusCode::NOT_FOUND,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
             Self::Conflict(_) => StatusCode::CONFLICT,

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{FromRequestParts, Request, State};
-use axum::http::header;
 use axum::http::request::Parts;
+use axum::http::{HeaderMap, Method, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use governor::clock::{Clock, DefaultClock};
@@ -17,6 +17,7 @@ use time::OffsetDateTime;
 
 use super::Api;
 use super::error::ApiError;
+use super::session;
 use crate::record::Scope;
 
 /// Longest key that is looked at.
@@ -105,7 +106,7 @@ pub async fn authorise(
     mut request: Request,
     next: Next,
 ) -> Response {
-    match identify(&api, request.headers()).await {
+    match identify(&api, request.method(), request.headers()).await {
         Ok(identity) => match identity.may(scope) {
             Ok(()) => {
                 request.extensions_mut().insert(identity);
@@ -121,10 +122,14 @@ pub async fn authorise(
 }
 
 /// Who shows these header fields.
-async fn identify(api: &Api, headers: &axum::http::HeaderMap) -> Result<Identity, ApiError> {
-    let shown = headers
-        .get(header::AUTHORIZATION)
-        .ok_or(ApiError::Unauthenticated(NO_KEY))?;
+async fn identify(api: &Api, method: &Method, headers: &HeaderMap) -> Result<Identity, ApiError> {
+    let Some(shown) = headers.get(header::AUTHORIZATION) else {
+        // The dashboard's pages use the API as the operator who is logged in.
+        let operator = session::operator(&api.store, method, headers).await?;
+        let name = operator.ok_or(ApiError::Unauthenticated(NO_KEY))?;
+        let scopes = Scope::ALL.into_iter().collect();
+        return Ok(Identity { name, scopes });
+    };
     let key = shown.to_str().ok().and_then(|text| {
         let (kind, key) = text.split_once(' ')?;
         kind.eq_ignore_ascii_case("bearer").then_some(key.trim())

@@ -8,12 +8,16 @@
 
 mod call_shape;
 mod calls;
+mod dashboard;
 mod documentation;
 mod error;
 mod extract;
 mod identity;
+mod live;
+mod monitor;
 mod objects;
 mod recordings;
+mod session;
 mod shapes;
 
 use std::future::Future;
@@ -48,6 +52,7 @@ use crate::observe::{Health, Metrics, Scrape, State};
 use crate::record::Scope;
 use crate::store::Store;
 
+pub use dashboard::{Configured, Dashboard, Load, Parts, SetupToken, watch_load};
 pub use error::ApiError;
 pub use identity::{Identity, Rates, authorise, hash_of};
 
@@ -132,7 +137,9 @@ pub async fn serve(
     router: Router,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
-    axum::serve(listener, router)
+    // Logging in is limited by address.
+    let service = router.into_make_service_with_connect_info::<SocketAddr>();
+    axum::serve(listener, service)
         .with_graceful_shutdown(stop)
         .await
 }
@@ -150,7 +157,7 @@ fn watched(routes: Routes) -> Router {
 }
 
 /// Everything that is served.
-pub fn router(routes: Routes, api: Api) -> Router {
+pub fn router(routes: Routes, api: Api, dashboard: Dashboard) -> Router {
     let cors = cors(&api.cors_origins);
     let (reading, description) = reading().split_for_parts();
     let (writing, of_writing) = writing().split_for_parts();
@@ -167,6 +174,8 @@ pub fn router(routes: Routes, api: Api) -> Router {
                 .merge(guarded(&api, Scope::Call, calling))
                 .with_state(api),
         )
+        .merge(monitor::routes(dashboard.registry.clone()))
+        .merge(dashboard::routes(dashboard))
         .fallback(|| async { ApiError::NotFound("there is no such path".to_owned()) })
         .method_not_allowed_fallback(|| async { ApiError::Method })
         .layer(DefaultBodyLimit::max(LARGEST_BODY))

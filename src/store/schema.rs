@@ -50,6 +50,11 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         include_str!("../../migrations/0011_call_words.sql"),
     ),
     (
+        20,
+        "operators",
+        include_str!("../../migrations/0020_operators.sql"),
+    ),
+    (
         30,
         "webhooks",
         include_str!("../../migrations/0030_webhooks.sql"),

@@ -28,7 +28,7 @@ impl Drop for Folder {
     }
 }
 
-fn call(seed: u8, created_at: OffsetDateTime) -> CallRecord {
+pub(super) fn call(seed: u8, created_at: OffsetDateTime) -> CallRecord {
     CallRecord {
         id: CallId::from_random([seed; 16]),
         call_type: CallType::InboundPhoneCall,

@@ -5,6 +5,9 @@
 //! - `OFFHOOK_BIN_DIR`: the binaries; where not set, the folder above this program's
 //! - `OFFHOOK_MODELS`: the models; `data/models` where not set
 //! - `OFFHOOK_PJSIP_PYTHON`: a Python with pjsua2; `python3` where not set
+//! - `OFFHOOK_BROWSER_MODULES`: a folder with playwright-core and axe-core; `target/browser` where
+//!   not set. `OFFHOOK_SCREENSHOTS` keeps the screenshots in a folder, and `OFFHOOK_UI` names one
+//!   with pages in place of those that are built in
 //!
 //! Everything happens on 127.0.0.1 and in temporary folders. Waiting is bounded by generous
 //! patience, so that a broken run ends; how fast the product is, is measured elsewhere.
@@ -22,6 +25,7 @@ mod commands;
 mod control;
 mod conversations;
 mod credentials;
+mod dashboard;
 mod dialogs;
 mod encryption;
 mod failures;

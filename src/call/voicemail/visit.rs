@@ -187,6 +187,7 @@ impl Attending {
         if let Some(tape) = &self.visit.tape {
             tape.frame(self.tick, &tick.heard, &tick.spoken);
         }
+        self.visit.line.pass(&tick.heard, &tick.spoken);
         if self.voice.was_played(&tick.played) {
             self.played();
         }

@@ -344,6 +344,11 @@ impl Server {
         format!("sip:{user}@{}", self.sip)
     }
 
+    /// `http://127.0.0.1:port`.
+    pub(crate) fn base(&self) -> String {
+        format!("http://{}", self.http)
+    }
+
     /// A path in the server's own folder, for what a scenario makes.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)

@@ -1,0 +1,325 @@
+//! The first page: calls, minutes, outcomes, latencies, and how busy the engines were.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use axum::extract::{Query, State};
+use axum::response::Json;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use super::Dashboard;
+use crate::call::Registry;
+use crate::http::Scraper;
+use crate::http::error::ApiError;
+use crate::observe::State as Part;
+use crate::record::{CallType, TurnLedger};
+use crate::store::Overview;
+
+/// How often the engines are looked at.
+const EVERY: Duration = Duration::from_secs(10);
+
+/// A day's worth.
+const MOST_SAMPLES: usize = 8640;
+
+/// Points that a chart gets at most.
+const MOST_POINTS: usize = 288;
+
+/// Longest while that is looked at: 90 days, in hours.
+const LONGEST: u32 = 90 * 24;
+
+/// Calls, and requests that each engine worked on or had waiting, at one moment.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+struct Sample {
+    at: i64,
+    calls: u64,
+    stt: u64,
+    llm: u64,
+    tts: u64,
+}
+
+/// How busy the server was during the last day; since its start at most.
+#[derive(Clone, Debug, Default)]
+pub struct Load(Arc<Mutex<VecDeque<Sample>>>);
+
+impl Load {
+    fn push(&self, sample: Sample) {
+        let mut samples = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if samples.len() == MOST_SAMPLES {
+            samples.pop_front();
+        }
+        samples.push_back(sample);
+    }
+
+    /// The highest values of each stretch, so that no peak is lost.
+    fn since(&self, since: OffsetDateTime) -> Vec<Sample> {
+        let samples = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let since = since.unix_timestamp();
+        let wanted: Vec<Sample> = samples
+            .iter()
+            .filter(|it| it.at >= since)
+            .copied()
+            .collect();
+        let stretch = wanted.len().div_ceil(MOST_POINTS).max(1);
+        let highest = |stretch: &[Sample]| {
+            let first = stretch.first().copied().unwrap_or_default();
+            stretch.iter().fold(first, |all, one| Sample {
+                at: all.at,
+                calls: all.calls.max(one.calls),
+                stt: all.stt.max(one.stt),
+                llm: all.llm.max(one.llm),
+                tts: all.tts.max(one.tts),
+            })
+        };
+        wanted.chunks(stretch).map(highest).collect()
+    }
+}
+
+/// Looks at the engines now and then, for ever.
+pub async fn watch_load(load: Load, registry: Registry, scraper: Scraper) {
+    let mut ticks = tokio::time::interval(EVERY);
+    loop {
+        ticks.tick().await;
+        let scrape = scraper().await;
+        let of = |engine: [&str; 2]| {
+            let counted = scrape.iter().filter(|(name, _)| engine.contains(name));
+            counted.map(|(_, value)| value).sum()
+        };
+        load.push(Sample {
+            at: OffsetDateTime::now_utc().unix_timestamp(),
+            calls: u64::try_from(registry.snapshots().len()).unwrap_or(u64::MAX),
+            stt: of(["stt_queued", "stt_in_flight"]),
+            llm: of(["llm_queued", "llm_in_flight"]),
+            tts: of(["tts_queued", "tts_in_flight"]),
+        });
+    }
+}
+
+/// The while that is looked at.
+#[derive(Debug, Deserialize)]
+pub(super) struct While {
+    #[serde(default = "day")]
+    hours: u32,
+}
+
+fn day() -> u32 {
+    24
+}
+
+/// Everything that the first page shows.
+pub(super) async fn overview(
+    State(dashboard): State<Dashboard>,
+    Query(While { hours }): Query<While>,
+) -> Result<Json<Value>, ApiError> {
+    if !(1..=LONGEST).contains(&hours) {
+        return Err(ApiError::invalid(format!("hours: must be 1 to {LONGEST}")));
+    }
+    let bucket: i64 = match hours {
+        0..=6 => 900,
+        7..=48 => 3600,
+        _ => 86_400,
+    };
+    let now = OffsetDateTime::now_utc();
+    let count = (i64::from(hours) * 3600).div_euclid(bucket).max(1);
+    let start = (now.unix_timestamp().div_euclid(bucket) + 1 - count) * bucket;
+    let since = OffsetDateTime::from_unix_timestamp(start).unwrap_or(now);
+    let found = dashboard.store.overview(since).await?;
+    let parts: Map<String, Value> = dashboard
+        .health
+        .snapshot()
+        .into_iter()
+        .map(|(part, state)| (part.name().to_owned(), described(&state)))
+        .collect();
+    Ok(Json(json!({
+        "since": since.format(&Rfc3339).ok(),
+        "bucketSeconds": bucket,
+        "buckets": buckets(&found, start, bucket, count),
+        "totals": totals(&found),
+        "outcomes": outcomes(&found),
+        "latency": latencies(&found),
+        "load": dashboard.load.since(since),
+        "live": dashboard.registry.snapshots().len(),
+        "parts": parts,
+    })))
+}
+
+fn described(state: &Part) -> Value {
+    match state {
+        Part::Ready => json!({ "status": "ready" }),
+        Part::Starting => json!({ "status": "starting" }),
+        Part::Restarting => json!({ "status": "restarting" }),
+        Part::Failed(reason) => json!({ "status": "failed", "reason": reason }),
+    }
+}
+
+#[derive(Clone, Debug, Default)]
+struct Bucket {
+    inbound: u64,
+    outbound: u64,
+    talked_ms: u64,
+    voice_to_voice: Vec<u64>,
+}
+
+fn buckets(found: &Overview, start: i64, length: i64, count: i64) -> Vec<Value> {
+    let place = |at: OffsetDateTime| {
+        let place = (at.unix_timestamp() - start).div_euclid(length);
+        usize::try_from(place).ok()
+    };
+    let mut all = vec![Bucket::default(); usize::try_from(count).unwrap_or(1)];
+    for call in &found.calls {
+        let Some(bucket) = place(call.created_at).and_then(|place| all.get_mut(place)) else {
+            continue;
+        };
+        match call.call_type {
+            CallType::InboundPhoneCall => bucket.inbound += 1,
+            CallType::OutboundPhoneCall => bucket.outbound += 1,
+        }
+        bucket.talked_ms += call.talked_ms.unwrap_or_default();
+    }
+    for (at, turn) in &found.turns {
+        let bucket = place(*at).and_then(|place| all.get_mut(place));
+        if let (Some(bucket), Some(ms)) = (bucket, turn.voice_to_voice_ms()) {
+            bucket.voice_to_voice.push(ms);
+        }
+    }
+    let shown = |(place, mut bucket): (usize, Bucket)| {
+        let at = start + i64::try_from(place).unwrap_or_default() * length;
+        json!({
+            "at": at,
+            "inbound": bucket.inbound,
+            "outbound": bucket.outbound,
+            "minutes": minutes(bucket.talked_ms),
+            "p50": percentile(&mut bucket.voice_to_voice, 50),
+            "p95": percentile(&mut bucket.voice_to_voice, 95),
+        })
+    };
+    all.into_iter().enumerate().map(shown).collect()
+}
+
+/// Minutes with one decimal.
+fn minutes(ms: u64) -> f64 {
+    // Far below 2^53.
+    (ms as f64 / 6_000.0).round() / 10.0
+}
+
+/// By the nearest rank; `None` of nothing.
+fn percentile(values: &mut [u64], percent: usize) -> Option<u64> {
+    values.sort_unstable();
+    let rank = (values.len() * percent).div_ceil(100);
+    values.get(rank.checked_sub(1)?).copied()
+}
+
+fn totals(found: &Overview) -> Value {
+    let talked: Vec<u64> = found
+        .calls
+        .iter()
+        .filter_map(|call| call.talked_ms)
+        .collect();
+    let all: u64 = talked.iter().sum();
+    let answered = u64::try_from(talked.len()).unwrap_or(u64::MAX);
+    json!({
+        "calls": found.calls.len(),
+        "answered": answered,
+        "minutes": minutes(all),
+        "meanSeconds": all.checked_div(answered).map(|mean| mean / 1000),
+        "turns": found.turns.len(),
+    })
+}
+
+/// The commonest first.
+fn outcomes(found: &Overview) -> Vec<Value> {
+    let mut counts: BTreeMap<String, u64> = BTreeMap::new();
+    for reason in found.calls.iter().filter_map(|call| call.ended_reason) {
+        *counts.entry(reason.to_string()).or_default() += 1;
+    }
+    let mut counts: Vec<(String, u64)> = counts.into_iter().collect();
+    counts.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    let shown = |(reason, count)| json!({ "reason": reason, "count": count });
+    counts.into_iter().map(shown).collect()
+}
+
+/// Each part of a turn from the end of the caller's speech, in ms.
+fn latencies(found: &Overview) -> Vec<Value> {
+    type Part = (&'static str, fn(&TurnLedger) -> Option<u64>);
+    let parts: [Part; 5] = [
+        ("endpoint", |turn| turn.endpoint_ms),
+        ("transcript", |turn| turn.transcript_ms),
+        ("firstToken", |turn| turn.first_token_ms),
+        ("firstAudio", |turn| turn.first_audio_ms),
+        ("voiceToVoice", |turn| turn.first_packet_ms),
+    ];
+    let shown = |(name, end): Part| {
+        let turns = found.turns.iter().map(|(_, turn)| turn);
+        let stretch = |turn: &TurnLedger| Some(end(turn)?.saturating_sub(turn.speech_ended_ms?));
+        let mut all: Vec<u64> = turns.filter_map(stretch).collect();
+        json!({
+            "part": name,
+            "p50": percentile(&mut all, 50),
+            "p95": percentile(&mut all, 95),
+            "max": all.last(),
+        })
+    };
+    parts.into_iter().map(shown).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::EndedReason;
+    use crate::store::EndedCall;
+
+    #[test]
+    fn percentiles_are_values_that_occurred() {
+        let mut values: Vec<u64> = (1..=20).rev().collect();
+        assert_eq!(percentile(&mut values, 50), Some(10));
+        assert_eq!(percentile(&mut values, 95), Some(19));
+        assert_eq!(percentile(&mut [7], 95), Some(7));
+        assert_eq!(percentile(&mut [], 50), None);
+    }
+
+    #[test]
+    fn calls_fall_into_their_bucket_and_older_ones_into_none() {
+        let call = |second: i64, talked_ms| EndedCall {
+            created_at: OffsetDateTime::from_unix_timestamp(second).expect("a time"),
+            call_type: CallType::InboundPhoneCall,
+            talked_ms,
+            ended_reason: Some(EndedReason::CustomerEndedCall),
+        };
+        let found = Overview {
+            calls: vec![call(7300, Some(90_000)), call(3600, None), call(3599, None)],
+            turns: Vec::new(),
+        };
+        let shown = buckets(&found, 3600, 3600, 2);
+        assert_eq!(shown.len(), 2);
+        assert_eq!(
+            (&shown[0]["inbound"], &shown[0]["at"]),
+            (&json!(1), &json!(3600))
+        );
+        assert_eq!(
+            (&shown[1]["inbound"], &shown[1]["minutes"]),
+            (&json!(1), &json!(1.5))
+        );
+        assert_eq!(totals(&found)["answered"], 1);
+        assert_eq!(outcomes(&found)[0]["count"], 3);
+    }
+
+    #[test]
+    fn a_chart_of_a_day_keeps_its_peaks() {
+        let load = Load::default();
+        for second in 0..9000 {
+            let calls = u64::from(second == 5000);
+            load.push(Sample {
+                at: second,
+                calls,
+                ..Sample::default()
+            });
+        }
+        let shown = load.since(OffsetDateTime::UNIX_EPOCH);
+        assert!(shown.len() <= MOST_POINTS);
+        assert_eq!(shown.iter().map(|sample| sample.calls).max(), Some(1));
+        assert_eq!(shown[0].at, 360, "the oldest were forgotten");
+    }
+}
