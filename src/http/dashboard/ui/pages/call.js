@@ -141,6 +141,7 @@ export async function call(root, { id }) {
       found.live && h('a', { class: 'button', href: '#/live' }, 'In progress: go to it'),
       h('span', { class: `pill ${format.outcomeClass(record.endedReason)}` }, format.words(record.endedReason ?? record.status)),
       record.recording && h('a', { class: 'button', href: `/ui/api/calls/${id}/recording`, download: `${id}.wav` }, 'Recording'),
+      h('a', { class: 'button', href: `/call/${id}/pcap`, download: `${id}.pcap` }, 'PCAP'),
       h('a', { class: 'button', href: `data:application/json,${encodeURIComponent(JSON.stringify(record, null, 2))}`, download: `${id}.json` }, 'JSON')),
     h('div', { class: 'stack' }, played.element,
       h('div', { class: 'grid' },

@@ -32,8 +32,8 @@ class Card {
     this.time = h('span', { class: 'num muted' });
     this.talk = h('ol', { class: 'talk', 'aria-label': 'Transcript', tabindex: 0 });
     this.news = h('div', { class: 'talk', 'aria-hidden': 'true' });
-    this.user = h('span', {}, 'Caller speaks');
-    this.bot = h('span', {}, 'Assistant speaks');
+    this.user = h('span', { class: 'role' }, 'Caller speaks');
+    this.bot = h('span', { class: 'role' }, 'Assistant speaks');
     this.latency = h('span', { class: 'num' });
     this.listenButton = h('button', { 'aria-pressed': 'false', onclick: () => this.listen() }, 'Listen in');
     this.muteButton = h('button', { 'aria-pressed': 'false', onclick: () => this.mute() }, 'Mute assistant');
