@@ -13,7 +13,6 @@ use crate::config::Config;
 use crate::conversation::settings::AssistantSettings;
 use crate::conversation::{ChatMessage, ChatRole, PhraseKind};
 use crate::engines::EngineError;
-use crate::engines::hosted::Hosted;
 use crate::engines::llm::{Llm, LlmWorkerSettings};
 use crate::engines::phrases::PhraseBook;
 use crate::engines::stt::{Stt, SttConfig};
@@ -27,8 +26,6 @@ use crate::voicemail::{self, MailboxSettings};
 
 /// Until the next try to prepare what failed.
 const RETRY: Duration = Duration::from_secs(10);
-/// The same, where it costs money.
-const HOSTED_RETRY: Duration = Duration::from_secs(300);
 
 /// The engines of the server.
 pub(super) struct Engines {
@@ -136,38 +133,6 @@ impl Engines {
             Arc::clone(config),
             health.clone(),
         ));
-    }
-
-    /// Has the fixed phrases of assistants with a hosted voice spoken in it. Nothing waits for
-    /// them: the local voice says what is missing.
-    pub(super) async fn prepare_hosted_phrases(
-        book: PhraseBook,
-        tts: Tts,
-        hosted: Hosted,
-        config: Arc<Config>,
-    ) {
-        loop {
-            let mut failed = 0;
-            for assistant in config.assistants.values() {
-                let Some((tts, voice)) = hosted.equip_voice(assistant, &tts) else {
-                    continue;
-                };
-                let texts: Vec<_> = assistant
-                    .phrases()
-                    .into_iter()
-                    .map(|(_, text)| text)
-                    .collect();
-                failed += book.in_voice(&voice).prepare(&tts, &texts).await.len();
-            }
-            if failed == 0 {
-                return;
-            }
-            tracing::warn!(
-                failed,
-                "a hosted voice does not say its phrases; tried again later"
-            );
-            tokio::time::sleep(HOSTED_RETRY).await;
-        }
     }
 
     /// What the engines count, by name.

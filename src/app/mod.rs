@@ -337,12 +337,6 @@ impl Server {
                 &journal,
                 waiting.indicator(),
             ),
-            tokio::spawn(Engines::prepare_hosted_phrases(
-                engines.phrases.clone(),
-                engines.tts.clone(),
-                hosted,
-                Arc::clone(&config),
-            )),
             tokio::spawn(sender.run()),
             tokio::spawn(analyst.run()),
             tokio::spawn(http::watch_load(load, registry.clone(), scraper)),
@@ -353,6 +347,7 @@ impl Server {
                 sip.clone(),
                 engines.phrases.clone(),
                 engines.tts.clone(),
+                hosted,
             )),
             tokio::spawn(call::take_calls(services, incoming)),
             tokio::spawn(upkeep::watch_store(

@@ -8,6 +8,7 @@ use super::{outbound, trunks};
 use crate::call::{self, Answers, Routes, Trunks};
 use crate::config::{Answer, Config, Service};
 use crate::conversation::settings::AssistantSettings;
+use crate::engines::hosted::Hosted;
 use crate::engines::phrases::PhraseBook;
 use crate::engines::tts::Tts;
 use crate::ids::AssistantId;
@@ -68,7 +69,7 @@ impl Published {
 
     /// Lets new trunks' addresses in, and has new assistants' fixed phrases spoken ahead; what is
     /// not ready when a call needs it is spoken then.
-    pub(super) async fn follow(mut self, sip: Sip, phrases: PhraseBook, tts: Tts) {
+    pub(super) async fn follow(mut self, sip: Sip, phrases: PhraseBook, tts: Tts, hosted: Hosted) {
         loop {
             let config = Arc::clone(&self.0.borrow_and_update());
             sip.allow(super::known_sources(&config));
@@ -84,9 +85,27 @@ impl Published {
                     tracing::warn!(%error, "a phrase is not spoken ahead");
                 }
             }
+            say_in_hosted_voices(&config, &phrases, &tts, &hosted).await;
             if self.0.changed().await.is_err() {
                 return;
             }
+        }
+    }
+}
+
+/// Has the fixed phrases of assistants with a hosted voice spoken in it. The local voice says what
+/// is missing.
+async fn say_in_hosted_voices(config: &Config, phrases: &PhraseBook, tts: &Tts, hosted: &Hosted) {
+    for (name, assistant) in &config.assistants {
+        let Some((tts, voice)) = hosted.equip_voice(assistant, tts) else {
+            continue;
+        };
+        let texts = assistant.phrases().into_iter().map(|(_, text)| text);
+        let texts: Vec<_> = texts.collect();
+        let failed = phrases.in_voice(&voice).prepare(&tts, &texts).await;
+        if let Some((_, error)) = failed.first() {
+            let missing = failed.len();
+            tracing::warn!(assistant = name, missing, %error, "its voice does not say its phrases");
         }
     }
 }

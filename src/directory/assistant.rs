@@ -8,14 +8,21 @@ use std::sync::LazyLock;
 use serde_json::{Map, Value, json};
 
 use super::document::Warning;
-use crate::conversation::settings::{AssistantSettings, VoicemailDetectionPlan};
+use crate::conversation::settings::{
+    AnalysisPlan, AssistantSettings, Server, StructuredDataPlan, SuccessEvaluationPlan,
+    SummaryPlan, VoicemailDetectionPlan,
+};
 
 /// Providers that mean the engines on this machine.
 const LOCAL: &[&str] = &["offhook", "vapi"];
 
+/// Whether a provider can be used for `model`, `transcriber` or `voice`.
+pub(super) type Usable<'a> = &'a dyn Fn(&str, &str) -> bool;
+
 /// Fields of Vapi's that nothing is done with yet.
 const UNSUPPORTED: &[&str] = &[
-    "analysisPlan",
+    "analysisPlan.outcomeIds",
+    "analysisPlan.structuredDataMultiPlan",
     "artifactPlan",
     "backgroundSound",
     "backgroundSpeechDenoisingPlan",
@@ -33,8 +40,9 @@ const UNSUPPORTED: &[&str] = &[
     "modelOutputInMessagesEnabled",
     "monitorPlan",
     "observabilityPlan",
-    "server",
-    "serverMessages",
+    "server.credentialId",
+    "server.encryptedPaths",
+    "server.staticIpAddressesEnabled",
     "serverUrl",
     "startSpeakingPlan.customEndpointingRules",
     "startSpeakingPlan.smartEndpointingPlan",
@@ -58,6 +66,17 @@ static TEMPLATE: LazyLock<Map<String, Value>> = LazyLock::new(|| {
     let mut fields = object(serde_json::to_value(AssistantSettings::default()));
     let detection = object(serde_json::to_value(VoicemailDetectionPlan::default()));
     fields.insert("voicemailDetection".to_owned(), Value::Object(detection));
+    let mut server = object(serde_json::to_value(Server::default()));
+    server.insert("secret".to_owned(), Value::Null);
+    fields.insert("server".to_owned(), Value::Object(server));
+    let analysis = AnalysisPlan {
+        summary_plan: Some(SummaryPlan::default()),
+        structured_data_plan: Some(StructuredDataPlan::default()),
+        success_evaluation_plan: Some(SuccessEvaluationPlan::default()),
+        ..AnalysisPlan::default()
+    };
+    let analysis = object(serde_json::to_value(analysis));
+    fields.insert("analysisPlan".to_owned(), Value::Object(analysis));
     fields
 });
 
@@ -67,6 +86,7 @@ static TEMPLATE: LazyLock<Map<String, Value>> = LazyLock::new(|| {
 /// Everything that is wrong, each with its field and what is allowed.
 pub(super) fn read(
     document: &Map<String, Value>,
+    usable: Usable<'_>,
 ) -> Result<(AssistantSettings, Vec<Warning>), Vec<String>> {
     let mut warnings: Vec<Warning> = UNSUPPORTED
         .iter()
@@ -76,7 +96,7 @@ pub(super) fn read(
     let mut settings = known(document, &TEMPLATE);
     for engine in ["model", "transcriber", "voice"] {
         if let Some(Value::Object(fields)) = settings.get_mut(engine) {
-            replace_provider(engine, fields, &mut warnings);
+            replace_provider(engine, fields, usable, &mut warnings);
         }
     }
     if let Some(Value::Object(transcriber)) = settings.get_mut("transcriber") {
@@ -140,7 +160,8 @@ fn known(document: &Map<String, Value>, template: &Map<String, Value>) -> Map<St
     for (name, value) in document {
         let value = match (template.get(name), value) {
             (None, _) | (_, Value::Null) => continue,
-            (Some(Value::Object(inner)), Value::Object(value)) => {
+            // Without a field of its own it takes any, as header fields.
+            (Some(Value::Object(inner)), Value::Object(value)) if !inner.is_empty() => {
                 Value::Object(known(value, inner))
             }
             (Some(_), value) => whole(value),
@@ -169,13 +190,23 @@ fn replaced(field: &str, provider: &str) -> Warning {
     Warning::new(field, message)
 }
 
-/// The engine on this machine takes the place of a provider, with its own model and voice.
-fn replace_provider(engine: &str, fields: &mut Map<String, Value>, warnings: &mut Vec<Warning>) {
+/// The engine on this machine takes the place of a provider that cannot be used, with its own
+/// model and voice.
+fn replace_provider(
+    engine: &str,
+    fields: &mut Map<String, Value>,
+    usable: Usable<'_>,
+    warnings: &mut Vec<Warning>,
+) {
     let provider = match fields.remove("provider") {
         Some(Value::String(provider)) => provider,
         _ => return,
     };
     if provider == "offhook" {
+        return;
+    }
+    if usable(engine, &provider) {
+        fields.insert("provider".to_owned(), Value::String(provider));
         return;
     }
     if !LOCAL.contains(&provider.as_str()) {
@@ -254,7 +285,7 @@ mod tests {
             "backgroundSound": "off",
             "somethingOfTheirs": { "kept": true },
         }));
-        let (settings, warnings) = read(&document).expect("right");
+        let (settings, warnings) = read(&document, &|_, _| false).expect("right");
         assert_eq!(settings.transcriber.language, "en");
         assert_eq!(
             (settings.model.provider, settings.model.model),
@@ -285,6 +316,43 @@ mod tests {
     }
 
     #[test]
+    fn providers_whose_keys_are_configured_are_used_with_their_models_and_voices() {
+        let document = fields(json!({
+            "transcriber": { "provider": "deepgram", "model": "nova-2", "language": "en-US" },
+            "model": { "provider": "openai", "model": "gpt-4o" },
+            "voice": { "provider": "11labs", "voiceId": "sarah" },
+        }));
+        let (settings, warnings) = read(&document, &|_, _| true).expect("right");
+        assert_eq!(warnings, []);
+        assert_eq!(settings.transcriber.provider.as_deref(), Some("deepgram"));
+        assert_eq!(settings.model.model.as_deref(), Some("gpt-4o"));
+        assert_eq!(settings.voice.voice_id.as_deref(), Some("sarah"));
+    }
+
+    #[test]
+    fn a_server_and_a_plan_for_the_end_are_taken_with_what_is_known_of_them() {
+        let document = fields(json!({
+            "server": { "url": "https://example.com/hook", "secret": "s", "credentialId": "c",
+                        "headers": { "x-tenant": "seven" }, "timeoutSeconds": 5.0 },
+            "serverMessages": ["hang", "model-output"],
+            "analysisPlan": { "summaryPlan": { "enabled": true }, "outcomeIds": ["o"],
+                "structuredDataPlan": { "schema": { "type": "object",
+                    "properties": { "name": { "type": "string" } } } } },
+        }));
+        let (settings, warnings) = read(&document, &|_, _| false).expect("right");
+        let named: Vec<_> = warnings.iter().map(|warning| &warning.field).collect();
+        assert_eq!(named, ["analysisPlan.outcomeIds", "server.credentialId"]);
+        assert!(settings.server_wants("hang") && !settings.server_wants("status-update"));
+        let server = settings.server.expect("a server");
+        assert_eq!(server.headers["x-tenant"], "seven");
+        assert_eq!(server.secret.expect("a secret").expose(), "s");
+        let plan = settings.analysis_plan.expect("a plan");
+        let schema = plan.structured_data_plan.expect("facts").schema;
+        assert_eq!(schema["properties"]["name"]["type"], "string");
+        assert!(plan.success_evaluation_plan.is_none());
+    }
+
+    #[test]
     fn vapis_own_engines_are_ours_without_a_word() {
         let document = fields(json!({
             "model": { "provider": "vapi", "model": "any" },
@@ -292,7 +360,7 @@ mod tests {
             "transcriber": { "provider": "vapi" },
             "firstMessage": "", "endCallMessage": null,
         }));
-        let (settings, warnings) = read(&document).expect("right");
+        let (settings, warnings) = read(&document, &|_, _| false).expect("right");
         assert_eq!(warnings, []);
         assert_eq!(
             (settings.first_message, settings.voice.voice_id),
@@ -302,7 +370,11 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_named_with_what_is_allowed() {
-        let wrong = |value| read(&fields(value)).expect_err("wrong").join("; ");
+        let wrong = |value| {
+            read(&fields(value), &|_, _| false)
+                .expect_err("wrong")
+                .join("; ")
+        };
         let range = wrong(json!({ "maxDurationSeconds": 5, "name": "n".repeat(41) }));
         assert!(
             range.contains("maxDurationSeconds: 5 is not from 10 to 43200"),

@@ -76,6 +76,13 @@ struct Inner {
     published: watch::Sender<Arc<Config>>,
 }
 
+impl Inner {
+    /// Which providers the configuration has the keys of.
+    fn usable(&self) -> impl Fn(&str, &str) -> bool {
+        |part, name| self.base.providers.serves(part, name)
+    }
+}
+
 /// An object as it is shown: its document with id, times and warnings, without its secrets.
 pub type Shown = Map<String, Value>;
 
@@ -232,7 +239,7 @@ impl Directory {
             Some(overrides) => overrides::apply(document, overrides),
             None => document.clone(),
         };
-        assistant::read(&document).map_err(Refused::Invalid)
+        assistant::read(&document, &self.inner.usable()).map_err(Refused::Invalid)
     }
 
     /// The settings of a kept assistant with fields of it replaced for one call
@@ -247,14 +254,15 @@ impl Directory {
     ) -> Result<AssistantSettings, Refused> {
         let object = self.object(ObjectKind::Assistant, id).await?;
         let document = overrides::apply(&self.whole(&object), overrides);
-        let (settings, _) = assistant::read(&document).map_err(Refused::Invalid)?;
+        let read = assistant::read(&document, &self.inner.usable());
+        let (settings, _) = read.map_err(Refused::Invalid)?;
         Ok(settings)
     }
 
     async fn check(&self, kind: ObjectKind, document: &Map<String, Value>) -> Result<(), Refused> {
         match kind {
             ObjectKind::Assistant => {
-                assistant::read(document).map_err(Refused::Invalid)?;
+                assistant::read(document, &self.inner.usable()).map_err(Refused::Invalid)?;
             }
             ObjectKind::Credential => {
                 credential::read(document).map_err(Refused::Invalid)?;
@@ -312,7 +320,7 @@ impl Directory {
     fn show(&self, object: &Object) -> Shown {
         let warnings = match object.origin {
             Origin::Configuration => Vec::new(),
-            Origin::Api => warnings(object),
+            Origin::Api => warnings(object, &self.inner.usable()),
         };
         document::show(object, &warnings)
     }
@@ -348,7 +356,9 @@ fn add(
 ) -> Result<(), Vec<String>> {
     match object.kind {
         ObjectKind::Assistant => {
-            let (settings, _) = assistant::read(whole)?;
+            let providers = config.providers.clone();
+            let usable = |part: &str, name: &str| providers.serves(part, name);
+            let (settings, _) = assistant::read(whole, &usable)?;
             config.assistants.insert(object.id.clone(), settings);
         }
         ObjectKind::Credential => {
@@ -366,9 +376,11 @@ fn add(
 }
 
 /// What an object's fields cannot do, as it was kept.
-fn warnings(object: &Object) -> Vec<Warning> {
+fn warnings(object: &Object, usable: assistant::Usable<'_>) -> Vec<Warning> {
     let read = match object.kind {
-        ObjectKind::Assistant => assistant::read(&object.document).map(|(_, warnings)| warnings),
+        ObjectKind::Assistant => {
+            assistant::read(&object.document, usable).map(|(_, warnings)| warnings)
+        }
         ObjectKind::Credential => credential::read(&object.document).map(|(_, warnings)| warnings),
         ObjectKind::PhoneNumber => phone_number::read(&object.document).map(|read| read.warnings),
     };

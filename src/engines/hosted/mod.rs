@@ -77,6 +77,8 @@ struct Shared {
     providers: Providers,
     openai: Client,
     custom_llm: Client,
+    /// For addresses that assistants name.
+    public: Client,
     eleven_labs: Client,
     /// By server.
     gates: Mutex<HashMap<String, Gate>>,
@@ -96,6 +98,12 @@ impl Hosted {
             shared: Arc::new(Shared {
                 openai: client(&providers.openai, CHAT)?,
                 custom_llm: client(&providers.custom_llm, CHAT)?,
+                public: Client::new(
+                    Reach::Public {
+                        except: providers.allow.clone(),
+                    },
+                    Deadlines::of(providers.custom_llm.deadlines, CHAT).connect,
+                )?,
                 eleven_labs: client(&providers.eleven_labs, TEXT_TO_SPEECH)?,
                 providers,
                 gates: Mutex::default(),
@@ -132,36 +140,6 @@ impl Hosted {
         Some((tts.clone().through(Some(voice)), name))
     }
 
-    /// What an assistant names and this server has no key for, so that the local engine serves
-    /// it: the field and why.
-    pub fn warnings(&self, settings: &AssistantSettings) -> Vec<(&'static str, String)> {
-        let providers = &self.shared.providers;
-        let named = [
-            (
-                "transcriber.provider",
-                settings.transcriber.provider.as_deref(),
-            ),
-            ("model.provider", settings.model.provider.as_deref()),
-            ("voice.provider", settings.voice.provider.as_deref()),
-        ];
-        let unusable = |(field, name): (&'static str, Option<&str>)| {
-            let name = name?;
-            let keyed = match name {
-                "openai" => &providers.openai,
-                "deepgram" => &providers.deepgram,
-                "11labs" => &providers.eleven_labs,
-                _ => return None,
-            };
-            keyed.api_key.is_none().then(|| {
-                let text = format!(
-                    "{name:?} has no key (providers.{name}.api_key): the local engine serves"
-                );
-                (field, text)
-            })
-        };
-        named.into_iter().filter_map(unusable).collect()
-    }
-
     fn chat_model(&self, settings: &AssistantSettings) -> Option<Arc<ChatModel>> {
         let model = &settings.model;
         let providers = &self.shared.providers;
@@ -185,6 +163,7 @@ impl Hosted {
         // The operator's key goes to the operator's server, never to one of an assistant's own.
         let theirs = provider.url.as_ref().map(Url::origin);
         let ours = dialect == Dialect::OpenAi || theirs == Some(url.origin());
+        let client = if ours { client } else { &self.shared.public };
         let key = provider.api_key.as_ref().filter(|_| ours);
         headers.extend(key.and_then(|key| chat::authorization(key.expose())));
         let mut deadlines = Deadlines::of(provider.deadlines, CHAT);

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use serde::Deserialize;
 use url::Url;
 
@@ -33,6 +34,9 @@ impl fmt::Debug for ApiKey {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Providers {
+    /// Private networks that an assistant's own `model.url` may lead to. A provider's `url` may
+    /// lead anywhere.
+    pub allow: Vec<IpNet>,
     /// OpenAI's chat completions.
     pub openai: Provider,
     /// Any server with OpenAI's chat completions, at the assistant's `model.url`.
@@ -77,6 +81,18 @@ pub struct ProviderDeadlines {
 const ALLOWED: std::ops::RangeInclusive<f64> = 0.05..=120.0;
 
 impl Providers {
+    /// Whether what an assistant names as provider of its `model`, `transcriber` or `voice` can be
+    /// used. The local engine serves what cannot.
+    pub fn serves(&self, part: &str, name: &str) -> bool {
+        match (part, name) {
+            ("model", "openai") => self.openai.api_key.is_some(),
+            ("model", "custom-llm") => true,
+            ("transcriber", "deepgram") => self.deepgram.api_key.is_some(),
+            ("voice", "11labs") => self.eleven_labs.api_key.is_some(),
+            _ => false,
+        }
+    }
+
     /// Everything that is wrong, as dotted key and what is allowed.
     pub fn mistakes(&self) -> Vec<(String, String)> {
         let providers = [

@@ -177,14 +177,31 @@ async fn the_operators_key_is_not_sent_to_an_assistants_own_server() {
         }),
     );
     let own = serve(router).await;
-    let hosted = with_server("http://operators.example", patient());
+    let mut providers = Providers {
+        custom_llm: provider("http://operators.example/v1", patient()),
+        ..Providers::default()
+    };
+    let refused = Hosted::new(providers.clone()).unwrap();
+    providers.allow = vec!["127.0.0.0/8".parse().unwrap()];
+    let hosted = Hosted::new(providers).unwrap();
     let settings = settings(&format!(
         r#"{{"model": {{"provider": "custom-llm", "model": "m", "url": "{own}",
             "headers": {{"x-tenant": "seven"}}}}}}"#
     ));
+    let (sender, mut events) = mpsc::channel(16);
+    let llm = local::llm();
+    let handle = refused
+        .equip_model(&settings, &llm)
+        .generate(question(), sender);
+    let event = next(&mut events).await;
+    assert!(
+        matches!(&event, EngineEvent::FellBack { error, .. } if error.label() == "refused"),
+        "no private address without the operator's leave: {event:?}"
+    );
+    drop(handle);
     let (sender, _events) = mpsc::channel(16);
     let _handle = hosted
-        .equip_model(&settings, &local::llm())
+        .equip_model(&settings, &llm)
         .generate(question(), sender)
         .unwrap();
     let headers = tokio::time::timeout(PATIENCE, requests.recv()).await;

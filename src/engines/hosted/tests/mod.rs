@@ -93,22 +93,20 @@ async fn next(events: &mut mpsc::Receiver<EngineEvent>) -> EngineEvent {
 }
 
 #[tokio::test]
-async fn what_an_assistant_names_without_a_key_is_served_here_with_a_warning() {
+async fn what_an_assistant_names_without_a_key_is_served_here() {
     let hosted = Hosted::new(Providers::default()).unwrap();
     let settings = settings(
         r#"{"model": {"provider": "openai", "model": "gpt-4.1-mini"},
             "voice": {"provider": "11labs", "voiceId": "v"},
             "transcriber": {"provider": "deepgram"}}"#,
     );
-    let fields: Vec<_> = hosted
-        .warnings(&settings)
-        .into_iter()
-        .map(|(f, _)| f)
-        .collect();
-    assert_eq!(
-        fields,
-        ["transcriber.provider", "model.provider", "voice.provider"]
-    );
+    for (part, name) in [
+        ("model", "openai"),
+        ("transcriber", "deepgram"),
+        ("voice", "11labs"),
+    ] {
+        assert!(!hosted.shared.providers.serves(part, name), "{name}");
+    }
     assert!(hosted.chat_model(&settings).is_none());
     assert!(hosted.listener(&settings).is_none());
     assert!(hosted.voice(&settings).is_none());
