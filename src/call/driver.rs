@@ -501,7 +501,12 @@ impl Driver {
                 self.check(asked, Engine::Tts, generation, Failing::Speak { clause });
             }
             Output::Play { clip, from } => match self.work.clip(clip) {
-                Some((key, sound)) => self.call.party.session.stream.play(key, sound, from),
+                Some((key, sound)) => {
+                    self.call.party.session.stream.play(key, sound, from);
+                    if from == 0 {
+                        self.begins_to_say(clip);
+                    }
+                }
                 None => {
                     let at = self.call_time(Instant::now());
                     self.handle(Input::PlaybackFinished { clip, at });

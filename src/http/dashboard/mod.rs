@@ -101,10 +101,6 @@ impl Dashboard {
     }
 }
 
-/// Who is using the dashboard.
-#[derive(Clone, Debug)]
-struct Operator(String);
-
 /// The routes.
 pub(super) fn routes(dashboard: Dashboard) -> Router {
     let behind = Router::new()
@@ -145,13 +141,10 @@ pub(super) fn routes(dashboard: Dashboard) -> Router {
 }
 
 /// Lets operators pass.
-async fn guard(State(dashboard): State<Dashboard>, mut request: Request, next: Next) -> Response {
+async fn guard(State(dashboard): State<Dashboard>, request: Request, next: Next) -> Response {
     let known = session::operator(&dashboard.store, request.method(), request.headers());
     match known.await {
-        Ok(Some(operator)) => {
-            request.extensions_mut().insert(Operator(operator));
-            next.run(request).await
-        }
+        Ok(Some(_)) => next.run(request).await,
         Ok(None) => ApiError::Unauthenticated("log in to the dashboard").into_response(),
         Err(refused) => refused.into_response(),
     }

@@ -68,6 +68,7 @@ async function look(title, path) {
 
 async function logIn() {
   await page.goto(`${base}/ui/`);
+  await page.getByLabel('Name').waitFor();
   await look('login');
   await page.getByLabel('Name').fill(name);
   await page.getByLabel('Password').fill('not the password');
