@@ -11,7 +11,7 @@ use crate::in_peace;
 use crate::support::phone::Phone;
 use crate::support::process::run;
 use crate::support::server::{Server, Setup, offhook};
-use crate::support::{sources, speech};
+use crate::support::sources;
 
 /// Every page twice, axe-core on each, on a busy machine.
 const TOUR: Duration = Duration::from_secs(300);
@@ -90,8 +90,8 @@ fn an_operator_follows_hears_and_ends_a_call_in_the_browser_and_plays_it_afterwa
         .start_ready();
     make_operator(&server, "ann");
     let (seen, record) = server.record_of(|| {
-        let phone = Phone::new("caller").plays(&speech("help_me"));
-        let phone = phone.dial(&server.uri("reception"));
+        // Silent: the operator's words wait for a caller who speaks.
+        let phone = Phone::new("caller").dial(&server.uri("reception"));
         let id = server.answered_call();
         let tour = tour(&server);
         // The browser has ended the call, and the telephone knows.
