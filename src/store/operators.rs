@@ -12,10 +12,10 @@ use super::{Store, StoreError, trusted};
 const MOST_SESSIONS: i64 = 50;
 
 /// Shortest password, in characters.
-pub const SHORTEST_PASSWORD: usize = 10;
+const SHORTEST_PASSWORD: usize = 10;
 
 /// Longest password, in bytes: what is hashed is bounded.
-pub const LONGEST_PASSWORD: usize = 256;
+const LONGEST_PASSWORD: usize = 256;
 
 /// Why a name or a password is not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
