@@ -69,7 +69,10 @@ mod tests {
 
     #[test]
     fn one_call_has_other_fields_and_its_variables_filled_in() {
-        let fields = |value: Value| value.as_object().cloned().expect("an object");
+        let fields = |value: Value| match value {
+            Value::Object(fields) => fields,
+            other => panic!("{other} is no object"),
+        };
         let assistant = fields(json!({
             "firstMessage": "Hello {{ name }}, {{unknown}} {{",
             "model": { "provider": "openai", "messages": [{ "content": "Room {{room}}." }] },

@@ -29,7 +29,10 @@ impl Drop for Folder {
 }
 
 fn fields(value: Value) -> Shown {
-    value.as_object().cloned().expect("an object")
+    match value {
+        Value::Object(fields) => fields,
+        other => panic!("{other} is no object"),
+    }
 }
 
 fn configured() -> Config {

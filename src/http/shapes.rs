@@ -81,11 +81,13 @@ pub(super) struct AssistantShape {
 
 /// Who speaks first.
 #[derive(ToSchema)]
-#[schema(rename_all = "kebab-case")]
 enum FirstMessageMode {
-    AssistantSpeaksFirst,
-    AssistantSpeaksFirstWithModelGeneratedMessage,
-    AssistantWaitsForUser,
+    #[schema(rename = "assistant-speaks-first")]
+    Said,
+    #[schema(rename = "assistant-speaks-first-with-model-generated-message")]
+    Generated,
+    #[schema(rename = "assistant-waits-for-user")]
+    Waits,
 }
 
 /// A number, and who answers it.

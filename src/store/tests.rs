@@ -377,10 +377,13 @@ async fn a_connection_that_cannot_write_is_replaced_by_one_that_can() {
     let folder = Folder::new();
     let store = Store::open(&folder.0).await.expect("open");
     refuse_writes(&store).await;
-    for _ in 0..CONNECTIONS {
-        store.beat(moment()).await.expect_err("read-only");
+    // A new one may be there before the last of the others comes back to the pool.
+    let mut failures = 0;
+    while store.beat(moment()).await.is_err() {
+        failures += 1;
+        assert!(failures <= CONNECTIONS, "none is replaced");
     }
-    store.beat(moment()).await.expect("a new connection");
+    assert!(failures > 0, "the first one is read-only");
 }
 
 #[tokio::test]

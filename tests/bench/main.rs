@@ -3,7 +3,7 @@
 //! reads what the callers saw and what the server kept.
 //!
 //! ```text
-//! main ─▶ options ─▶ conversation | stt | answers | pacing | signalling | media | memory | soak
+//! main ─▶ options ─▶ conversation | api | stt | answers | pacing | signalling | media | memory | soak
 //!                        │ | pesq | talk-off                              ─▶ report (table, JSON)
 //!                        │ server: one `offhook serve`, `offhook call`, `offhook calls`
 //!                        │ speech: recordings with their transcripts    words: word error rate
@@ -18,6 +18,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 mod answers;
+mod api;
 mod capture;
 mod conversation;
 mod crowd;
@@ -80,6 +81,9 @@ memory         very many short calls: whether the server's memory stays flat
     --calls N            (10000)
     --rate N             calls a second (100)
     --hold MS            length of a call (100)
+api            lists, searches and filters of the API over kept calls, on SQLite and PostgreSQL
+    --calls N            kept calls (50000)
+    --rounds N           requests of each kind (40)
 strangers      a wrong password refused for users who are known and who are not: the time it takes
     --rounds N           requests for each (3000)
 soak           two long calls with a session interval of 90 s, refreshed by the caller and by the
@@ -169,6 +173,10 @@ fn run(arguments: &[String]) -> Result<()> {
         "memory" => {
             let options = parse(&["calls", "rate", "hold"], &[])?;
             (memory::run(&options)?, options)
+        }
+        "api" => {
+            let options = parse(&["calls", "rounds"], &[])?;
+            (api::run(&options)?, options)
         }
         "strangers" => {
             let options = parse(&["rounds"], &[])?;

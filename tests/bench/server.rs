@@ -433,7 +433,23 @@ impl Server {
         format!("127.0.0.1:{}", self.sip)
     }
 
-    fn data(&self) -> PathBuf {
+    /// `127.0.0.1:port`.
+    pub(crate) fn http(&self) -> String {
+        format!("127.0.0.1:{}", self.http)
+    }
+
+    /// A new key of its API, in the database of that URL.
+    pub(crate) fn api_key(&self, url: Option<&str>) -> Result<String> {
+        let mut command = offhook()?;
+        command.args(["api-key", "create", "--name", "bench", "--data"]);
+        command.arg(self.data());
+        if let Some(url) = url {
+            command.args(["--store", url]);
+        }
+        Ok(run(&mut command)?.trim().to_owned())
+    }
+
+    pub(crate) fn data(&self) -> PathBuf {
         self.folder.0.join("data")
     }
 
