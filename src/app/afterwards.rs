@@ -7,22 +7,19 @@ use super::ServeError;
 use crate::analysis::Analyst;
 use crate::call::{Assistants, Registry};
 use crate::config::Config;
-use crate::conversation::settings::AssistantSettings;
 use crate::engines::hosted::Hosted;
 use crate::engines::llm::Llm;
 use crate::observe::Metrics;
 use crate::store::Store;
 use crate::web::{Client, Reach};
-use crate::webhooks::{Sender, SenderSettings};
+use crate::webhooks::{Book, Sender, SenderSettings};
 
 /// Until a receiver's connection is given up.
 const CONNECT: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(500);
 
 /// An assistant's settings alone.
-pub(super) fn book(
-    assistants: Assistants,
-) -> Arc<dyn Fn(&str) -> Option<AssistantSettings> + Send + Sync> {
+pub(super) fn book(assistants: Assistants) -> Book {
     Arc::new(move |name| Some(assistants(name)?.1))
 }
 

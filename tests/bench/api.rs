@@ -252,7 +252,7 @@ fn measure(
         setup = setup.set("store__url", &url);
     }
     let server = setup.start()?;
-    let database = Database::new(server.data(), url)?;
+    let database = Database::new(&server.data(), url)?;
     let file = format!(
         "sqlite://{}",
         server.data().join(offhook::store::DATABASE_FILE).display()

@@ -396,12 +396,12 @@ fn check_messages(settings: &AssistantSettings, report: &mut Report) {
     report.number(
         "keypadInputPlan.length",
         f64::from(keypad.length),
-        Range::new(0.0, KEYPAD_MOST as f64),
+        Range::new(0.0, f64::from(KEYPAD_MOST)),
     );
     report.number(
         "keypadInputPlan.retries",
         f64::from(keypad.retries),
-        Range::new(0.0, KEYPAD_MOST_RETRIES as f64),
+        Range::new(0.0, f64::from(KEYPAD_MOST_RETRIES)),
     );
     report.text(
         "keypadInputPlan.retryMessage",
