@@ -294,7 +294,7 @@ impl Server {
             Arc::new(move |request| Box::pin(call::place(dialling.clone(), request)));
         let api = Api {
             store: store.clone(),
-            directory,
+            directory: directory.clone(),
             registry: registry.clone(),
             dialler: Arc::clone(&dialler),
             data: config.data.clone(),
@@ -310,6 +310,7 @@ impl Server {
         };
         let dashboard = Dashboard::new(http::Parts {
             store: store.clone(),
+            directory,
             data: config.data.clone(),
             registry: registry.clone(),
             trunks: trunks.clone(),

@@ -27,6 +27,7 @@ use axum::routing::{get, post};
 use super::error::ApiError;
 use super::session::{self, Attempts};
 use crate::call::{Dialler, Registry};
+use crate::directory::Directory;
 use crate::observe::{Health, TrunkBoard};
 use crate::store::Store;
 
@@ -39,6 +40,8 @@ pub use overview::{Load, watch_load};
 pub struct Dashboard {
     /// What is kept.
     pub store: Store,
+    /// Knows what an assistant may be.
+    pub directory: Directory,
     /// The data folder, for recordings and messages.
     pub data: Arc<PathBuf>,
     /// Live calls.
@@ -65,6 +68,8 @@ pub struct Parts {
     /// See [`Dashboard`].
     pub store: Store,
     /// See [`Dashboard`].
+    pub directory: Directory,
+    /// See [`Dashboard`].
     pub data: PathBuf,
     /// See [`Dashboard`].
     pub registry: Registry,
@@ -87,6 +92,7 @@ impl Dashboard {
     pub fn new(parts: Parts) -> Self {
         Self {
             store: parts.store,
+            directory: parts.directory,
             data: Arc::new(parts.data),
             registry: parts.registry,
             trunks: parts.trunks,

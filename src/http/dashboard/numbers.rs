@@ -6,11 +6,13 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::response::Json;
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::Dashboard;
 use crate::config::{Config, Trunk};
 use crate::conversation::settings::AssistantSettings;
+use crate::directory::Refused;
+use crate::http::error::ApiError;
 
 /// What the configuration file has, without secrets.
 #[derive(Clone, Debug)]
@@ -84,14 +86,17 @@ pub(super) async fn configured(State(dashboard): State<Dashboard>) -> Json<Value
     Json(json!(*dashboard.configured.0))
 }
 
-/// Looks at an assistant as it is typed: `{mistakes: [{field, message}]}`.
-pub(super) async fn check(Json(document): Json<Value>) -> Json<Value> {
-    let read = serde_path_to_error::deserialize::<_, AssistantSettings>(document);
-    let mistakes = match read {
-        Ok(settings) => settings.mistakes(),
-        Err(error) => vec![(error.path().to_string(), error.inner().to_string())],
-    };
-    let shown = |(field, message)| json!({ "field": field, "message": message });
-    let mistakes: Vec<Value> = mistakes.into_iter().map(shown).collect();
-    Json(json!({ "mistakes": mistakes }))
+/// Looks at an assistant as it is typed, as the API would: `{mistakes: [text], warnings: [{field,
+/// message}]}`.
+pub(super) async fn check(
+    State(dashboard): State<Dashboard>,
+    Json(document): Json<Map<String, Value>>,
+) -> Result<Json<Value>, ApiError> {
+    match dashboard.directory.transient(&document, None) {
+        Ok((_, warnings)) => Ok(Json(json!({ "mistakes": [], "warnings": warnings }))),
+        Err(Refused::Invalid(mistakes)) => {
+            Ok(Json(json!({ "mistakes": mistakes, "warnings": [] })))
+        }
+        Err(other) => Err(other.into()),
+    }
 }

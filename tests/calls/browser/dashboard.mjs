@@ -107,7 +107,12 @@ async function typeAnAssistant() {
   await page.goto(`${base}/ui/#/assistants/new`);
   await page.getByText('This is right.').waitFor();
   const settings = page.getByLabel('Settings');
-  await settings.fill('{"name": "Ann", "silenceTimeoutSeconds": 1}');
+  await settings.fill('{"name": "Ann", "silenceTimeoutSeconds": -1}');
+  await page.locator('.mistakes', { hasText: 'silenceTimeoutSeconds' }).waitFor();
+  await settings.fill('{"name": "Ann", "voice": {"provider": "11labs", "voiceId": "x"}, "ofTheirs": 1}');
+  await page.getByText('This is right.').waitFor();
+  await page.locator('.notice', { hasText: 'voice.provider' }).waitFor();
+  await settings.fill('{"name": "Ann", "silenceTimeoutSeconds": -1}');
   await page.locator('.mistakes', { hasText: 'silenceTimeoutSeconds' }).waitFor();
   seen.mistake = await page.locator('.mistakes').textContent();
 }

@@ -68,19 +68,19 @@ function editor(root, assistant, state) {
       return replace(mistakes, h('p', { class: 'error' }, `This is no JSON: ${error.message}`));
     }
     document = read;
-    const { name, ...rest } = read;
-    let found = [];
+    let found = { mistakes: [], warnings: [] };
     try {
-      found = (await api.post('/ui/api/assistants/check', rest)).mistakes;
+      found = await api.post('/ui/api/assistants/check', read);
     } catch (error) {
-      found = [{ field: '', message: error.message }];
+      found.mistakes = [error.message];
     }
     if (mine !== turn) return null;
-    if (typeof name !== 'string' || name.length < 1 || name.length > 40) found.unshift({ field: 'name', message: 'must have 1 to 40 characters' });
-    save.disabled = readOnly || found.length > 0;
-    return replace(mistakes, found.length
-      ? h('ul', { class: 'mistakes' }, found.map((one) => h('li', {}, one.field && h('b', {}, `${one.field}: `), one.message)))
-      : h('p', { class: 'muted' }, readOnly ? 'Set in the configuration file: change it there.' : 'This is right.'));
+    save.disabled = readOnly || found.mistakes.length > 0;
+    return replace(mistakes, found.mistakes.length
+      ? h('ul', { class: 'mistakes' }, found.mistakes.map((one) => h('li', {}, one)))
+      : h('p', { class: 'muted' }, readOnly ? 'Set in the configuration file: change it there.' : 'This is right.'),
+    found.warnings.length > 0 && h('ul', { class: 'notice' },
+      found.warnings.map((one) => h('li', {}, h('b', {}, `${one.field} `), one.message))));
   };
   let waiting = 0;
   const soon = () => { clearTimeout(waiting); waiting = setTimeout(check, 250); };
