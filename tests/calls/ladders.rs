@@ -89,8 +89,8 @@ fn a_refused_call_has_its_messages_too() {
     let server = OFFICE.take();
     let ((), record) = server.record_of(|| {
         Sipp::new("refused")
-            .with("CODEC", "opus/48000/2")
-            .with("TYPE", "111")
+            .with("CODEC", "G729/8000")
+            .with("TYPE", "18")
             .with("STATUS", "488")
             .dial(&server, "brief")
             .must_go_by_the_scenario();

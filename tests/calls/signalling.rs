@@ -140,7 +140,7 @@ fn options_is_answered_with_what_the_server_can_do() {
 fn an_offer_of_unknown_codecs_is_refused_with_488_and_an_unknown_number_with_404() {
     let server = EXCHANGE.take();
     let ((), record) = server.record_of(|| {
-        refused("opus/48000/2", "111", "488")
+        refused("G729/8000", "18", "488")
             .dial(&server, "1001")
             .must_go_by_the_scenario();
     });
@@ -204,7 +204,7 @@ fn after_calls_of_every_kind_no_dialog_port_file_or_task_is_left() {
         let unconfirmed = Sipp::new("lost_ack").dial(&server, "1002");
         for (user, status) in [("300", "404"), ("1001", "488")] {
             let codec = if status == "488" {
-                ("opus/48000/2", "111")
+                ("G729/8000", "18")
             } else {
                 ("PCMU/8000", "0")
             };
