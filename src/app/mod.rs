@@ -6,6 +6,7 @@
 //! ```
 
 mod afterwards;
+mod announcing;
 mod engines;
 mod hold;
 mod indicators;
@@ -39,7 +40,7 @@ use crate::control::{ControlError, Desk, Socket};
 use crate::directory::{Directory, DirectoryError, Keyring};
 use crate::engines::EngineError;
 use crate::engines::hosted::Hosted;
-use crate::http::{self, Api, Configured, Dashboard, Routes, Scraper, SetupToken};
+use crate::http::{self, Api, Configured, Dashboard, Routes, Scraper};
 use crate::net::local::advertised_address;
 use crate::net::media::{Media, MediaAddress, MediaConfig};
 use crate::net::sip::{self, Sip, SipConfig, TlsSettings, Witness};
@@ -237,7 +238,7 @@ impl Server {
         let (listener, http_address) = http::bind(config.http.listen).await?;
         health.set(Component::Sip, State::Ready);
         announce(&sip, http_address);
-        announce_keys(&store).await?;
+        announcing::announce_keys(&store).await?;
         let engines = Engines::start(&config, &health)?;
         let registry = Registry::with_visits(count(config.limits.max_calls), visits(&config));
         let trunks = TrunkBoard::default();
@@ -318,7 +319,7 @@ impl Server {
             dialler,
             mailbox_changed: mailboxes::changed(&mailboxes),
             configured: Configured::of(&config),
-            setup: setup(&store, http_address).await?,
+            setup: announcing::setup(&store, http_address).await?,
         });
         let load = dashboard.load.clone();
         let (http_stop, mut stopped) = watch::channel(false);
@@ -417,19 +418,6 @@ impl Server {
     }
 }
 
-/// While nobody can log in, whoever reads what the server prints can make the first operator.
-async fn setup(store: &Store, http: SocketAddr) -> Result<SetupToken, StoreError> {
-    if !store.operators().await?.is_empty() {
-        return Ok(SetupToken::default());
-    }
-    let (setup, token) = SetupToken::draw();
-    tracing::info!(
-        "the dashboard has no operator yet: open http://{http}/ui/ and make one with the token \
-         {token}, or run `offhook operator create --name NAME`"
-    );
-    Ok(setup)
-}
-
 fn announce(sip: &Sip, http: SocketAddr) {
     for listener in sip.listeners() {
         tracing::info!(address = %listener.address, protocol = ?listener.protocol, "SIP");
@@ -444,14 +432,6 @@ fn known_sources(config: &Config) -> Vec<IpNet> {
     allowed
         .chain(trunks.flat_map(crate::config::Trunk::sources))
         .collect()
-}
-
-/// Says how the API is let into, as long as nobody is.
-async fn announce_keys(store: &Store) -> Result<(), StoreError> {
-    if store.api_keys().await?.is_empty() {
-        tracing::info!("nobody may use the API yet: offhook api-key create --name NAME");
-    }
-    Ok(())
 }
 
 fn sip_config(config: &Config, ladders: Option<&Ladders>) -> SipConfig {

@@ -323,7 +323,9 @@ async fn reply(
             EngineEvent::ReplyText { text, .. } => answer.push_str(&text),
             EngineEvent::ReplyDone { usage, .. } => return Ok((answer, usage)),
             EngineEvent::ReplyFailed { error, .. } => return Err(error.into()),
-            EngineEvent::Transcript { .. } | EngineEvent::Speech { .. } => {}
+            EngineEvent::Transcript { .. }
+            | EngineEvent::Speech { .. }
+            | EngineEvent::FellBack { .. } => {}
         }
     }
     Err("the answer broke off".into())

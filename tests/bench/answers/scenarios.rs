@@ -99,7 +99,11 @@ async fn ask(llm: &Llm, request: GenerateRequest) -> Result<Reply, EngineError> 
                 });
             }
             Some(EngineEvent::ReplyFailed { error, .. }) => return Err(error),
-            Some(EngineEvent::Transcript { .. } | EngineEvent::Speech { .. }) => {}
+            Some(
+                EngineEvent::Transcript { .. }
+                | EngineEvent::Speech { .. }
+                | EngineEvent::FellBack { .. },
+            ) => {}
             None => return Err(EngineError::Cancelled),
         }
     }
