@@ -263,13 +263,7 @@ fn plain_messages(model: &mut Map<String, Value>, warnings: &mut Vec<Warning>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn fields(value: Value) -> Map<String, Value> {
-        match value {
-            Value::Object(fields) => fields,
-            other => panic!("{other} is no object"),
-        }
-    }
+    use crate::directory::tests::fields;
 
     #[test]
     fn an_assistant_written_for_hosted_providers_runs_here_with_warnings_that_name_them() {

@@ -292,13 +292,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-
-    fn fields(value: Value) -> Map<String, Value> {
-        match value {
-            Value::Object(fields) => fields,
-            other => panic!("{other} is no object"),
-        }
-    }
+    use crate::directory::tests::fields;
 
     #[test]
     fn a_sip_trunk_of_vapis_is_a_trunk() {

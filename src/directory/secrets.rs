@@ -196,13 +196,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-
-    fn fields(value: Value) -> Map<String, Value> {
-        match value {
-            Value::Object(fields) => fields,
-            other => panic!("{other} is no object"),
-        }
-    }
+    use crate::directory::tests::fields;
 
     #[test]
     fn secrets_leave_the_document_and_come_back_to_their_places() {

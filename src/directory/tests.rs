@@ -28,7 +28,7 @@ impl Drop for Folder {
     }
 }
 
-fn fields(value: Value) -> Shown {
+pub(super) fn fields(value: Value) -> Shown {
     match value {
         Value::Object(fields) => fields,
         other => panic!("{other} is no object"),
