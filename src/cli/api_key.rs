@@ -10,7 +10,7 @@ use time::format_description::well_known::Rfc3339;
 use time::{Duration, OffsetDateTime};
 use uuid::Uuid;
 
-use super::{Failure, Kept, print};
+use super::{Failure, KeptShown, print};
 use crate::record::Scope;
 use crate::store::{ApiKey, Store};
 
@@ -26,18 +26,9 @@ enum ApiKeyCommand {
     /// Make a key and print it, this once: only its hash is kept.
     Create(Create),
     /// List the keys: their ids, names, scopes and expiry, not the keys.
-    List(At),
+    List(KeptShown),
     /// Delete a key; it is good for nothing from then on.
     Delete(Delete),
-}
-
-#[derive(Debug, Args)]
-struct At {
-    #[command(flatten)]
-    kept: Kept,
-    /// Print JSON.
-    #[arg(long)]
-    json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -53,7 +44,7 @@ struct Create {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=36_500))]
     expires_days: Option<u32>,
     #[command(flatten)]
-    at: At,
+    at: KeptShown,
 }
 
 #[derive(Debug, Args)]
@@ -61,7 +52,7 @@ struct Delete {
     /// The key's id, as `list` shows it.
     id: String,
     #[command(flatten)]
-    at: At,
+    at: KeptShown,
 }
 
 fn name(text: &str) -> Result<String, String> {
@@ -125,12 +116,12 @@ async fn create(command: Create) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn opened(at: &At) -> Result<Option<Store>, Failure> {
+async fn opened(at: &KeptShown) -> Result<Option<Store>, Failure> {
     let database = at.kept.database()?;
     Store::open_to_change(&database).await.map_err(failed)
 }
 
-async fn list(at: &At) -> Result<(), Failure> {
+async fn list(at: &KeptShown) -> Result<(), Failure> {
     let keys = match opened(at).await? {
         Some(store) => store.api_keys().await.map_err(failed)?,
         None => Vec::new(),

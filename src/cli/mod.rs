@@ -84,6 +84,16 @@ impl Serve {
     }
 }
 
+/// Where a server keeps things, and how they are shown.
+#[derive(Debug, Args)]
+pub(crate) struct KeptShown {
+    #[command(flatten)]
+    kept: Kept,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
 /// Where a server keeps things.
 #[derive(Clone, Debug, Args)]
 pub struct Kept {

@@ -7,7 +7,7 @@ use rand::RngExt;
 use serde_json::json;
 use time::OffsetDateTime;
 
-use super::{Failure, Kept, print};
+use super::{Failure, KeptShown, print};
 use crate::store::{Store, hash_password, operator_name};
 
 /// Letters of a password that we make; none looks like another.
@@ -28,18 +28,9 @@ enum OperatorCommand {
     /// Make an operator, or give one another password, which ends their sessions.
     Create(Create),
     /// List the operators.
-    List(At),
+    List(KeptShown),
     /// Delete an operator; their sessions end.
     Delete(Delete),
-}
-
-#[derive(Debug, Args)]
-struct At {
-    #[command(flatten)]
-    kept: Kept,
-    /// Print JSON.
-    #[arg(long)]
-    json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -52,7 +43,7 @@ struct Create {
     #[arg(long)]
     password_stdin: bool,
     #[command(flatten)]
-    at: At,
+    at: KeptShown,
 }
 
 #[derive(Debug, Args)]
@@ -60,7 +51,7 @@ struct Delete {
     /// The operator's name.
     name: String,
     #[command(flatten)]
-    at: At,
+    at: KeptShown,
 }
 
 fn failed(error: impl std::fmt::Display) -> Failure {
@@ -124,7 +115,7 @@ fn made_up() -> String {
     (0..LENGTH).map(letter).collect()
 }
 
-async fn list(at: &At) -> Result<(), Failure> {
+async fn list(at: &KeptShown) -> Result<(), Failure> {
     let opened = Store::open_to_change(&at.kept.database()?).await;
     let names = match opened.map_err(failed)? {
         Some(store) => store.operators().await.map_err(failed)?,

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand};
 use time::format_description::well_known::Rfc3339;
 
-use super::{Failure, Kept, print};
+use super::{Failure, Kept, KeptShown, print};
 use crate::control::{self, Ask};
 use crate::ids::MailboxName;
 use crate::record::{Transcription, Voicemail, VoicemailState};
@@ -43,16 +43,7 @@ struct List {
     #[arg(long, value_name = "NAME")]
     mailbox: Option<String>,
     #[command(flatten)]
-    at: At,
-}
-
-#[derive(Debug, Args)]
-struct At {
-    #[command(flatten)]
-    kept: Kept,
-    /// Print JSON.
-    #[arg(long)]
-    json: bool,
+    at: KeptShown,
 }
 
 #[derive(Debug, Args)]
@@ -60,7 +51,7 @@ struct Which {
     /// The message's id, or the beginning of it.
     id: String,
     #[command(flatten)]
-    at: At,
+    at: KeptShown,
 }
 
 #[derive(Debug, Args)]
@@ -69,7 +60,7 @@ struct Several {
     #[arg(required = true)]
     ids: Vec<String>,
     #[command(flatten)]
-    at: At,
+    at: KeptShown,
 }
 
 #[derive(Debug, Args)]
