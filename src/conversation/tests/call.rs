@@ -1,6 +1,8 @@
 //! The world around a conversation. Its driver plays what it is told in 20 ms ticks, its
 //! engines answer after a fixed time, and every output is checked against the invariants.
 
+mod seen;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
@@ -606,96 +608,5 @@ impl Call {
                 length,
             },
         );
-    }
-
-    // What was seen.
-
-    /// The texts heard so far, whole or in part.
-    pub(super) fn texts_heard(&self) -> Vec<&str> {
-        self.heard.iter().map(|heard| heard.text.as_str()).collect()
-    }
-
-    /// When this text was first heard.
-    pub(super) fn heard_at(&self, text: &str) -> Option<u64> {
-        self.heard
-            .iter()
-            .find(|heard| heard.text == text)
-            .map(|heard| heard.from)
-    }
-
-    pub(super) fn messages(&self) -> Vec<&Message> {
-        let message = |(_, output): &'_ (u64, Output)| matches!(output, Output::Message(_));
-        let messages = self.outputs.iter().filter(|output| message(output));
-        messages
-            .filter_map(|(_, output)| match output {
-                Output::Message(message) => Some(message),
-                _ => None,
-            })
-            .collect()
-    }
-
-    /// Who said what, for short.
-    pub(super) fn transcript_so_far(&self) -> Vec<(Role, &str)> {
-        self.messages()
-            .iter()
-            .map(|message| (message.role, message.message.as_str()))
-            .collect()
-    }
-
-    pub(super) fn turns(&self) -> Vec<&TurnLedger> {
-        self.outputs
-            .iter()
-            .filter_map(|(_, output)| match output {
-                Output::Turn(ledger) => Some(ledger),
-                _ => None,
-            })
-            .collect()
-    }
-
-    /// The messages of the last request to the model.
-    pub(super) fn last_prompt(&self) -> Vec<(ChatRole, String)> {
-        let generate = self
-            .outputs
-            .iter()
-            .rev()
-            .find_map(|(_, output)| match output {
-                Output::Generate { messages, .. } => Some(messages.clone()),
-                _ => None,
-            });
-        generate
-            .unwrap_or_default()
-            .into_iter()
-            .map(|message| (message.role, message.content))
-            .collect()
-    }
-
-    pub(super) fn count(&self, wanted: impl Fn(&Output) -> bool) -> usize {
-        self.outputs
-            .iter()
-            .filter(|(_, output)| wanted(output))
-            .count()
-    }
-
-    pub(super) fn generates(&self) -> usize {
-        self.count(|output| matches!(output, Output::Generate { .. }))
-    }
-
-    pub(super) fn transcribes(&self) -> usize {
-        self.count(|output| matches!(output, Output::Transcribe { .. }))
-    }
-
-    pub(super) fn saw(&self, progress: &Progress) -> bool {
-        self.count(|output| matches!(output, Output::Progress(seen) if seen == progress)) > 0
-    }
-
-    /// When playback was first stopped.
-    pub(super) fn stopped_at(&self) -> Option<u64> {
-        let stop = |(_, output): &&(u64, Output)| matches!(output, Output::StopPlayback { .. });
-        self.outputs.iter().find(stop).map(|(at, _)| *at)
-    }
-
-    /// Something is playing now.
-    pub(super) fn is_speaking(&self) -> bool {
-        !self.queue.is_empty()
     }
 }
