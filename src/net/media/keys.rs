@@ -51,7 +51,10 @@ impl KeyTones {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::audio::Codec;
+    use crate::audio::codec::through;
     use crate::audio::dtmf::Detector;
+    use crate::audio::resample::whole;
 
     fn sounded(keys: &mut KeyTones) -> String {
         let (mut detector, mut heard) = (Detector::new(), String::new());
@@ -72,6 +75,28 @@ mod tests {
         }
         assert_eq!(sounded(&mut keys), pressed);
         assert!(keys.next().is_none());
+    }
+
+    #[test]
+    fn keys_are_heard_through_every_codec() {
+        for codec in Codec::ALL {
+            let mut keys = KeyTones::default();
+            for key in "179#".chars() {
+                let digit = DtmfDigit::from_char(key).unwrap();
+                keys.press(digit, Duration::from_millis(100));
+            }
+            let sound: Vec<i16> = std::iter::from_fn(|| keys.next())
+                .flat_map(|frame| frame.samples().to_vec())
+                .chain([0; 1_600])
+                .collect();
+            let (narrow, rate) = (SampleRate::TELEPHONE, codec.sample_rate());
+            let coded = through(codec, &whole(&sound, narrow, rate));
+            let (mut detector, mut heard) = (Detector::new(), String::new());
+            detector.push(&whole(&coded, rate, narrow), |digit| {
+                heard.push(digit.to_char());
+            });
+            assert_eq!(heard, "179#", "{codec}");
+        }
     }
 
     #[test]
