@@ -246,9 +246,7 @@ impl Llm {
             detail: error.to_string(),
         })?;
         spec.args = vec![argument.into()];
-        // Threads that wait for each other hundreds of times a token must sleep meanwhile: on a
-        // busy machine, spinning was measured to cost four times the time and processor.
-        spec.env.push(("OMP_WAIT_POLICY".into(), "passive".into()));
+        spec.spin_briefly();
         spec.parallel = settings.conversations as usize + BESIDE_REPLIES;
         spec.start_timeout = spec.start_timeout.max(START_TIMEOUT);
         let supervisor = Supervisor::start(spec);

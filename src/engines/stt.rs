@@ -130,9 +130,7 @@ impl Stt {
         if let Some(margin) = config.context_margin {
             spec = spec.arg("--margin").arg(margin.to_string());
         }
-        // Threads of whisper.cpp meet some 200 times a pass. By default they spin until the last
-        // one comes, which on a busy machine lasts for a time slice each: ten times slower.
-        spec.env.push(("OMP_WAIT_POLICY".into(), "passive".into()));
+        spec.spin_briefly();
         spec.scheduling = config.scheduling;
         Self {
             supervisor: Supervisor::start(spec),
