@@ -23,7 +23,7 @@ use crate::audio::dtmf::Detector;
 use crate::audio::{Frame, SampleRate, Sound};
 use crate::conversation::settings::AssistantSettings;
 use crate::conversation::{
-    CallTime, Control, Conversation, Engine, Input, Output, PhraseKind, SamplePosition,
+    CallTime, Control, Conversation, Engine, Input, Output, PhraseKind, SamplePosition, Urgency,
     Work as Failing,
 };
 use crate::engines::llm::GenerateSettings;
@@ -468,8 +468,18 @@ impl Driver {
             } => {
                 let audio = self.timeline.slice(range);
                 let asked = self.work.transcribe(generation, audio, urgency);
-                self.check(asked, Engine::Stt, generation, Failing::Transcribe);
+                match asked {
+                    Err(EngineError::Overloaded) if urgency == Urgency::Spare => {
+                        self.handle(Input::Failed {
+                            generation,
+                            work: Failing::Transcribe,
+                            retryable: false,
+                        });
+                    }
+                    asked => self.check(asked, Engine::Stt, generation, Failing::Transcribe),
+                }
             }
+            Output::Prefill { messages } => self.work.prefill(&messages),
             Output::JudgeTurn { speech_end, range } => {
                 let audio = self.timeline.slice(range);
                 let turn = &self.call.turn;

@@ -32,6 +32,8 @@ pub(super) struct Work {
     texts: HashMap<(Generation, u32), String>,
     phrases: HashMap<PhraseKind, Sound>,
     playing: HashMap<ClipKey, ClipId>,
+    /// What the model reads ahead.
+    reading: Option<RequestHandle>,
     next_key: u64,
     speed: f32,
 }
@@ -53,6 +55,7 @@ impl Work {
             texts: HashMap::new(),
             phrases,
             playing: HashMap::new(),
+            reading: None,
             next_key: 0,
             speed,
         }
@@ -102,6 +105,15 @@ impl Work {
         let handle = self.services.llm.generate(request, self.events.clone())?;
         self.keep(generation, handle);
         Ok(())
+    }
+
+    /// Has the model read ahead, where it has the time.
+    pub(super) fn prefill(&mut self, messages: &[ChatMessage]) {
+        let read = self
+            .services
+            .llm
+            .prefill(self.call, chat_messages(messages));
+        self.reading = read.ok();
     }
 
     pub(super) fn speak(
@@ -214,6 +226,7 @@ pub(super) fn engine_name(engine: Engine) -> &'static str {
 
 fn priority(urgency: Urgency) -> Priority {
     match urgency {
+        Urgency::Spare => Priority::Spare,
         Urgency::Speculative => Priority::Speculative,
         Urgency::Waited => Priority::Waiting,
     }

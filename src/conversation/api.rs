@@ -1,6 +1,7 @@
 //! What goes into a [`Conversation`](super::Conversation) and what comes out of it.
 
 use std::fmt;
+use std::time::Duration;
 
 use crate::ids::{Generation, TurnNumber};
 use crate::record::{EndedBy, EndedReason, Message, Role, TurnLedger};
@@ -13,6 +14,11 @@ pub const SAMPLES_PER_MS: u64 = 8;
 pub struct CallTime(pub u64);
 
 impl CallTime {
+    /// As a time since the call's media started.
+    pub fn duration(self) -> Duration {
+        Duration::from_millis(self.0)
+    }
+
     /// The bare milliseconds, as the ledger stores them.
     pub fn millis(self) -> u64 {
         self.0
@@ -357,6 +363,8 @@ pub struct ChatMessage {
 /// Whether a caller waits for a piece of work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Urgency {
+    /// Only where the engine has nothing else to do; else [`Input::Failed`] at once.
+    Spare,
     /// It may be thrown away; [`Output::Commit`] raises it.
     Speculative,
     /// The caller is waiting.
@@ -413,6 +421,12 @@ pub enum Output {
         speech_end: SamplePosition,
         /// What to judge, the silence so far included.
         range: AudioRange,
+    },
+    /// Have the language model read this, which its next reply will be based on. No answer; the
+    /// next one, or a reply, takes its place.
+    Prefill {
+        /// As for [`Output::Generate`]; the last message may be a beginning.
+        messages: Vec<ChatMessage>,
     },
     /// Run the language model and stream [`Input::ReplyText`] until [`Input::ReplyDone`] or
     /// [`Input::Failed`]. Where the last message is the assistant's, the model goes on with it

@@ -1,12 +1,17 @@
-//! How much silence ends a turn: one pure policy over what is known of the caller's words.
+//! How much silence ends a turn: one pure policy over what is known of the caller's words and ways,
+//! and of what they were asked. Its main knob is `startSpeakingPlan.transcriptionEndpointingPlan`.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::phrases::{PhraseSet, UNFINISHED};
+use super::phrases::{PhraseSet, UNFINISHED, words};
 
 /// What is known when the caller pauses.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Evidence<'a> {
+    /// What the assistant said last.
+    pub(super) asked: Option<&'a str>,
+    pub(super) ways: Ways,
     /// The words up to the pause, where they are there already.
     pub(super) transcript: Option<&'a str>,
     /// An end-of-turn model's probability that the caller has finished.
@@ -30,14 +35,80 @@ pub(super) struct Waits {
     pub(super) unfinished_words: PhraseSet,
 }
 
+/// How this caller has spoken so far in this call.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Ways {
+    /// How long they pause without having finished.
+    pub(super) pause: Duration,
+    /// How often they went on as soon as they were answered.
+    pub(super) cut_ins: u32,
+}
+
+/// What [`Ways`] is drawn from.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Habits {
+    /// The latest pauses inside turns.
+    pauses: VecDeque<Duration>,
+    cut_ins: u32,
+}
+
+impl Habits {
+    /// The caller went on after a pause.
+    pub(super) fn paused(&mut self, pause: Duration) {
+        if pause < NOTABLE_PAUSE || pause > LONGEST_PAUSE {
+            return;
+        }
+        if self.pauses.len() >= REMEMBERED_PAUSES {
+            self.pauses.pop_front();
+        }
+        self.pauses.push_back(pause);
+    }
+
+    /// The caller went on although the assistant had begun to answer.
+    pub(super) fn was_cut_short(&mut self) {
+        self.cut_ins = self.cut_ins.saturating_add(1);
+    }
+
+    /// One long pause is none; two are a habit.
+    pub(super) fn ways(&self) -> Ways {
+        let mut pauses: Vec<Duration> = self.pauses.iter().copied().collect();
+        pauses.sort_unstable();
+        Ways {
+            pause: pauses.iter().rev().nth(1).copied().unwrap_or_default(),
+            cut_ins: self.cut_ins,
+        }
+    }
+}
+
 /// How the caller's words look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ending {
     Finished,
     Unfinished,
     Number,
+    /// "Is my order number 12345?": the sentence is whole, the number may not be.
+    NumberInQuestion,
 }
 
+/// A shorter pause is a gap between words.
+const NOTABLE_PAUSE: Duration = Duration::from_millis(300);
+/// A longer one is a turn of its own.
+const LONGEST_PAUSE: Duration = Duration::from_millis(2000);
+const REMEMBERED_PAUSES: usize = 6;
+/// What is read out digit by digit or letter by letter.
+const READ_OUT: &[&str] = &[
+    "number", "numbers", "digit", "digits", "code", "zip", "postcode", "spell", "spelling", "pin",
+    "birth", "phone", "account", "card",
+];
+/// From this many words on a question with a number is a sentence.
+const SENTENCE_WORDS: usize = 6;
+/// Who pauses like this is waited for this much longer than that...
+const BEYOND_PAUSE: Duration = Duration::from_millis(300);
+/// ... but never longer than this.
+const MOST_PATIENCE: Duration = Duration::from_millis(2000);
+/// Every time that a caller was cut short, the least silence grows by this, three times at most.
+const AFTER_CUT_IN: Duration = Duration::from_millis(150);
+const MOST_CUT_INS: u32 = 3;
 /// Above this the end-of-turn model is sure that the caller has finished.
 const SURELY_FINISHED: f32 = 0.8;
 /// Below this it is sure that they have not.
@@ -60,10 +131,18 @@ impl Waits {
             };
             return patience.max(self.least);
         };
-        let ending = self.ending(transcript);
+        let ending = self.ending(transcript, evidence.asked);
+        let ways = evidence.ways;
+        let least = self.least + AFTER_CUT_IN * ways.cut_ins.min(MOST_CUT_INS);
+        let usual = match ways.pause {
+            Duration::ZERO => Duration::ZERO,
+            pause => (pause + BEYOND_PAUSE).min(MOST_PATIENCE),
+        };
         let wait = match (ending, evidence.finished) {
             // Models of sentence melody are at a loss with digits.
-            (Ending::Number, _) => self.number,
+            (Ending::Number, _) => self.number.max(usual),
+            (Ending::NumberInQuestion, Some(sure)) if sure <= SURELY_UNFINISHED => self.number,
+            (Ending::NumberInQuestion, _) => (self.finished + self.number) / 2,
             // Where words and melody disagree: the melody of a greeting often says to go on, and
             // a recogniser writes a full stop wherever it can.
             (Ending::Finished, Some(sure)) if sure <= SURELY_UNFINISHED => {
@@ -71,17 +150,22 @@ impl Waits {
             }
             (Ending::Unfinished, Some(sure)) if sure >= SURELY_FINISHED => self.finished,
             (Ending::Finished, _) => self.finished,
-            (Ending::Unfinished, _) => self.unfinished,
+            (Ending::Unfinished, _) => self.unfinished.max(usual),
         };
-        wait.max(self.least)
+        wait.max(least)
     }
 
-    fn ending(&self, transcript: &str) -> Ending {
+    fn ending(&self, transcript: &str, asked: Option<&str>) -> Ending {
         let text = transcript.trim();
-        if ends_in_number(text) {
-            return Ending::Number;
-        }
         let question = text.ends_with('?');
+        if ends_in_number(text) {
+            let wanted = asked.is_some_and(asks_for_number);
+            let long = text.split_whitespace().count() >= SENTENCE_WORDS;
+            return match question && long && !wanted {
+                true => Ending::NumberInQuestion,
+                false => Ending::Number,
+            };
+        }
         if text.ends_with([',', ';', ':', '-', '\u{2014}', '\u{2026}']) || text.ends_with("...") {
             return Ending::Unfinished;
         }
@@ -96,6 +180,14 @@ impl Waits {
             Ending::Unfinished
         }
     }
+}
+
+/// The assistant wants something that is read out.
+fn asks_for_number(said: &str) -> bool {
+    let said = words(said);
+    READ_OUT
+        .iter()
+        .any(|word| said.iter().any(|said| said == word))
 }
 
 /// The text ends with digits or letters being read out: two or more, or nothing else.
@@ -157,7 +249,7 @@ mod tests {
     fn silence(transcript: &str) -> Duration {
         waits().silence(Evidence {
             transcript: Some(transcript),
-            finished: None,
+            ..Evidence::default()
         })
     }
 
@@ -207,6 +299,58 @@ mod tests {
     }
 
     #[test]
+    fn a_whole_question_with_a_number_waits_less_unless_a_number_was_asked_for() {
+        let question = "Can you check the status of my order number 12345?";
+        assert_eq!(silence(question), MS(600));
+        let after = |asked| {
+            waits().silence(Evidence {
+                transcript: Some(question),
+                asked: Some(asked),
+                ..Evidence::default()
+            })
+        };
+        assert_eq!(after("What is your order number?"), MS(1100));
+        assert_eq!(after("How can I help you?"), MS(600));
+    }
+
+    #[test]
+    fn who_pauses_long_is_waited_for_longer_where_they_have_not_finished() {
+        let mut habits = Habits::default();
+        for ms in [100, 1400, 5000] {
+            habits.paused(MS(ms));
+        }
+        let silence = |habits: &Habits, transcript| {
+            waits().silence(Evidence {
+                transcript: Some(transcript),
+                ways: habits.ways(),
+                ..Evidence::default()
+            })
+        };
+        assert_eq!(silence(&habits, "five five"), MS(1100), "one is no habit");
+        habits.paused(MS(1300));
+        assert_eq!(silence(&habits, "five five"), MS(1600));
+        assert_eq!(silence(&habits, "I would like to"), MS(1600));
+        assert_eq!(silence(&habits, "I need help."), MS(400));
+    }
+
+    #[test]
+    fn who_was_cut_short_is_answered_later_but_not_ever_later() {
+        let mut habits = Habits::default();
+        let waits_for = [400, 550, 700, 850, 850].map(|expected| {
+            let wait = waits().silence(Evidence {
+                transcript: Some("I need help."),
+                ways: habits.ways(),
+                ..Evidence::default()
+            });
+            habits.was_cut_short();
+            (wait, MS(expected))
+        });
+        for (wait, expected) in waits_for {
+            assert_eq!(wait, expected);
+        }
+    }
+
+    #[test]
     fn without_a_transcript_there_is_no_hurry_unless_none_will_come() {
         assert_eq!(waits().silence(Evidence::default()), MS(1500));
         let waits = Waits {
@@ -222,6 +366,7 @@ mod tests {
             waits().silence(Evidence {
                 transcript: Some(transcript),
                 finished: Some(finished),
+                ..Evidence::default()
             })
         };
         assert_eq!(with("I would like to", 0.95), MS(400));

@@ -61,7 +61,7 @@ impl Conversation {
                 utterance.paused = false;
                 return;
             }
-            (Purpose::WordCheck, _) => return,
+            (Purpose::Partial, _) => return,
             (Purpose::Part | Purpose::Turn, _) => utterance.failures += 1,
         }
         if retryable && utterance.failures < MOST_FAILURES {

@@ -21,6 +21,17 @@ const QUIET_BY_DB: f32 = 12.0;
 /// How fast the estimate of the noise follows a line that became louder, in dB a frame.
 const NOISE_RISE_DB: f32 = 0.05;
 
+/// A frame this far below the caller's loudest of late is a pause, in dB.
+const PAUSE_BY_DB: f32 = 30.0;
+/// A line is clear where its noise is at least this far below a pause, in dB.
+const CLEAR_BY_DB: f32 = 6.0;
+/// How fast the caller's loudest is forgotten, in dB a frame.
+const LOUDEST_FALL_DB: f32 = 0.02;
+/// On a clear line, silence in which sound may still be under way to the detector, in ms.
+const UNDER_WAY_MS: u64 = 60;
+/// The detector takes the silence after a word for speech for at most this long, in ms.
+const TRAIL_MS: u64 = 300;
+
 /// What a window changed.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Heard {
@@ -49,6 +60,11 @@ pub(super) struct Hearing {
     last_speech: SamplePosition,
     /// The quietest that the line was of late, dB relative to full scale.
     noise_dbfs: f32,
+    /// The loudest that the caller was of late, likewise.
+    loudest_dbfs: f32,
+    /// The last frame that was no pause, of speech and of anything.
+    last_sounding: Option<CallTime>,
+    last_of_any: CallTime,
 }
 
 impl Hearing {
@@ -63,6 +79,9 @@ impl Hearing {
             last_loud: None,
             last_speech: SamplePosition::default(),
             noise_dbfs: 0.0,
+            loudest_dbfs: f32::NEG_INFINITY,
+            last_sounding: None,
+            last_of_any: CallTime::default(),
         }
     }
 
@@ -106,11 +125,50 @@ impl Hearing {
             true => QUIET_LINE_DECAY_MS,
             false => SPEECH_DECAY_MS,
         };
-        let in_speech =
-            self.run.is_some() || at.0 <= self.last_speech.time().0.saturating_add(decay);
-        if level_dbfs > LOUD_DBFS && in_speech {
+        self.loudest_dbfs = level_dbfs.max(self.loudest_dbfs - LOUDEST_FALL_DB);
+        if level_dbfs > self.loudest_dbfs - PAUSE_BY_DB {
+            if self.is_clear() {
+                self.last_of_any = at;
+            }
+            if self.in_speech(at, SPEECH_DECAY_MS) {
+                self.last_sounding = Some(at);
+            }
+        }
+        if level_dbfs > LOUD_DBFS && self.in_speech(at, decay) {
             self.last_loud = Some(at);
         }
+    }
+
+    /// Speech is going on, or was until so many ms before.
+    fn in_speech(&self, at: CallTime, decay: u64) -> bool {
+        self.run.is_some() || at.0 <= self.last_speech.time().0.saturating_add(decay)
+    }
+
+    /// On a clear line, the arrival of the last sound of speech that the detector heard up to
+    /// `speech_end`: known at once, where the detector needs up to 200 ms.
+    pub(super) fn last_sounding(&self, speech_end: SamplePosition) -> Option<CallTime> {
+        // Beyond that, it is somebody who speaks low.
+        let trails = |last: &CallTime| speech_end.time().0 <= last.0.saturating_add(TRAIL_MS);
+        self.last_sounding
+            .filter(trails)
+            .filter(|_| self.is_clear())
+    }
+
+    /// Pauses can be told from speech by their level.
+    fn is_clear(&self) -> bool {
+        self.noise_dbfs + CLEAR_BY_DB <= self.loudest_dbfs - PAUSE_BY_DB
+    }
+
+    /// On a clear line, the last sound of the caller's, speech or not.
+    pub(super) fn last_sound_of_any(&self) -> CallTime {
+        self.last_of_any
+    }
+
+    /// Whether a window of speech up to `end` that comes in at `now` is only the trail of a sound
+    /// that is over.
+    pub(super) fn is_trail(&self, end: SamplePosition, now: CallTime) -> bool {
+        self.last_sounding(end)
+            .is_some_and(|last| now.0 >= last.0.saturating_add(UNDER_WAY_MS))
     }
 
     /// Confirmed speech is going on.

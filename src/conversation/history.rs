@@ -53,6 +53,13 @@ impl History {
         }
     }
 
+    /// What was said last by one side.
+    pub(super) fn last_of(&self, role: ChatRole) -> Option<&str> {
+        let mut said = self.said.iter().rev();
+        said.find(|message| message.role == role)
+            .map(|message| message.content.as_str())
+    }
+
     /// The messages for the model.
     pub(super) fn chat(&self) -> Vec<ChatMessage> {
         self.prompt.iter().chain(&self.said).cloned().collect()
@@ -64,8 +71,10 @@ impl History {
         let in_prompt = self.said.is_empty();
         match chat.last_mut() {
             Some(last) if last.role == role && !in_prompt => {
-                last.content.push(' ');
-                last.content.push_str(words);
+                if !words.is_empty() {
+                    last.content.push(' ');
+                    last.content.push_str(words);
+                }
             }
             Some(_) | None => chat.push(ChatMessage {
                 role,

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crate::record::Role;
 
 use super::Conversation;
-use super::api::{Output, PhraseKind, Progress};
+use super::api::{CallTime, Output, PhraseKind, Progress};
 use super::evidence::Verdict;
 use super::hearing::samples;
 use super::phrases::words;
@@ -16,6 +16,10 @@ use super::timers::Timer;
 pub(super) const FADE_MS: u32 = 15;
 /// Nobody says "mm-hm" for longer than this, in ms of speech: whoever does, interrupts.
 const SURE_INTERRUPTION_MS: u64 = 1000;
+/// Who interrupts an answer within this of its beginning had not finished, in ms.
+const CUT_SHORT_MS: u64 = 600;
+/// This many words are no beginning of "uh-huh" any more.
+const SURE_WORDS: usize = 2;
 /// How long speech stays suspended after the caller stopped, for want of a transcript.
 pub(super) const DECISION_PATIENCE: Duration = Duration::from_millis(2000);
 
@@ -81,6 +85,21 @@ impl Conversation {
         }
     }
 
+    /// The caller, for whom the assistant may have stopped, is still speaking: are the words so far
+    /// enough to go by? One word may be the beginning of any other.
+    pub(super) fn judge_first_words(&mut self, verdict: &Verdict, now: Instant) {
+        let Verdict::Words(text) = verdict else {
+            return;
+        };
+        if !self.suspended {
+            return self.judge_interruption(verdict, now);
+        }
+        let sure = words(text).len() >= SURE_WORDS || self.rules.interruptions.is_in(text);
+        if sure && !self.rules.acknowledgements.covers(text) {
+            self.confirm_interruption(now);
+        }
+    }
+
     /// The caller's words are known, as far as they go.
     pub(super) fn judge_interruption(&mut self, verdict: &Verdict, now: Instant) {
         if self.speech.is_none() || !self.is_interruptible() {
@@ -133,6 +152,10 @@ impl Conversation {
         if let Some(mut speech) = self.speech.take() {
             if let Some(ledger) = speech.note() {
                 ledger.interrupted_ms = Some(at.0);
+            }
+            let began = speech.first_sound.map_or(at.0, CallTime::millis);
+            if speech.kind == SpeechKind::Reply && at.0 < began.saturating_add(CUT_SHORT_MS) {
+                self.habits.was_cut_short();
             }
             self.emit(Output::Progress(Progress::UserInterrupted {
                 turn: speech.turn,

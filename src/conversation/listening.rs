@@ -2,27 +2,20 @@
 
 use std::time::{Duration, Instant};
 
-use crate::ids::Generation;
 use crate::record::{Message, Role, TurnLedger};
 
-use super::api::{
-    AudioRange, ChatRole, Output, PhraseKind, Progress, SamplePosition, Transcript, Urgency,
-};
+use super::api::{AudioRange, CallTime, ChatRole, Output, PhraseKind, Progress, SamplePosition};
 use super::endpointing::Evidence;
-use super::evidence::{Verdict, judge};
+use super::evidence::Verdict;
 use super::hearing::{Heard, samples};
-use super::phrases::words;
 use super::speech::{Speech, SpeechKind};
 use super::timers::Timer;
-use super::utterance::{Ended, Finished, Purpose, Transcription, Utterance};
+use super::utterance::{Ended, Finished, Purpose, Utterance};
 use super::{Conversation, Phase};
 
-/// Audio after the last speech that is transcribed with it, in ms.
-const POST_ROLL_MS: u64 = 160;
-/// From here on a pause ends a part of a long turn, in ms.
-const LONG_PART_MS: u64 = 18_000;
-/// A part is cut here, pause or not, in ms: a recogniser hears 30 s at once.
-const LONGEST_PART_MS: u64 = 28_000;
+/// How much more may be said before a reply to what was said before it is given up, in ms of
+/// speech: a breath, or a click, which changes no words.
+const SLIP_MS: u64 = 400;
 /// Silence after which the sound of what was said is judged: what the model was trained with.
 const JUDGED_SILENCE: Duration = Duration::from_millis(160);
 /// How much of the caller's sound is judged, in ms.
@@ -31,10 +24,13 @@ const JUDGED_MS: u64 = 8_000;
 const DETECTOR_LAG_MS: u64 = 72;
 /// How long the detector is waited for at a silence's end.
 const DETECTOR_PATIENCE_MS: u64 = 500;
+/// Of a silence this short on a clear line the detector is not asked, in ms: it takes a while to
+/// forget speech.
+const SOUND_SUFFICES_MS: u64 = 200;
+/// How soon after a sound the detector has said whether it is speech, in ms.
+const SOUND_DECIDES_MS: u64 = 80;
 /// A television in the caller's room is not asked to repeat itself for ever.
 const MOST_MISSED: u32 = 2;
-/// Speech between two counts of the caller's words, in ms.
-const WORD_CHECK_MS: u64 = 400;
 
 impl Conversation {
     pub(super) fn vad(
@@ -56,6 +52,9 @@ impl Conversation {
             Heard::Silence | Heard::Stopped => return,
             Heard::Began { start, end } => match &mut self.utterance {
                 Some(utterance) => {
+                    let pause = start.0.saturating_sub(utterance.speech_end.0);
+                    self.habits.paused(SamplePosition(pause).time().duration());
+                    utterance.close_long_part(start);
                     utterance.more(end.0.saturating_sub(start.0), end, probability);
                 }
                 None => {
@@ -64,8 +63,14 @@ impl Conversation {
                 }
             },
             Heard::Speech { end } => {
-                if let Some(utterance) = &mut self.utterance {
-                    utterance.more(u64::from(samples), end, probability);
+                let trail = self.hearing.is_trail(end, self.clock());
+                match &mut self.utterance {
+                    Some(utterance) if trail => {
+                        utterance.trail(end);
+                        return self.expect_pause(now);
+                    }
+                    Some(utterance) => utterance.more(u64::from(samples), end, probability),
+                    None => {}
                 }
             }
         }
@@ -84,25 +89,11 @@ impl Conversation {
             self.timers.clear(Timer::Holding);
             self.timers.clear(Timer::Floor);
         }
-        match std::mem::replace(&mut utterance.transcription, Transcription::Unknown) {
-            Transcription::Known { verdict, covers } => {
-                let part = covers.0.saturating_sub(utterance.part_start.0);
-                if part >= samples(LONG_PART_MS) {
-                    utterance.close_part(verdict, covers);
-                }
-            }
-            Transcription::Asked {
-                generation,
-                purpose: Purpose::Turn,
-                ..
-            } => {
-                self.emit(Output::CancelWork { generation });
-            }
-            kept @ (Transcription::Asked { .. } | Transcription::Unknown) => {
-                utterance.transcription = kept;
-            }
+        utterance.go_on();
+        let slip = utterance.answered.speech.saturating_add(samples(SLIP_MS));
+        if utterance.speech > slip {
+            self.drop_speculation();
         }
-        self.drop_speculation();
     }
 
     pub(super) fn drop_speculation(&mut self) {
@@ -127,7 +118,8 @@ impl Conversation {
         if utterance.ended.is_some() {
             return;
         }
-        let since = self.instant_of(utterance.speech_end, now);
+        let since = SamplePosition::at(self.silent_since(utterance));
+        let since = self.instant_of(since, now);
         let wait = self.silence_wanted(utterance);
         match self.rules.speculation {
             Some(short) if !utterance.paused => self.timers.set(Timer::Speculate, since + short),
@@ -157,6 +149,12 @@ impl Conversation {
         self.emit(Output::JudgeTurn { speech_end, range });
     }
 
+    /// When the silence after the caller's last speech began.
+    fn silent_since(&self, utterance: &Utterance) -> CallTime {
+        let sounding = self.hearing.last_sounding(utterance.speech_end);
+        sounding.unwrap_or(utterance.speech_end.time())
+    }
+
     fn silence_wanted(&self, utterance: &Utterance) -> Duration {
         let verdict = utterance.verdict();
         let transcript = match &verdict {
@@ -172,16 +170,24 @@ impl Conversation {
         self.rules.waits.silence(Evidence {
             transcript,
             finished,
+            asked: self.history.last_of(ChatRole::Assistant),
+            ways: self.habits.ways(),
         })
     }
 
-    /// The detector has not come to the end of the silence yet, and is worth waiting for.
+    /// The detector has not come to the end of the silence yet, and is worth waiting for; or the
+    /// silence began later than was thought.
     fn detector_is_behind(&self, silence: Duration) -> bool {
         let Some(utterance) = &self.utterance else {
             return false;
         };
         let silence = u64::try_from(silence.as_millis()).unwrap_or(u64::MAX);
-        let due = utterance.speech_end.time().0.saturating_add(silence);
+        let due = self.silent_since(utterance).0.saturating_add(silence);
+        if let Some(last) = self.hearing.last_sounding(utterance.speech_end)
+            && silence <= SOUND_SUFFICES_MS
+        {
+            return self.clock().0 < last.0.saturating_add(silence);
+        }
         let behind = self
             .hearing
             .heard_to()
@@ -190,7 +196,16 @@ impl Conversation {
             .saturating_add(DETECTOR_LAG_MS)
             < due;
         let waiting = self.clock().0 < due.saturating_add(DETECTOR_PATIENCE_MS);
-        (behind || self.hearing.may_be_speaking()) && waiting
+        let early = self.clock().0 < due;
+        // It may be the first sound of more speech.
+        let sounds = self.clock().0
+            < self
+                .hearing
+                .last_sound_of_any()
+                .0
+                .saturating_add(SOUND_DECIDES_MS)
+            && self.clock().0 < due.saturating_add(2 * SOUND_DECIDES_MS);
+        early || sounds || (behind || self.hearing.may_be_speaking()) && waiting
     }
 
     /// Silence of `speculationPlan.silenceSeconds`.
@@ -238,8 +253,10 @@ impl Conversation {
         if failed_before && !ignored {
             self.say_one_moment();
         }
-        let asked = self.utterance.as_ref().and_then(Utterance::asked);
-        if let Some((generation, Purpose::Turn)) = asked {
+        if let Some(utterance) = &mut self.utterance
+            && let Some((_, Purpose::Turn)) = utterance.asked()
+            && let Some(generation) = utterance.wait_for_it()
+        {
             self.emit(Output::Commit { generation });
         }
         if ignored {
@@ -259,137 +276,6 @@ impl Conversation {
         if usable && end >= utterance.speech_end {
             utterance.finished = Finished::Known(finished);
             self.expect_pause(now);
-        }
-    }
-
-    /// Asks for the transcript that is wanted next, if any.
-    pub(super) fn ask_for_transcript(&mut self) {
-        if !self.engines.stt {
-            return;
-        }
-        let heard_to = self.hearing.heard_to();
-        let Some((purpose, urgency)) = self.transcript_wanted() else {
-            return;
-        };
-        let generation = self.next_generation();
-        let Some(utterance) = &mut self.utterance else {
-            return;
-        };
-        let spoken_to = utterance.speech_end;
-        let rolled = SamplePosition(spoken_to.0.saturating_add(samples(POST_ROLL_MS)));
-        let (covers, end) = match purpose {
-            Purpose::Turn => (spoken_to, rolled.min(heard_to.max(spoken_to))),
-            Purpose::Part | Purpose::WordCheck => (spoken_to, spoken_to),
-        };
-        if purpose == Purpose::WordCheck {
-            utterance.checked = utterance.speech;
-        }
-        let earliest = SamplePosition(end.0.saturating_sub(samples(LONGEST_PART_MS + 2000)));
-        let range = AudioRange {
-            start: utterance.part_start.max(earliest),
-            end,
-        };
-        utterance.transcription = Transcription::Asked {
-            generation,
-            purpose,
-            covers,
-        };
-        self.emit(Output::Transcribe {
-            generation,
-            range,
-            urgency,
-        });
-    }
-
-    fn transcript_wanted(&self) -> Option<(Purpose, Urgency)> {
-        let utterance = self.utterance.as_ref()?;
-        if utterance.transcription != Transcription::Unknown || utterance.verdict().is_some() {
-            return None;
-        }
-        let floor_is_free = self.speech.is_none() || self.suspended;
-        let words_count = self.rules.num_words > 0 && self.is_interruptible();
-        if utterance.ended.is_some() {
-            return Some((Purpose::Turn, Urgency::Waited));
-        }
-        let part = utterance
-            .speech_end
-            .0
-            .saturating_sub(utterance.part_start.0);
-        if part >= samples(LONGEST_PART_MS) {
-            return Some((Purpose::Part, Urgency::Speculative));
-        }
-        if utterance.paused && (floor_is_free || words_count) {
-            return Some((Purpose::Turn, Urgency::Speculative));
-        }
-        let unchecked = utterance.speech.saturating_sub(utterance.checked);
-        let check = words_count
-            && !floor_is_free
-            && utterance.speech >= self.rules.voice
-            && (utterance.checked == 0 || unchecked >= samples(WORD_CHECK_MS));
-        check.then_some((Purpose::WordCheck, Urgency::Speculative))
-    }
-
-    pub(super) fn transcript(&mut self, of: Generation, transcript: &Transcript, now: Instant) {
-        let clock = self.clock();
-        let Some(utterance) = &mut self.utterance else {
-            return;
-        };
-        let Transcription::Asked {
-            generation,
-            purpose,
-            covers,
-        } = utterance.transcription
-        else {
-            return;
-        };
-        if generation != of {
-            return;
-        }
-        self.timers.clear(Timer::Engine);
-        let verdict = judge(transcript, utterance.evidence());
-        let refused = !words(&transcript.text).is_empty() && !matches!(verdict, Verdict::Words(_));
-        match purpose {
-            Purpose::Part => utterance.close_part(verdict.clone(), covers),
-            Purpose::WordCheck => utterance.transcription = Transcription::Unknown,
-            Purpose::Turn => {
-                utterance.transcription = Transcription::Known {
-                    verdict: verdict.clone(),
-                    covers,
-                };
-                utterance.transcript_at = Some(clock);
-            }
-        }
-        if refused {
-            self.emit(Output::Progress(Progress::TranscriptRefused));
-        }
-        if let Verdict::Words(words) = &verdict {
-            self.emit(Output::Progress(Progress::PartialTranscript(words.clone())));
-        }
-        if purpose != Purpose::Part {
-            self.judge_interruption(&verdict, now);
-        }
-        self.expect_pause(now);
-        self.speculate();
-    }
-
-    /// Starts the reply to words that may turn out not to be all.
-    fn speculate(&mut self) {
-        if self.rules.speculation.is_none() || self.speech.is_some() {
-            return;
-        }
-        let turn = crate::ids::TurnNumber(self.last_turn.0.saturating_add(1));
-        let Some(utterance) = &mut self.utterance else {
-            return;
-        };
-        let answerable = matches!(utterance.verdict(), Some(Verdict::Words(_)));
-        if answerable && utterance.ended.is_none() && utterance.reply.is_none() {
-            let mut reply = Speech::from_model(SpeechKind::Reply, turn);
-            reply.committed = false;
-            reply.ledger = Some(TurnLedger {
-                turn,
-                ..TurnLedger::default()
-            });
-            utterance.reply = Some(reply);
         }
     }
 

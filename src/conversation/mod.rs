@@ -49,6 +49,7 @@ mod rules;
 mod speech;
 mod talking;
 mod timers;
+mod transcribing;
 mod transferring;
 mod utterance;
 
@@ -63,6 +64,7 @@ use crate::ids::{Generation, TurnNumber};
 use crate::record::{EndedBy, EndedReason};
 
 pub use api::*;
+use endpointing::Habits;
 use hearing::Hearing;
 use history::History;
 use rules::Rules;
@@ -129,6 +131,7 @@ pub struct Conversation {
     short_entries: u32,
     /// An entry that is complete and not answered.
     entry: Option<String>,
+    habits: Habits,
     caller_speaks: bool,
     assistant_speaks: bool,
     outputs: VecDeque<Output>,
@@ -165,6 +168,7 @@ impl Conversation {
             digits: String::new(),
             short_entries: 0,
             entry: None,
+            habits: Habits::default(),
             caller_speaks: false,
             assistant_speaks: false,
             outputs: VecDeque::new(),

@@ -22,6 +22,8 @@ pub(super) struct Rules {
     pub(super) waits: Waits,
     pub(super) smart_endpointing: bool,
     pub(super) speculation: Option<Duration>,
+    /// In samples of speech.
+    pub(super) partials: Option<u64>,
     pub(super) num_words: usize,
     /// In samples of speech.
     pub(super) voice: u64,
@@ -97,6 +99,8 @@ impl Rules {
             speculation: speculation
                 .enabled
                 .then(|| time(speculation.silence_seconds, check::SPECULATION)),
+            partials: (speculation.enabled && speculation.partial_seconds != 0.0)
+                .then(|| sample_count(speculation.partial_seconds, check::PARTIAL)),
             num_words: stop.num_words.min(10) as usize,
             voice: sample_count(stop.voice_seconds, check::VOICE),
             backoff: time(stop.backoff_seconds, check::BACKOFF),

@@ -469,13 +469,18 @@ pub struct SpeculationPlan {
     pub enabled: bool,
     /// The short silence; 0.05 to 2.
     pub silence_seconds: f64,
+    /// While the caller speaks, and the engines have nothing else to do, the words so far are
+    /// transcribed, and read by the model, each time that this much more was said; 0 for never,
+    /// or 0.3 to 10.
+    pub partial_seconds: f64,
 }
 
 impl Default for SpeculationPlan {
     fn default() -> Self {
         Self {
             enabled: true,
-            silence_seconds: 0.2,
+            silence_seconds: 0.1,
+            partial_seconds: 1.0,
         }
     }
 }

@@ -1,14 +1,28 @@
 //! Cuts a streamed reply into clauses, each of which is synthesised on its own: the first one
-//! early, so that the caller hears something soon, the others at the ends of sentences.
+//! early, so that the caller hears something soon, where a speaker may take a breath; the others
+//! at the ends of sentences.
 
 use super::markup;
 
 /// No clause is longer, in characters.
 pub const MOST_CLAUSE: usize = 180;
 /// The first clause is cut between words where no punctuation came until here.
-const MOST_FIRST_CLAUSE: usize = 72;
+const MOST_FIRST_CLAUSE: usize = 56;
 /// A comma ends the first clause from this many words on.
 const FIRST_CLAUSE_WORDS: usize = 3;
+/// A word that opens a phrase ends the first clause before it from this many words on: to write
+/// more would cost the caller more than the breath between the two.
+const FIRST_PHRASE_WORDS: usize = 4;
+/// Words that open a phrase.
+const PHRASE_OPENERS: &[&str] = &[
+    "about", "after", "and", "because", "before", "between", "but", "during", "for", "from", "if",
+    "on", "or", "since", "so", "that", "through", "until", "when", "where", "which", "while",
+    "who",
+];
+/// Words that belong to what comes after them.
+const LEADING: &[&str] = &[
+    "a", "an", "the", "our", "my", "your", "not", "is", "are", "be",
+];
 /// A comma ends a later clause from this many characters on.
 const LONG_CLAUSE: usize = 70;
 
@@ -146,6 +160,9 @@ fn cut(text: &str, first: bool, complete: bool) -> Option<usize> {
         }
         letters += 1;
         if letter.is_whitespace() {
+            if first && words > FIRST_PHRASE_WORDS && opens_phrase(text, last_space, at) {
+                return last_space;
+            }
             last_space = Some(after);
             in_word = false;
             continue;
@@ -170,6 +187,16 @@ fn cut(text: &str, first: bool, complete: bool) -> Option<usize> {
         }
     }
     (complete && !text.is_empty()).then_some(text.len())
+}
+
+/// The word between a space and the next one opens a phrase, and the word before it does not.
+fn opens_phrase(text: &str, from: Option<usize>, to: usize) -> bool {
+    let Some(from) = from else {
+        return false;
+    };
+    let before = text[..from].split_whitespace().next_back();
+    PHRASE_OPENERS.contains(&&text[from..to])
+        && before.is_some_and(|word| !PHRASE_OPENERS.contains(&word) && !LEADING.contains(&word))
 }
 
 /// The end of the white space at `from`, where there is some.

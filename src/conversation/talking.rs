@@ -355,6 +355,7 @@ impl Conversation {
         if told {
             self.history
                 .push(ChatRole::Assistant, &speech.heard(&self.rules.language));
+            self.read_ahead(Some(String::new()));
         }
         if speech.kind == SpeechKind::Reply && speech.was_heard() && !speech.abandoned {
             self.failed_turns = 0;
@@ -433,6 +434,7 @@ impl Speech {
             if self.ahead() >= most {
                 return;
             }
+            let goes_on = index + 1 < self.clauses.len() || !matches!(self.text, Text::Complete);
             let clause = &mut self.clauses[index];
             if clause.state != ClauseState::Waiting {
                 continue;
@@ -447,7 +449,11 @@ impl Speech {
                 }
             };
             clause.state = ClauseState::Asked { generation };
-            let text = speakable(&clause.text, language);
+            let mut text = speakable(&clause.text, language);
+            if goes_on && text.ends_with(char::is_alphanumeric) {
+                // Said with the melody of a sentence that goes on.
+                text.push(',');
+            }
             let clause = u32::try_from(index).unwrap_or(u32::MAX);
             outputs.push(Output::Speak {
                 generation,

@@ -4,10 +4,16 @@ use std::time::Duration;
 
 use crate::ids::Generation;
 
-use super::api::{CallTime, SAMPLES_PER_MS, SamplePosition};
+use super::api::{CallTime, SAMPLES_PER_MS, SamplePosition, Urgency};
 use super::evidence::{SpeechEvidence, Verdict};
+use super::hearing::samples;
 use super::speech::Speech;
 
+/// From here on a pause of [`PART_PAUSE_MS`] ends a part of a long turn, in ms: what is transcribed
+/// last is short then.
+const LONG_PART_MS: u64 = 5_000;
+/// A breath, in ms; what is cut elsewhere loses words.
+const PART_PAUSE_MS: u64 = 250;
 /// Earlier parts of a very long turn are forgotten beyond this many.
 const MOST_PARTS: usize = 20;
 
@@ -18,8 +24,8 @@ pub(super) enum Purpose {
     Turn,
     /// The audio is getting too long for one decode.
     Part,
-    /// To see how many words interrupt the assistant.
-    WordCheck,
+    /// To know the words so far, while the caller goes on.
+    Partial,
 }
 
 /// The words, as far as they are known.
@@ -31,11 +37,20 @@ pub(super) enum Transcription {
         purpose: Purpose,
         /// Speech up to here is in it.
         covers: SamplePosition,
+        urgency: Urgency,
     },
     Known {
         verdict: Verdict,
         covers: SamplePosition,
     },
+}
+
+/// The words that a speculative reply answers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Answered {
+    pub(super) words: String,
+    /// Samples of speech that they took.
+    pub(super) speech: u64,
 }
 
 /// The turn was judged to be over.
@@ -74,11 +89,13 @@ pub(super) struct Utterance {
     pub(super) ended: Option<Ended>,
     /// A reply made before the turn is over.
     pub(super) reply: Option<Speech>,
+    /// What it answers.
+    pub(super) answered: Answered,
     /// Whether they have finished at `speech_end`.
     pub(super) finished: Finished,
     /// The assistant stopped for it at this time.
     pub(super) took_floor: Option<CallTime>,
-    /// Speech that the last [`Purpose::WordCheck`] covered, in samples.
+    /// Speech that the last transcript asked for covers, in samples.
     pub(super) checked: u64,
     /// Failed transcripts since the end of the turn.
     pub(super) failures: u32,
@@ -107,6 +124,7 @@ impl Utterance {
             paused: false,
             ended: None,
             reply: None,
+            answered: Answered::default(),
             finished: Finished::Unknown,
             took_floor: None,
             checked: 0,
@@ -122,6 +140,46 @@ impl Utterance {
         self.probabilities += f64::from(probability);
         self.windows = self.windows.saturating_add(1);
         self.finished = Finished::Unknown;
+    }
+
+    /// What was asked about the pause before more speech, or is known of it, is about the words so
+    /// far.
+    pub(super) fn go_on(&mut self) {
+        match &mut self.transcription {
+            Transcription::Asked { purpose, .. } if *purpose == Purpose::Turn => {
+                *purpose = Purpose::Partial;
+            }
+            Transcription::Known { .. } => self.transcription = Transcription::Unknown,
+            Transcription::Asked { .. } | Transcription::Unknown => {}
+        }
+    }
+
+    /// Speech goes on at `start` after a pause. What was said before it and is known is a part of
+    /// its own, where that is long enough for that.
+    pub(super) fn close_long_part(&mut self, start: SamplePosition) {
+        let Transcription::Known { verdict, covers } = &self.transcription else {
+            return;
+        };
+        let part = covers.0.saturating_sub(self.part_start.0);
+        let pause = start.0.saturating_sub(covers.0);
+        if part >= samples(LONG_PART_MS) && pause >= samples(PART_PAUSE_MS) {
+            let (verdict, covers) = (verdict.clone(), *covers);
+            self.close_part(verdict, covers);
+        }
+    }
+
+    /// The detector's trail of what was said before: whatever is known of the end still holds.
+    pub(super) fn trail(&mut self, end: SamplePosition) {
+        let before = std::mem::replace(&mut self.speech_end, end);
+        match &mut self.transcription {
+            Transcription::Known { covers, .. }
+            | Transcription::Asked {
+                covers,
+                purpose: Purpose::Turn,
+                ..
+            } if *covers >= before => *covers = end,
+            Transcription::Known { .. } | Transcription::Asked { .. } | Transcription::Unknown => {}
+        }
     }
 
     pub(super) fn evidence(&self) -> SpeechEvidence {
@@ -151,7 +209,8 @@ impl Utterance {
         })
     }
 
-    fn with_parts(&self, words: &str) -> String {
+    /// The words of earlier parts and these.
+    pub(super) fn with_parts(&self, words: &str) -> String {
         let parts = self.parts.iter().map(String::as_str).chain([words]);
         parts.collect::<Vec<_>>().join(" ")
     }
@@ -166,6 +225,24 @@ impl Utterance {
         }
         self.part_start = covers;
         self.transcription = Transcription::Unknown;
+    }
+
+    /// The caller waits for the transcript that was asked for: its generation, where nobody did
+    /// before.
+    pub(super) fn wait_for_it(&mut self) -> Option<Generation> {
+        match &mut self.transcription {
+            Transcription::Asked {
+                generation,
+                urgency,
+                ..
+            } if *urgency != Urgency::Waited => {
+                *urgency = Urgency::Waited;
+                Some(*generation)
+            }
+            Transcription::Asked { .. } | Transcription::Unknown | Transcription::Known { .. } => {
+                None
+            }
+        }
     }
 
     /// The generation of the transcript that is waited for.

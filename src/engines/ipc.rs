@@ -53,6 +53,8 @@ pub struct RequestId(pub u64);
 /// longest ago goes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Priority {
+    /// Only worth the time of an engine that has nothing else to do; refused otherwise.
+    Spare,
     /// May be thrown away: partial transcripts, replies to a turn that may not be over, phrases
     /// made ahead.
     Speculative,

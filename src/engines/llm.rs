@@ -323,16 +323,21 @@ impl Llm {
     /// call ends it; so does dropping the handle.
     ///
     /// # Errors
-    /// As for [`Llm::generate`].
+    /// As for [`Llm::generate`], and [`EngineError::Overloaded`] where it would take the time of
+    /// somebody who waits.
     pub fn prefill(
         &self,
         call: CallId,
         messages: Vec<ChatMessage>,
     ) -> Result<RequestHandle, EngineError> {
+        if self.hosted.is_some() {
+            // It is not the worker that will reply.
+            return Err(EngineError::Overloaded);
+        }
         let body = LlmRequest::Prefill { call, messages };
-        let responses =
-            self.shared
-                .submit(Some(call), Priority::Speculative, REPLY_LIMITS, body)?;
+        let responses = self
+            .shared
+            .submit(Some(call), Priority::Spare, REPLY_LIMITS, body)?;
         // Nobody is told of the end; the channel only has to stay open until it comes.
         let (events, mut open) = mpsc::channel(1);
         tokio::spawn(async move { while open.recv().await.is_some() {} });

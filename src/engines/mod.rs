@@ -17,6 +17,7 @@ mod event;
 pub mod hosted;
 pub mod ipc;
 pub mod llm;
+pub mod load;
 pub mod onnx;
 pub mod phrases;
 mod scheduler;

@@ -99,11 +99,12 @@ impl<T> Scheduler<T> {
         self.waiting.remove(index)
     }
 
-    /// Raises a waiting request's priority; it keeps its place among its new equals.
-    pub(super) fn promote(&mut self, id: RequestId) {
-        if let Some(entry) = self.waiting.iter_mut().find(|entry| entry.id == id) {
-            entry.priority = Priority::Waiting;
-        }
+    /// Raises a waiting request's priority; it keeps its place among its new equals. `None` where
+    /// it does not wait.
+    pub(super) fn promote(&mut self, id: RequestId) -> Option<&mut Waiting<T>> {
+        let entry = self.waiting.iter_mut().find(|entry| entry.id == id)?;
+        entry.priority = Priority::Waiting;
+        Some(entry)
     }
 
     /// Takes out what waited longer than it may.

@@ -17,6 +17,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::hosted::Listener;
 use super::ipc::{Protocol, samples_to_payload};
+use super::load::Load;
 use super::supervisor::{
     Limits, RequestHandle, Response, Submission, Supervisor, WorkerSnapshot, WorkerSpec,
     WorkerState, forward,
@@ -70,6 +71,8 @@ pub struct SttConfig {
     pub threads: u16,
     /// How it competes for the processors.
     pub scheduling: Scheduling,
+    /// What callers wait for, shared by the workers of a machine.
+    pub load: Load,
     /// What callers speak, as a code of two letters; English-only models ignore it.
     pub language: String,
     /// Encoder positions (20 ms each) looked at beyond the speech, up to 1500; `None` leaves it to
@@ -85,6 +88,7 @@ impl SttConfig {
             model: model.into(),
             threads: 2,
             scheduling: Scheduling::default(),
+            load: Load::default(),
             language: "en".to_owned(),
             context_margin: None,
         }
@@ -132,6 +136,7 @@ impl Stt {
         }
         spec.spin_briefly();
         spec.scheduling = config.scheduling;
+        spec.load = config.load.clone();
         Self {
             supervisor: Supervisor::start(spec),
             hosted: None,
@@ -149,6 +154,8 @@ impl Stt {
         events: mpsc::Sender<EngineEvent>,
     ) -> Result<RequestHandle, EngineError> {
         match &self.hosted {
+            // Every request is paid for.
+            Some(_) if request.priority == Priority::Spare => Err(EngineError::Overloaded),
             Some(hosted) => Ok(hosted.transcribe(self.clone(), request, events)),
             None => self.transcribe_here(request, events),
         }

@@ -29,6 +29,7 @@ use tokio::sync::{Notify, mpsc, watch};
 
 use super::EngineError;
 use super::ipc::{self, Priority, Protocol, RequestId, ToWorker};
+use super::load::{Load, Waited};
 use super::scheduler::{Pushed, Scheduler, Waiting};
 use super::worker::Scheduling;
 use crate::ids::CallId;
@@ -54,6 +55,8 @@ pub struct WorkerSpec {
     pub env: Vec<(OsString, OsString)>,
     /// How it competes for the processors.
     pub scheduling: Scheduling,
+    /// What callers wait for, shared by the workers of a machine.
+    pub load: Load,
     /// How many requests may wait.
     pub queue_bound: usize,
     /// How many requests the worker has at once: 1 where it serves one after another, so that
@@ -72,6 +75,7 @@ impl WorkerSpec {
             args: Vec::new(),
             env: Vec::new(),
             scheduling: Scheduling::default(),
+            load: Load::default(),
             queue_bound: 64,
             parallel: 1,
             start_timeout: Duration::from_secs(60),
@@ -217,6 +221,8 @@ pub struct Submission<P: Protocol> {
 struct WaitingItem<R> {
     frame: Vec<u8>,
     progress: Duration,
+    /// Somebody waits for it.
+    waited: Option<Waited>,
     responses: mpsc::Sender<Response<R>>,
 }
 
@@ -224,6 +230,8 @@ struct Flight<R> {
     /// `None` once cancelled: the slot stays taken until the worker lets go of the request.
     responses: Option<mpsc::Sender<Response<R>>>,
     progress: Duration,
+    /// Somebody waits for it.
+    waited: Option<Waited>,
     /// When the worker is given up, unless it makes progress with this before.
     until: Instant,
 }
@@ -244,6 +252,9 @@ struct Shared<R> {
     inner: Mutex<Inner<R>>,
     wake: Notify,
     next_id: AtomicU64,
+    load: Load,
+    /// Requests that the worker has at once.
+    parallel: usize,
 }
 
 impl<R> Shared<R> {
@@ -265,6 +276,7 @@ impl<R> Shared<R> {
         let Some(flight) = inner.flights.get_mut(&id) else {
             return;
         };
+        flight.waited = None;
         if flight.responses.take().is_some() {
             inner.counters.cancelled += 1;
             inner.to_cancel.push(id);
@@ -288,7 +300,15 @@ impl<R: Send> Canceller for Shared<R> {
     }
 
     fn promote(&self, id: RequestId) {
-        self.lock().scheduler.promote(id);
+        let mut inner = self.lock();
+        let waited = self.load.count(Priority::Waiting);
+        if let Some(entry) = inner.scheduler.promote(id) {
+            entry.item.waited = waited;
+        } else if let Some(flight) = inner.flights.get_mut(&id)
+            && flight.responses.is_some()
+        {
+            flight.waited = waited;
+        }
     }
 }
 
@@ -333,6 +353,8 @@ impl<P: Protocol> Supervisor<P> {
             inner: Mutex::new(inner),
             wake: Notify::new(),
             next_id: AtomicU64::new(1),
+            load: spec.load.clone(),
+            parallel: spec.parallel,
         });
         let (state_sender, state) = watch::channel(WorkerState::Starting);
         let (facts_sender, facts) = watch::channel(None);
@@ -355,7 +377,8 @@ impl<P: Protocol> Supervisor<P> {
     /// Queues a request.
     ///
     /// # Errors
-    /// [`EngineError::Overloaded`] where the queue is full of requests at least as urgent, the
+    /// [`EngineError::Overloaded`] where the queue is full of requests at least as urgent, or a
+    /// [`Priority::Spare`] one would take anybody's time, the
     /// reason where the worker cannot be started, [`EngineError::ShutDown`], and
     /// [`EngineError::BadInput`] where the request is too large for a frame.
     pub fn submit(&self, submission: Submission<P>) -> Result<Responses<P::Response>, EngineError> {
@@ -378,12 +401,19 @@ impl<P: Protocol> Supervisor<P> {
         let item = WaitingItem {
             frame,
             progress: limits.progress,
+            waited: self.shared.load.count(priority),
             responses: sender,
         };
         let pushed = {
             let mut inner = self.shared.lock();
             if let Some(refusal) = &inner.refusal {
                 return Err(refusal.clone());
+            }
+            let busy = inner.scheduler.len() > 0
+                || inner.flights.len() >= self.shared.parallel
+                || self.shared.load.somebody_waits();
+            if priority == Priority::Spare && busy {
+                return Err(EngineError::Overloaded);
             }
             let pushed = inner.scheduler.push(Waiting {
                 id,

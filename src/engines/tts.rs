@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::hosted::Voice;
 use super::ipc::{Protocol, payload_to_samples};
+use super::load::Load;
 use super::supervisor::{
     Limits, RequestHandle, Response, Responses, Submission, Supervisor, WorkerSnapshot, WorkerSpec,
     WorkerState, forward,
@@ -101,6 +102,8 @@ pub struct TtsConfig {
     pub queue_bound: usize,
     /// How the worker competes for the processors.
     pub scheduling: Scheduling,
+    /// What callers wait for, shared by the workers of a machine.
+    pub load: Load,
 }
 
 impl TtsConfig {
@@ -120,6 +123,7 @@ impl TtsConfig {
             parallel: 1,
             queue_bound: 128,
             scheduling: Scheduling::default(),
+            load: Load::default(),
         }
     }
 
@@ -140,6 +144,7 @@ impl TtsConfig {
             spec.env.push((ESPEAK_DATA_VARIABLE.into(), folder.into()));
         }
         spec.scheduling = self.scheduling;
+        spec.load = self.load.clone();
         spec.queue_bound = self.queue_bound;
         spec.parallel = self.parallel;
         spec

@@ -179,7 +179,7 @@ impl<'model> Engine<'model> {
             priority,
             ..
         } = job;
-        let ahead = priority == Priority::Speculative;
+        let ahead = priority != Priority::Waiting;
         let (call, prompt, purpose) = match request {
             LlmRequest::Release { call } => return self.release(call, responder),
             LlmRequest::Warm { messages } => {

@@ -65,6 +65,7 @@ pub(in crate::conversation) const MIN_SPEECH: Range = Range::new(0.0, 1.0);
 pub(in crate::conversation) const PRE_ROLL: Range = Range::new(0.0, 1.0);
 const BEEP_WAIT: Range = Range::new(0.0, 60.0);
 pub(in crate::conversation) const SPECULATION: Range = Range::new(0.05, 2.0);
+pub(in crate::conversation) const PARTIAL: Range = Range::new(0.3, 10.0);
 
 const SERVER_TIMEOUT: Range = Range::new(1.0, 300.0);
 const RETRIES: Range = Range::new(0.0, 10.0);
@@ -498,6 +499,10 @@ fn check_detection(settings: &AssistantSettings, report: &mut Report) {
     );
     let silence = settings.speculation_plan.silence_seconds;
     report.number("speculationPlan.silenceSeconds", silence, SPECULATION);
+    let partial = settings.speculation_plan.partial_seconds;
+    if partial != 0.0 {
+        report.number("speculationPlan.partialSeconds", partial, PARTIAL);
+    }
 }
 
 #[cfg(test)]

@@ -85,6 +85,8 @@ pub(super) struct Call {
     /// The model breaks off after this many words, once.
     pub(super) breaks_off_after: Option<usize>,
     answers: VecDeque<String>,
+    /// What the line sounds like where nobody speaks, dB relative to full scale.
+    pub(super) noise_dbfs: f32,
     /// The detector stops working at this time.
     pub(super) detector_dies_at: u64,
     todo: BTreeMap<(u64, u64), Input>,
@@ -160,6 +162,7 @@ impl Call {
             tts: Behaviour::new(60),
             breaks_off_after: None,
             answers: VecDeque::new(),
+            noise_dbfs: -70.0,
             detector_dies_at: u64::MAX,
             todo: BTreeMap::new(),
             order: 0,
@@ -282,10 +285,12 @@ impl Call {
         }
         if self.clock >= self.next_tick {
             self.next_tick += TICK_MS;
-            let level_dbfs = if self.sound_at(self.clock).is_some() {
+            // The frame holds the sound of the 20 ms before it came.
+            let middle = self.clock - TICK_MS / 2;
+            let level_dbfs = if self.sound_at(middle).is_some() {
                 -20.0
             } else {
-                -70.0
+                self.noise_dbfs
             };
             self.handle(Input::Frame {
                 at: CallTime(self.clock),
@@ -400,6 +405,7 @@ impl Call {
             Output::Message(_)
             | Output::Turn(_)
             | Output::JudgeTurn { .. }
+            | Output::Prefill { .. }
             | Output::Transfer(_)
             | Output::Progress(_) => {}
         }
@@ -411,7 +417,7 @@ impl Call {
     }
 
     fn note_urgency(&mut self, generation: Generation, urgency: Urgency) {
-        if urgency == Urgency::Speculative {
+        if urgency != Urgency::Waited {
             self.speculative.insert(generation);
         }
     }

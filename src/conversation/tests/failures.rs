@@ -160,7 +160,8 @@ fn turns_that_keep_failing_end_the_call_with_a_reason() {
 fn one_good_turn_forgives_the_failed_one() {
     let mut call = quiet_call();
     for _ in 0..4 {
-        call.llm.failures = 2;
+        // The speculation, the answer and its second attempt.
+        call.llm.failures = 3;
         asked(&mut call);
         call.pass(9000);
         assert_eq!(call.texts_heard().last(), Some(&APOLOGY));

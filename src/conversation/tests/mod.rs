@@ -3,6 +3,7 @@
 mod call;
 mod endings;
 mod failures;
+mod hearing;
 mod interruptions;
 mod random;
 mod transfers;

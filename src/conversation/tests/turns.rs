@@ -309,15 +309,16 @@ fn the_ledger_begins_with_a_last_breath_that_comes_after_the_turn_was_judged_to_
     call.pass(1000);
     call.says("When do you open?", 900);
     let silence = call.clock;
+    call.llm.delay = 300;
     call.noise(440, "", 20, 0.02);
     call.pass(4000);
     let ledger = call.turns()[0];
     assert!(ledger.endpoint_ms.unwrap() < silence + 440, "{ledger:?}");
     assert!(
-        ledger.first_packet_ms.unwrap() > silence + 460,
+        ledger.first_packet_ms.unwrap() > silence + 480,
         "{ledger:?}"
     );
-    assert_eq!(ledger.speech_ended_ms.unwrap() - silence, 440);
+    assert_eq!(ledger.speech_ended_ms.unwrap() - silence, 460);
 }
 
 #[test]

@@ -230,12 +230,14 @@ impl<P: Protocol> Task<P> {
                 let super::WaitingItem {
                     frame,
                     progress,
+                    waited,
                     responses,
                 } = waiting.item;
                 let until = Instant::now() + progress;
                 let flight = Flight {
                     responses: Some(responses),
                     progress,
+                    waited,
                     until,
                 };
                 inner.flights.insert(waiting.id, flight);
