@@ -7,6 +7,7 @@
 
 mod afterwards;
 mod announcing;
+mod calibration;
 mod engines;
 mod hold;
 mod indicators;
@@ -241,6 +242,14 @@ impl Server {
         announcing::announce_keys(&store).await?;
         let engines = Engines::start(&config, &health)?;
         let registry = Registry::with_visits(count(config.limits.max_calls), visits(&config));
+        if config.limits.calibrate {
+            tokio::spawn(calibration::calibrate(
+                engines.stt.clone(),
+                engines.llm.clone(),
+                engines.tts.clone(),
+                registry.clone(),
+            ));
+        }
         let trunks = TrunkBoard::default();
         let scraper = scraper(
             (&metrics, &trunks),

@@ -1,6 +1,7 @@
 //! Who is on the phone: admission, and the way to each live call.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rand::RngExt;
@@ -54,7 +55,8 @@ pub enum Lookup {
 #[derive(Clone)]
 pub struct Registry {
     state: Arc<Mutex<State>>,
-    capacity: usize,
+    /// The operator's limit, or less where the machine has room for less.
+    capacity: Arc<AtomicUsize>,
     visits: usize,
 }
 
@@ -73,9 +75,16 @@ impl Registry {
         };
         Self {
             state: Arc::new(Mutex::new(state)),
-            capacity,
+            capacity: Arc::new(AtomicUsize::new(capacity)),
             visits,
         }
+    }
+
+    /// Admits no more than `calls` at once with assistants from now on, nor more than before.
+    /// Returns how many that are.
+    pub fn make_room_for(&self, calls: usize) -> usize {
+        let before = self.capacity.fetch_min(calls, Ordering::Relaxed);
+        before.min(calls)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -92,7 +101,7 @@ impl Registry {
     /// The same for a call that goes to a mailbox.
     pub(super) fn admit_to(&self, kind: Kind, snapshot: CallSnapshot) -> Option<Line> {
         let most = match kind {
-            Kind::Conversation => self.capacity,
+            Kind::Conversation => self.capacity.load(Ordering::Relaxed),
             Kind::Visit => self.visits,
         };
         let mut state = self.lock();
@@ -123,6 +132,11 @@ impl Registry {
             sound,
             _place: None,
         })
+    }
+
+    /// Whether nobody is on the phone.
+    pub fn is_empty(&self) -> bool {
+        self.lock().calls.is_empty()
     }
 
     /// Follows what happens in every call from now on.

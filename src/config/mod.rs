@@ -386,6 +386,8 @@ impl Default for Webhooks {
 pub struct Limits {
     /// Calls at once; the next one is answered 486, or goes to a mailbox.
     pub max_calls: u32,
+    /// Fewer where the machine, measured at the start, has room for fewer conversations.
+    pub calibrate: bool,
     /// Calls at once that are in a mailbox, beside those; the next one is answered 486.
     pub max_voicemail_calls: u32,
     /// How long a stop waits for calls to end by themselves.
@@ -412,6 +414,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             max_calls: 8,
+            calibrate: true,
             max_voicemail_calls: 4,
             drain_seconds: 30,
             requests_per_second_per_source: 100,
