@@ -33,6 +33,7 @@ mod hold;
 mod hosted;
 mod ladders;
 mod outbound;
+mod packaging;
 mod scanners;
 mod signalling;
 mod slow_peers;
