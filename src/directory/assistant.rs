@@ -88,6 +88,12 @@ pub(super) fn read(
     document: &Map<String, Value>,
     usable: Usable<'_>,
 ) -> Result<(AssistantSettings, Vec<Warning>), Vec<String>> {
+    if !matches!(
+        document.get("metadata"),
+        None | Some(Value::Null | Value::Object(_))
+    ) {
+        return Err(vec!["metadata: must be an object".to_owned()]);
+    }
     let mut warnings: Vec<Warning> = UNSUPPORTED
         .iter()
         .filter(|field| is_set(document, field))
@@ -383,6 +389,8 @@ mod tests {
         );
         let kind = wrong(json!({ "model": { "maxTokens": "many" } }));
         assert!(kind.starts_with("model.maxTokens: invalid type"), "{kind}");
+        let metadata = wrong(json!({ "metadata": [null] }));
+        assert_eq!(metadata, "metadata: must be an object");
         let mode = wrong(json!({ "firstMessageMode": "sing" }));
         assert!(
             mode.contains("firstMessageMode") && mode.contains("assistant-waits-for-user"),
