@@ -211,12 +211,27 @@ pub(super) struct CallShape {
     /// What was said; not in lists.
     #[schema(value_type = Option<Vec<Object>>)]
     messages: Option<Vec<Value>>,
+    /// What the model says of it, once it does: not in lists.
+    analysis: Option<AnalysisShape>,
     /// Transcript, messages and the paths of recordings and logs.
     #[schema(value_type = Option<Object>)]
     artifact: Option<Value>,
     /// What only Offhook knows: latencies by turn, quality, keys pressed, SIP addresses.
     #[schema(value_type = Object)]
     offhook: Value,
+}
+
+/// What the assistant's `analysisPlan` asked for.
+#[derive(ToSchema)]
+#[schema(as = Analysis, rename_all = "camelCase")]
+struct AnalysisShape {
+    /// What the call was about.
+    summary: Option<String>,
+    /// Whether it succeeded, by the plan's rubric.
+    success_evaluation: Option<String>,
+    /// What was found out, by the plan's schema.
+    #[schema(value_type = Option<Object>)]
+    structured_data: Option<Value>,
 }
 
 /// What of a kept call can be changed.

@@ -4,7 +4,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use offhook::http::hash_of;
+use offhook::record::Scope;
+use offhook::store::{ApiKey, Store};
 use serde_json::Value;
+use time::OffsetDateTime;
 
 use crate::in_peace;
 use crate::support::postgres::PostgreSql;
@@ -89,10 +93,31 @@ fn status(server: &Server, method: &str, path: &str, key: Option<&str>) -> Strin
     run_well(&mut command, PATIENCE).stdout
 }
 
+/// A key with every scope that was good until yesterday, which the command makes for nobody.
+fn keep_expired_key(server: &Server, key: &str) {
+    let yesterday = OffsetDateTime::now_utc() - time::Duration::days(1);
+    let kept = ApiKey {
+        id: "expired".to_owned(),
+        name: "expired".to_owned(),
+        scopes: Scope::ALL.into_iter().collect(),
+        created_at: yesterday,
+        expires_at: Some(yesterday),
+    };
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    runtime.block_on(async {
+        let store = Store::open(&server.data).await.expect("a database");
+        let kept = store.add_api_key(&kept, &hash_of(key)).await;
+        kept.expect("room");
+        store.close().await;
+    });
+}
+
 #[test]
-fn every_endpoint_refuses_missing_wrong_and_under_scoped_keys() {
+fn every_endpoint_refuses_missing_wrong_expired_and_under_scoped_keys() {
     let server = Setup::new("keys").start_ready();
     let keys = ["read", "write", "call"].map(|scope| (scope, key(&server, &["--scope", scope])));
+    let expired = "offhook_of_yesterday";
+    keep_expired_key(&server, expired);
     let (_, description) = server.get("/openapi.json").expect("described");
     let description: Value = serde_json::from_str(&description).expect("JSON");
     let paths = description["paths"].as_object().expect("paths");
@@ -110,6 +135,7 @@ fn every_endpoint_refuses_missing_wrong_and_under_scoped_keys() {
             let asked = |key: Option<&str>| status(&server, &curl, &path, key);
             assert_eq!(asked(None), "401", "{method} {path}");
             assert_eq!(asked(Some("offhook_wrong")), "401", "{method} {path}");
+            assert_eq!(asked(Some(expired)), "401", "{method} {path}");
             for (scope, key) in &keys {
                 let refused = asked(Some(key)) == "403";
                 assert_eq!(refused, *scope != needed, "{method} {path} with {scope}");

@@ -29,6 +29,7 @@ mod dashboard;
 mod dialogs;
 mod encryption;
 mod failures;
+mod files;
 mod hold;
 mod hosted;
 mod ladders;

@@ -211,19 +211,22 @@ fn field(value: &str) -> String {
     }
 }
 
-/// A call with messages, turns and its SIP messages; `live` says whether it is in progress.
+/// A call with messages, turns, analysis and its SIP messages; `live` says whether it is in progress.
 pub(super) async fn one(
     State(dashboard): State<Dashboard>,
     Path(id): Path<CallId>,
 ) -> Result<Json<Value>, ApiError> {
-    let call = dashboard.store.call(id).await?;
+    let call = dashboard.store.stored_call(id).await?;
     let call = call.ok_or_else(|| ApiError::no("call", &id.to_string()))?;
+    let waits = dashboard.store.analysis(id).await? == Some(None);
     let mut sip = dashboard.store.sip_messages(id).await?;
     let left_out = sip.len().saturating_sub(MOST_MESSAGES);
     sip.truncate(MOST_MESSAGES);
     let sip: Vec<Value> = sip.iter().map(ladder_step).collect();
     Ok(Json(json!({
-        "call": call,
+        "call": call.record,
+        "analysis": call.analysis,
+        "analysisWaits": waits,
         "sip": sip,
         "sipLeftOut": left_out,
         "live": dashboard.registry.monitor_key(id).is_some(),

@@ -9,7 +9,7 @@ use super::rows::{self, Timestamp, name_of, parsed_option};
 use super::statement::{Statement, Times};
 use super::{Store, StoreError, trusted};
 use crate::ids::CallId;
-use crate::record::{CallRecord, CallStatus, CallType, EndedReason};
+use crate::record::{Analysis, CallRecord, CallStatus, CallType, EndedReason};
 
 /// Words of a message that can be found, and of a search.
 const MOST_WORDS: usize = 200;
@@ -68,6 +68,8 @@ pub struct StoredCall {
     pub document: Map<String, Value>,
     /// When its row changed last.
     pub updated_at: OffsetDateTime,
+    /// What the model says of it, once it does; not in lists.
+    pub analysis: Option<Analysis>,
 }
 
 impl Store {
@@ -155,6 +157,7 @@ impl Store {
         let (messages, turns) = self.said(id).await?;
         call.record.messages = messages;
         call.record.turns = turns;
+        call.analysis = self.analysis(id).await?.flatten();
         Ok(Some(call))
     }
 
@@ -232,6 +235,7 @@ fn stored(row: &AnyRow) -> Result<StoredCall, StoreError> {
         name: row.try_get("name")?,
         document: document.unwrap_or_default(),
         updated_at: parsed_option(row, "updated_at", rows::time_of)?.unwrap_or(record.created_at),
+        analysis: None,
         record,
     })
 }
