@@ -69,9 +69,9 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
 /// Brings an empty or older database to this version's schema.
 pub(super) fn migrator(database: &Database) -> Migrator {
     let migrations = MIGRATIONS.iter().map(|(version, name, sql)| {
-        // The one type that they do not share the name of, and what SQLite has no need of.
+        // The one type that they do not share the name of, and what only one of them needs.
         let sql = match database {
-            Database::Folder(_) => (*sql).to_owned(),
+            Database::Folder(_) => sql.replace("-- SQLite only: ", ""),
             Database::PostgreSql(_) => sql
                 .replace(" BLOB", " BYTEA")
                 .replace("-- PostgreSQL only: ", ""),

@@ -50,7 +50,11 @@ fn statements(calls: u32) -> Vec<String> {
             most - 1
         )
     };
-    let id = |i: &str| format!("'00000000-0000-4000-8000-' || {}", digits(i, 12));
+    // As random as ids are in their first digits.
+    let id = |i: &str| {
+        let first = digits(&format!("{i} * 7919 % 100000000"), 8);
+        format!("{first} || '-0000-4000-8000-' || {}", digits(i, 12))
+    };
     // Squared, so that the first words are many times as frequent as the last.
     let word = |seed: &str| {
         let chance = format!("((({seed}) % 997 * 7919 + 104729) % 997)");
@@ -67,10 +71,10 @@ fn statements(calls: u32) -> Vec<String> {
     let mut all = vec![format!(
         "INSERT INTO calls (id, call_type, status, assistant, caller, called, peer, sip_call_id, \
          created_at, started_at, ended_at, ended_reason, ended_by, digits, customer_number, \
-         phone_number_id, updated_at, people) {counting} SELECT {call}, 'inboundPhoneCall', 'ended', \
+         phone_number_id, updated_at, people, talked_ms) {counting} SELECT {call}, 'inboundPhoneCall', 'ended', \
          'assistant' || CAST(n.i % 20 AS TEXT), 'sip:a@b', 'sip:c@d', 'peer', 'id', {at}, {at}, {at}, \
          CASE WHEN n.i % 50 = 0 THEN 'silence-timed-out' ELSE 'customer-ended-call' END, 'customer', \
-         '', {number}, 'number' || CAST(n.i % 7 AS TEXT), {at}, {number} || ' sip:a@b sip:c@d' FROM n"
+         '', {number}, 'number' || CAST(n.i % 7 AS TEXT), {at}, {number} || ' sip:a@b sip:c@d', n.i % 300 * 1000 FROM n"
     )];
     all.push(format!(
         "INSERT INTO messages (call_id, position, role, message, start_ms, end_ms, turn, interrupted) \
@@ -85,6 +89,14 @@ fn statements(calls: u32) -> Vec<String> {
              ON CONFLICT (word, created_at, call_id) DO NOTHING"
         ));
     }
+    // Two turns in each.
+    let ledger = "'{\"turn\":' || CAST(t.n AS TEXT) || ',\"speechEndedMs\":1000,\"endpointMs\":1300,\
+        \"transcriptMs\":1500,\"firstTokenMs\":1700,\"firstClauseMs\":1800,\"firstAudioMs\":1900,\
+        \"firstPacketMs\":' || CAST(1950 + n.i % 500 AS TEXT) || ',\"retries\":0}'";
+    all.push(format!(
+        "INSERT INTO turns (call_id, turn, ledger) {counting} SELECT {call}, t.n, {ledger} \
+         FROM n CROSS JOIN (SELECT 1 AS n UNION ALL SELECT 2) AS t"
+    ));
     all.push("ANALYZE".to_owned());
     all
 }
@@ -227,7 +239,7 @@ const ASKED: &[(&str, &str)] = &[
         "/call?limit=50&search=word2&assistantId=assistant7",
     ),
     ("largest page", "/call?limit=1000"),
-    ("one call", "/call/00000000-0000-4000-8000-000000000042"),
+    ("one call", "/call/00332598-0000-4000-8000-000000000042"),
     ("dashboard: history", "/ui/api/calls"),
     ("dashboard: number", "/ui/api/calls?number=4242"),
     ("dashboard: every number", "/ui/api/calls?number=4930"),
@@ -244,7 +256,7 @@ const ASKED: &[(&str, &str)] = &[
     ),
     (
         "dashboard: one call",
-        "/ui/api/calls/00000000-0000-4000-8000-000000000042",
+        "/ui/api/calls/00332598-0000-4000-8000-000000000042",
     ),
     (
         "dashboard: overview, 90 days",
