@@ -15,6 +15,7 @@ use super::identity::Identity;
 use super::monitor::monitor;
 use super::shapes::{CallShape, CreateCallShape, ErrorShape, UpdateCallShape};
 use crate::call::{DialRefusal, DialRequest, Talker};
+use crate::directory::Refused;
 use crate::ids::{AssistantId, CallId};
 use crate::record::Scope;
 use crate::store::{CallQuery, ObjectKind, StoredCall};
@@ -263,7 +264,11 @@ async fn talker(
     match overrides {
         None => Ok(Talker::Named(id)),
         Some(overrides) => {
-            let settings = api.directory.overridden(&id, overrides).await?;
+            let settings = api.directory.overridden(&id, overrides).await;
+            let settings = settings.map_err(|refused| match refused {
+                Refused::Unknown(_) => ApiError::invalid("assistantId: there is no such assistant"),
+                other => other.into(),
+            })?;
             Ok(Talker::Given(AssistantId::new(id), Box::new(settings)))
         }
     }
