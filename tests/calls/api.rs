@@ -15,7 +15,7 @@ use crate::support::postgres::PostgreSql;
 use crate::support::process::run_well;
 use crate::support::server::{Server, Setup};
 use crate::support::sipp::Sipp;
-use crate::support::sources;
+use crate::support::{softphone, sources, until};
 
 const PATIENCE: Duration = Duration::from_secs(180);
 
@@ -62,6 +62,64 @@ fn with_both_sdks(server: &Server) {
     python.arg(scripts.join("day.py"));
     let seen = spend_a_day(server, &key, &mut python);
     assert_eq!(seen["endedReason"], "exceeded-max-duration");
+    calls_are_found(server, &key);
+    calls_are_counted(server);
+}
+
+/// JSON by GET, with a header field that says who asks.
+fn read(server: &Server, path: &str, (field, value): (&str, &str)) -> Value {
+    let request = ureq::get(format!("{}{path}", server.base())).header(field, value);
+    let body = request.call().expect("an answer").body_mut().read_to_vec();
+    serde_json::from_slice(&body.expect("a body")).expect("JSON")
+}
+
+/// A caller who hears who is there and hangs up: what the call is looked for by.
+fn calls_are_found(server: &Server, key: &str) {
+    let key = format!("Bearer {key}");
+    let found = |query: &str| {
+        let calls = read(server, &format!("/call?{query}"), ("Authorization", &key));
+        calls.as_array().expect("a list").len()
+    };
+    softphone::call(server, "demo", &[], &[]);
+    until("the call to be over", PATIENCE, || {
+        (found("status=ended") == 1).then_some(())
+    });
+    for (query, calls) in [
+        ("search=larkfield", 1),
+        ("search=hotel%20larkf", 1),
+        ("search=larkf%20hotel", 0),
+        ("search=nobody", 0),
+        ("number=DEMO", 1),
+        ("number=caller", 1),
+        ("number=%25", 0),
+        ("endedReason=customer-ended-call", 1),
+        ("endedReason=customer-ended-call&search=lark&number=demo", 1),
+        ("type=outboundPhoneCall", 0),
+        ("limit=0&search=larkfield", 0),
+    ] {
+        assert_eq!(found(query), calls, "{query}");
+    }
+}
+
+/// The dashboard's sums over that.
+fn calls_are_counted(server: &Server) {
+    let made = server.told(&["operator", "create", "--name", "ann"]);
+    let login = serde_json::json!({ "name": "ann", "password": made["password"] });
+    let session = ureq::post(format!("{}/ui/api/session", server.base()))
+        .header("Content-Type", "application/json")
+        .send(login.to_string())
+        .expect("logged in");
+    let cookie = session.headers()["set-cookie"].to_str().expect("text");
+    let cookie = cookie.split(';').next().expect("a cookie");
+    for hours in [6, 24, 720] {
+        let path = format!("/ui/api/overview?hours={hours}");
+        let shown = read(server, &path, ("Cookie", cookie));
+        assert_eq!(shown["totals"]["calls"], 1, "{shown:#}");
+        assert_eq!(shown["totals"]["answered"], 1, "{shown:#}");
+        let buckets = shown["buckets"].as_array().expect("a list").iter();
+        let inbound = buckets.filter_map(|bucket| bucket["inbound"].as_u64());
+        assert_eq!(inbound.sum::<u64>(), 1, "{shown:#}");
+    }
 }
 
 #[test]

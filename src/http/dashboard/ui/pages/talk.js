@@ -78,6 +78,7 @@ export function talkTo(assistant) {
     end.textContent = 'Close';
     end.classList.remove('danger');
     again.hidden = false;
+    again.textContent = dialog.dataset.call ? 'Talk again' : 'Try again';
     dialog.dataset.state = 'over';
   };
   const begin = async () => {
@@ -93,7 +94,7 @@ export function talkTo(assistant) {
         started(id) {
           since = Date.now();
           dialog.dataset.state = 'talking';
-          dialog.dataset.call = id;
+          dialog.dataset.call = id ?? '';
           timer = setInterval(() => { status.textContent = `Talking · ${format.duration(Date.now() - since)}`; }, 500);
           if (!id) return;
           details.href = `#/call/${id}`;
