@@ -60,6 +60,7 @@ have() {
         libspandsp2) compgen -G '/usr/lib/*/libspandsp.so.2' ;;
         python3-dev) compgen -G '/usr/include/python3*/Python.h' ;;
         procps) type -P kill ;;
+        systemd) command -v systemd-analyze ;;
         postgresql) compgen -G '/usr/lib/postgresql/*/bin/initdb' ;;
         nodejs) command -v node ;;
         sip-tester) command -v sipp ;;

@@ -130,7 +130,8 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ),
     ("control", &["ids", "record", "observe", "call"]),
     ("softphone", &["ids", "audio", "sip", "sdp", "rtp", "net"]),
-    // conversation for the assistants that it checks, and the roles of what is told them.
+    // conversation for the assistants that it checks, and the roles of what is told them; softphone
+    // for the test call from the browser, of which it sees sound and nothing of SIP.
     (
         "http",
         &[
@@ -143,6 +144,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
             "call",
             "directory",
             "conversation",
+            "softphone",
         ],
     ),
     // `offhook demo` speaks, hence engines; ladders read SIP messages.

@@ -16,6 +16,7 @@ mod outbound;
 mod pings;
 mod published;
 mod registrations;
+mod test_calls;
 mod trunks;
 mod upkeep;
 
@@ -275,6 +276,9 @@ impl Server {
             Arc::clone(&assistants),
             &registry,
         );
+        let tickets = test_calls::Tickets::default();
+        let test_caller =
+            test_calls::caller(&config, &sip, tickets.clone(), Arc::clone(&assistants));
         let services = Services {
             webhooks: Webhooks::new(journal.clone(), afterwards::book(Arc::clone(&assistants))),
             sip: sip.clone(),
@@ -290,7 +294,7 @@ impl Server {
             recorder,
             health: health.clone(),
             metrics,
-            numbers: published.number_plan(),
+            numbers: tickets.over(published.number_plan(), Arc::clone(&assistants)),
             trunks: published.trunks(),
             admission: trunks::admission(&config),
             assistants,
@@ -326,6 +330,7 @@ impl Server {
             trunks: trunks.clone(),
             health: health.clone(),
             dialler,
+            test_caller,
             mailbox_changed: mailboxes::changed(&mailboxes),
             configured: Configured::of(&config),
             setup: announcing::setup(&store, http_address).await?,

@@ -3,12 +3,13 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+use serde::Serialize;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::{Failure, Kept, ladder, live, print};
 use crate::ids::CallId;
-use crate::record::{CallQuality, CallRecord, Role, StreamQuality, TurnLedger};
+use crate::record::{Analysis, CallQuality, CallRecord, Role, StreamQuality, TurnLedger};
 use crate::store::{CallQuery, Store};
 
 /// `offhook calls`.
@@ -169,11 +170,24 @@ fn answered_by(call: &CallRecord) -> String {
     }
 }
 
+/// A call as JSON has it.
+#[derive(Serialize)]
+struct Shown<'a> {
+    #[serde(flatten)]
+    call: &'a CallRecord,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    analysis: Option<&'a Analysis>,
+}
+
 async fn show(command: Show) -> Result<(), Failure> {
     let (store, call) = open(&command.kept, &command.id).await?;
+    let analysis = store.analysis(call.id).await.map_err(failed)?;
     match (command.sip, command.json) {
-        (false, true) => print::json(&call),
-        (false, false) => describe(&call),
+        (false, true) => print::json(&Shown {
+            call: &call,
+            analysis: analysis.as_ref().and_then(Option::as_ref),
+        }),
+        (false, false) => describe(&call, analysis.as_ref().map(Option::as_ref)),
         (true, json) => {
             let messages = store.sip_messages(call.id).await.map_err(failed)?;
             match json {
@@ -218,7 +232,7 @@ async fn find(store: &Store, id: &str) -> Result<Option<CallId>, Failure> {
     }
 }
 
-fn describe(call: &CallRecord) {
+fn describe(call: &CallRecord, analysis: Option<Option<&Analysis>>) {
     print::line(&format!("call       {}", call.id));
     print::line(&format!("from       {} ({})", call.from, call.peer));
     print::line(&format!("to         {} -> {}", call.to, answered_by(call)));
@@ -269,6 +283,11 @@ fn describe(call: &CallRecord) {
     if !call.digits.is_empty() {
         print::line(&format!("digits     {}", call.digits));
     }
+    match analysis {
+        None => {}
+        Some(None) => print::line("analysis   waits for the model"),
+        Some(Some(analysis)) => describe_analysis(analysis),
+    }
     print::line("");
     for message in &call.messages {
         let who = match message.role {
@@ -306,6 +325,21 @@ fn describe(call: &CallRecord) {
         ],
         &rows,
     );
+}
+
+fn describe_analysis(analysis: &Analysis) {
+    if let Some(summary) = &analysis.summary {
+        print::line(&format!("summary    {summary}"));
+    }
+    if let Some(success) = &analysis.success_evaluation {
+        print::line(&format!("success    {success}"));
+    }
+    if let Some(data) = &analysis.structured_data {
+        print::line(&format!(
+            "data       {}",
+            serde_json::Value::from(data.clone())
+        ));
+    }
 }
 
 fn describe_quality(quality: &CallQuality) {

@@ -88,6 +88,17 @@ pub(super) fn read(
     document: &Map<String, Value>,
     usable: Usable<'_>,
 ) -> Result<(AssistantSettings, Vec<Warning>), Vec<String>> {
+    let mut lists = Vec::new();
+    lists_in_place_of_objects(document, &TEMPLATE, "", &mut lists);
+    if !matches!(
+        document.get("metadata"),
+        None | Some(Value::Null | Value::Object(_))
+    ) {
+        lists.push("metadata: must be an object".to_owned());
+    }
+    if !lists.is_empty() {
+        return Err(lists);
+    }
     let mut warnings: Vec<Warning> = UNSUPPORTED
         .iter()
         .filter(|field| is_set(document, field))
@@ -150,6 +161,28 @@ fn is_set(document: &Map<String, Value>, path: &str) -> bool {
         Some(Value::Array(items)) => !items.is_empty(),
         Some(Value::String(text)) => text != "off",
         Some(_) => true,
+    }
+}
+
+/// Fields that must be objects and are lists, which would be read as the fields in their order.
+fn lists_in_place_of_objects(
+    document: &Map<String, Value>,
+    template: &Map<String, Value>,
+    path: &str,
+    mistakes: &mut Vec<String>,
+) {
+    for (name, value) in document {
+        let Some(Value::Object(inner)) = template.get(name) else {
+            continue;
+        };
+        match value {
+            Value::Array(_) => mistakes.push(format!("{path}{name}: must be an object")),
+            Value::Object(value) => {
+                let path = format!("{path}{name}.");
+                lists_in_place_of_objects(value, inner, &path, mistakes);
+            }
+            _ => {}
+        }
     }
 }
 
@@ -383,6 +416,13 @@ mod tests {
         );
         let kind = wrong(json!({ "model": { "maxTokens": "many" } }));
         assert!(kind.starts_with("model.maxTokens: invalid type"), "{kind}");
+        let metadata = wrong(json!({ "metadata": [null] }));
+        assert_eq!(metadata, "metadata: must be an object");
+        let lists = wrong(json!({ "voice": [null], "analysisPlan": { "summaryPlan": [] } }));
+        assert_eq!(
+            lists,
+            "analysisPlan.summaryPlan: must be an object; voice: must be an object"
+        );
         let mode = wrong(json!({ "firstMessageMode": "sing" }));
         assert!(
             mode.contains("firstMessageMode") && mode.contains("assistant-waits-for-user"),

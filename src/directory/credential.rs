@@ -34,6 +34,11 @@ pub(super) fn read(
         }
         Some(provider) => {
             reading.key(provider);
+            // What only trunks have means nothing here, and is kept in the same shape.
+            if document.get("gateways").is_some_and(|list| !list.is_null()) {
+                reading.gateways(document);
+            }
+            reading.manner(document, &mut Trunk::default());
             None
         }
         None => {
@@ -115,7 +120,7 @@ impl Reading {
         self.warnings.push(Warning::new("provider", message));
     }
 
-    fn trunk(&mut self, document: &Map<String, Value>) -> Trunk {
+    fn gateways(&mut self, document: &Map<String, Value>) -> Vec<Gateway> {
         let gateways = match document.get("gateways") {
             Some(Value::Array(list)) if (1..=MOST_GATEWAYS).contains(&list.len()) => {
                 list.as_slice()
@@ -126,11 +131,15 @@ impl Reading {
                 &[]
             }
         };
-        let gateways: Vec<Gateway> = gateways
+        gateways
             .iter()
             .enumerate()
             .filter_map(|(index, gateway)| self.gateway(index, gateway))
-            .collect();
+            .collect()
+    }
+
+    fn trunk(&mut self, document: &Map<String, Value>) -> Trunk {
+        let gateways = self.gateways(document);
         let mut ways = gateways.iter().filter(|gateway| gateway.outbound);
         let mut trunk = Trunk::of_profile("generic");
         // Vapi's trunks are not asked whether they are there unless they say so.
@@ -152,6 +161,17 @@ impl Reading {
             let message = "calls are sent to the first gateway with outboundEnabled only";
             self.warnings.push(Warning::new("gateways", message));
         }
+        self.manner(document, &mut trunk);
+        for field in UNSUPPORTED {
+            if document.get(*field).is_some_and(|value| !value.is_null()) {
+                self.warnings.push(Warning::unsupported(*field));
+            }
+        }
+        trunk
+    }
+
+    /// How a trunk writes numbers, and its account.
+    fn manner(&mut self, document: &Map<String, Value>, trunk: &mut Trunk) {
         if !self.flag(
             "outboundLeadingPlusEnabled",
             document.get("outboundLeadingPlusEnabled"),
@@ -162,18 +182,14 @@ impl Reading {
         if let Some(prefix) = document.get("techPrefix") {
             trunk.numbers.tech_prefix = self.text("techPrefix", prefix, 40).unwrap_or_default();
         }
-        self.account(document.get("outboundAuthenticationPlan"), &mut trunk);
-        for field in UNSUPPORTED {
-            if document.get(*field).is_some_and(|value| !value.is_null()) {
-                self.warnings.push(Warning::unsupported(*field));
-            }
-        }
-        trunk
+        self.account(document.get("outboundAuthenticationPlan"), trunk);
     }
 
     fn account(&mut self, plan: Option<&Value>, trunk: &mut Trunk) {
-        let Some(Value::Object(plan)) = plan else {
-            return;
+        let plan = match plan {
+            None | Some(Value::Null) => return,
+            Some(Value::Object(plan)) => plan,
+            Some(_) => return self.wrong("outboundAuthenticationPlan", "must be an object"),
         };
         let field = |name: &str| format!("outboundAuthenticationPlan.{name}");
         if let Some(name) = plan.get("authUsername") {

@@ -38,6 +38,7 @@ pub(super) fn show(call: &StoredCall, base: &str, detail: Detail) -> Map<String,
         "name": call.name,
         "cost": 0,
         "costs": [],
+        "analysis": call.analysis,
         "artifact": artifact(record, base, detail),
         "offhook": ours_only(record, detail),
     });

@@ -15,6 +15,7 @@ use super::identity::Identity;
 use super::monitor::monitor;
 use super::shapes::{CallShape, CreateCallShape, ErrorShape, UpdateCallShape};
 use crate::call::{DialRefusal, DialRequest, Talker};
+use crate::directory::Refused;
 use crate::ids::{AssistantId, CallId};
 use crate::record::Scope;
 use crate::store::{CallQuery, ObjectKind, StoredCall};
@@ -32,7 +33,7 @@ pub(super) struct Filter {
     phone_number_id: Option<String>,
     /// By the customer's whole number, in E.164. Not in Vapi.
     customer_number: Option<String>,
-    /// By a part of the customer's number. Not in Vapi.
+    /// By a part of either side's number or SIP address. Not in Vapi.
     number: Option<String>,
     /// `ringing`, `in-progress`, `forwarding` or `ended`. Not in Vapi.
     status: Option<String>,
@@ -40,7 +41,8 @@ pub(super) struct Filter {
     r#type: Option<String>,
     /// By why they ended. Not in Vapi.
     ended_reason: Option<String>,
-    /// By words that were said in them, all of them, in any order. Not in Vapi.
+    /// By words that were said in them, all of them, in any order; the last one may be a word's
+    /// beginning. Not in Vapi.
     search: Option<String>,
 }
 
@@ -72,11 +74,12 @@ pub(super) async fn list(
     let query = CallQuery {
         limit: window.limit,
         before: None,
+        after: None,
         id,
         assistant: plain("assistantId", filter.assistant_id)?,
         phone_number_id: plain("phoneNumberId", filter.phone_number_id)?,
         customer_number: plain("customerNumber", filter.customer_number)?,
-        number_part: plain("number", filter.number)?,
+        number: plain("number", filter.number)?,
         status: named("status", filter.status)?,
         call_type: named("type", filter.r#type)?,
         ended_reason: named("endedReason", filter.ended_reason)?,
@@ -261,7 +264,11 @@ async fn talker(
     match overrides {
         None => Ok(Talker::Named(id)),
         Some(overrides) => {
-            let settings = api.directory.overridden(&id, overrides).await?;
+            let settings = api.directory.overridden(&id, overrides).await;
+            let settings = settings.map_err(|refused| match refused {
+                Refused::Unknown(_) => ApiError::invalid("assistantId: there is no such assistant"),
+                other => other.into(),
+            })?;
             Ok(Talker::Given(AssistantId::new(id), Box::new(settings)))
         }
     }

@@ -52,7 +52,10 @@ use crate::observe::{Health, Metrics, Scrape, State};
 use crate::record::Scope;
 use crate::store::Store;
 
-pub use dashboard::{Configured, Dashboard, Load, Parts, SetupToken, watch_load};
+pub use dashboard::{
+    Configured, Dashboard, Load, Parts, PlacedTestCall, SetupToken, TestCallRefusal, TestCaller,
+    watch_load,
+};
 pub use error::ApiError;
 pub use identity::{Identity, Rates, authorise, hash_of};
 

@@ -46,19 +46,19 @@ pub(super) struct AssistantShape {
     /// Whether the caller can interrupt it.
     first_message_interruptions_enabled: Option<bool>,
     /// The recogniser: `provider`, `model`, `language`.
-    #[schema(value_type = Object)]
+    #[schema(value_type = Option<Object>)]
     transcriber: Option<Value>,
     /// The language model: `provider`, `model`, `messages`, `temperature`, `maxTokens`.
-    #[schema(value_type = Object)]
+    #[schema(value_type = Option<Object>)]
     model: Option<Value>,
     /// The voice: `provider`, `voiceId`, `speed`.
-    #[schema(value_type = Object)]
+    #[schema(value_type = Option<Object>)]
     voice: Option<Value>,
     /// When it starts to speak.
-    #[schema(value_type = Object)]
+    #[schema(value_type = Option<Object>)]
     start_speaking_plan: Option<Value>,
     /// When it stops.
-    #[schema(value_type = Object)]
+    #[schema(value_type = Option<Object>)]
     stop_speaking_plan: Option<Value>,
     /// Silence after which the call ends.
     #[schema(minimum = 1, maximum = 3600)]
@@ -75,7 +75,7 @@ pub(super) struct AssistantShape {
     #[schema(max_length = 1000)]
     voicemail_message: Option<String>,
     /// Anything of yours.
-    #[schema(value_type = Object)]
+    #[schema(value_type = Option<Object>)]
     metadata: Option<Value>,
 }
 
@@ -131,11 +131,12 @@ pub(super) struct CredentialShape {
     #[schema(min_items = 1, max_items = 64)]
     gateways: Option<Vec<GatewayShape>>,
     /// `authUsername` and `authPassword`.
-    #[schema(value_type = Object)]
+    #[schema(value_type = Option<Object>)]
     outbound_authentication_plan: Option<Value>,
     /// Whether numbers have their plus on the wire.
     outbound_leading_plus_enabled: Option<bool>,
     /// What is put before every number.
+    #[schema(min_length = 1, max_length = 40)]
     tech_prefix: Option<String>,
 }
 
@@ -163,7 +164,7 @@ pub(super) struct CreateCallShape {
     /// Who talks, for this call only.
     assistant: Option<AssistantShape>,
     /// Fields of the assistant that are other for this call; `variableValues` fill `{{names}}`.
-    #[schema(value_type = Object)]
+    #[schema(value_type = Option<Object>)]
     assistant_overrides: Option<Value>,
     /// The number that is called from. Not needed where there is one trunk to call through.
     phone_number_id: Option<String>,
@@ -208,14 +209,29 @@ pub(super) struct CallShape {
     customer: Option<CustomerShape>,
     name: Option<String>,
     /// What was said; not in lists.
-    #[schema(value_type = Vec<Object>)]
+    #[schema(value_type = Option<Vec<Object>>)]
     messages: Option<Vec<Value>>,
+    /// What the model says of it, once it does: not in lists.
+    analysis: Option<AnalysisShape>,
     /// Transcript, messages and the paths of recordings and logs.
-    #[schema(value_type = Object)]
+    #[schema(value_type = Option<Object>)]
     artifact: Option<Value>,
     /// What only Offhook knows: latencies by turn, quality, keys pressed, SIP addresses.
     #[schema(value_type = Object)]
     offhook: Value,
+}
+
+/// What the assistant's `analysisPlan` asked for.
+#[derive(ToSchema)]
+#[schema(as = Analysis, rename_all = "camelCase")]
+struct AnalysisShape {
+    /// What the call was about.
+    summary: Option<String>,
+    /// Whether it succeeded, by the plan's rubric.
+    success_evaluation: Option<String>,
+    /// What was found out, by the plan's schema.
+    #[schema(value_type = Option<Object>)]
+    structured_data: Option<Value>,
 }
 
 /// What of a kept call can be changed.

@@ -4,6 +4,7 @@
 mod heard;
 mod report;
 mod script;
+mod talk;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -21,7 +22,7 @@ use crate::net::media::{ClipKey, Media, MediaAddress, MediaConfig, MediaPort, Me
 use crate::net::resolve::{Resolver, Target};
 use crate::net::sip::{LegCommand, OutgoingLeg, Sip, SipConfig, Snapshot, TlsSettings};
 use crate::sdp::{self, Direction, Encryption, LocalMedia, Negotiated};
-use crate::sip::endpoint::{EndCause, Event, Hangup, InviteRequest, Limits, Protocol};
+use crate::sip::endpoint::{Credentials, EndCause, Event, Hangup, InviteRequest, Limits, Protocol};
 use crate::sip::headers::NameAddr;
 use crate::sip::uri::Uri;
 
@@ -30,6 +31,7 @@ use report::Began;
 pub use report::{LineReport, Report};
 pub use script::Manners;
 use script::{Action, Script};
+pub use talk::{Handset, MICROPHONE, Noticed, Talk};
 
 /// How long the phone may ring.
 const RING: Duration = Duration::from_secs(60);
@@ -192,9 +194,18 @@ pub async fn call(plan: &CallPlan) -> Result<Report, CallError> {
     })
     .map_err(|error| system(&error))?;
     let port = media.reserve(local).map_err(|error| system(&error))?;
-    let description = describe(&port, plan.codec).map_err(|error| system(&error))?;
+    let codecs = plan
+        .codec
+        .map_or_else(|| vec![Codec::Pcmu, Codec::Pcma], |codec| vec![codec]);
+    let description = describe(&port, codecs).map_err(|error| system(&error))?;
+    let calling = Calling {
+        caller: "caller",
+        credentials: None,
+        ca: plan.ca.as_deref(),
+        description: &description,
+    };
     let dialled = Instant::now();
-    let mut leg = invite(&sip, called, plan.ca.as_deref(), &description).await?;
+    let mut leg = invite(&sip, called, calling).await?;
     let answer = wait_for_answer(&sip, &mut leg).await?;
     let answered = Instant::now();
     let negotiated = sdp::accept(&answer, &description)?;
@@ -264,11 +275,11 @@ fn sip_config(local: IpAddr, protocol: Protocol) -> SipConfig {
     }
 }
 
-fn describe(port: &MediaPort, codec: Option<Codec>) -> io::Result<LocalMedia> {
+fn describe(port: &MediaPort, codecs: Vec<Codec>) -> io::Result<LocalMedia> {
     Ok(LocalMedia {
         address: port.address(),
         port: port.port()?,
-        codecs: codec.map_or_else(|| vec![Codec::Pcmu, Codec::Pcma], |codec| vec![codec]),
+        codecs,
         telephone_event: Some(101),
         ptime_ms: 20,
         encryption: Encryption::Off,
@@ -278,22 +289,25 @@ fn describe(port: &MediaPort, codec: Option<Codec>) -> io::Result<LocalMedia> {
     })
 }
 
-async fn invite(
-    sip: &Sip,
-    called: Called,
-    ca: Option<&Path>,
-    description: &LocalMedia,
-) -> Result<OutgoingLeg, CallError> {
+/// Who calls, and with what.
+struct Calling<'a> {
+    caller: &'a str,
+    credentials: Option<Credentials>,
+    ca: Option<&'a Path>,
+    description: &'a LocalMedia,
+}
+
+async fn invite(sip: &Sip, called: Called, calling: Calling<'_>) -> Result<OutgoingLeg, CallError> {
     let Called { uri, host, target } = called;
     let Target { protocol, address } = target;
     let transport = sip
-        .reach(protocol, address, &host, ca)
+        .reach(protocol, address, &host, calling.ca)
         .await
         .map_err(|error| CallError::System(error.to_string()))?;
     let Some(listener) = sip.listeners().first() else {
         return Err(CallError::System("no SIP socket".to_owned()));
     };
-    let from: Uri = format!("sip:caller@{}", listener.address)
+    let from: Uri = format!("sip:{}@{}", calling.caller, listener.address)
         .parse()
         .map_err(|error| CallError::System(format!("{error}")))?;
     let request = InviteRequest {
@@ -303,11 +317,11 @@ async fn invite(
         from: NameAddr::new(from),
         to: NameAddr::new(uri),
         route: Vec::new(),
-        credentials: None,
+        credentials: calling.credentials,
         headers: Vec::new(),
         extensions: None,
         replaces: None,
-        sdp: Some(sdp::offer(description)),
+        sdp: Some(sdp::offer(calling.description)),
         patience: None,
         ring_timeout: RING,
     };

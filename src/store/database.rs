@@ -73,7 +73,8 @@ impl Database {
         let options: AnyConnectOptions = self.url(access).parse().map_err(failed)?;
         let setup = match self {
             Self::Folder(_) => SQLITE_CONNECTION,
-            Self::PostgreSql(_) => "SET client_min_messages = warning",
+            // Compiling a statement takes longer than any of ours.
+            Self::PostgreSql(_) => "SET client_min_messages = warning; SET jit = off",
         };
         AnyPoolOptions::new()
             .max_connections(CONNECTIONS)

@@ -14,7 +14,6 @@ mod operators;
 mod overview;
 mod rows;
 mod schema;
-mod search;
 mod statement;
 mod voicemail;
 mod webhooks;
@@ -39,9 +38,8 @@ pub use keys::ApiKey;
 pub use ladder::Ladders;
 pub use objects::{Object, ObjectKind, ObjectQuery, Origin, Saved};
 pub use operators::{BadOperator, hash_password, is_password, operator_name};
-pub use overview::{EndedCall, Overview};
+pub use overview::{CountedCalls, Every, Overview};
 use rows::{Timestamp, name_of};
-pub use search::{CallSearch, Found};
 pub use statement::Times;
 pub use voicemail::{MessageFile, RecoveredMailboxes, message_path};
 
@@ -349,13 +347,14 @@ async fn save_call(connection: &mut AnyConnection, call: &CallRecord) -> Result<
     sqlx::query(
         "INSERT INTO calls (id, call_type, status, assistant, caller, called, peer, sip_call_id, created_at,
              started_at, ended_at, ended_reason, ended_by, greeting_ms, codec, recording, digits,
-             customer_number, customer_name, trunk, diverted_from, quality, srtp, mailbox, answered_by, phone_number_id, updated_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27)
+             customer_number, customer_name, trunk, diverted_from, quality, srtp, mailbox, answered_by, phone_number_id, updated_at, people, talked_ms)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29)
          ON CONFLICT (id) DO UPDATE SET status = excluded.status, sip_call_id = excluded.sip_call_id, started_at = excluded.started_at,
              ended_at = excluded.ended_at, ended_reason = excluded.ended_reason, ended_by = excluded.ended_by,
              greeting_ms = excluded.greeting_ms, codec = excluded.codec, recording = excluded.recording,
              digits = excluded.digits, quality = excluded.quality,
-             srtp = excluded.srtp, mailbox = excluded.mailbox, answered_by = excluded.answered_by, updated_at = excluded.updated_at",
+             srtp = excluded.srtp, mailbox = excluded.mailbox, answered_by = excluded.answered_by, updated_at = excluded.updated_at,
+             talked_ms = excluded.talked_ms",
     )
     .bind(call.id.to_string())
     .bind(name_of(&call.call_type))
@@ -385,9 +384,17 @@ async fn save_call(connection: &mut AnyConnection, call: &CallRecord) -> Result<
     .bind(call.answered_by.and_then(|answered| serde_json::to_string(&answered).ok()))
     .bind(call.phone_number_id.as_deref())
     .bind(Timestamp(OffsetDateTime::now_utc()).to_string())
+    .bind(calls::people(call))
+    .bind(talked_ms(call))
     .execute(connection)
     .await?;
     Ok(())
+}
+
+/// From the answer to the end.
+fn talked_ms(call: &CallRecord) -> Option<i64> {
+    let talked = call.ended_at? - call.started_at?;
+    i64::try_from(talked.whole_milliseconds()).ok()
 }
 
 async fn save_message(

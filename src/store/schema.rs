@@ -59,15 +59,22 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         "webhooks",
         include_str!("../../migrations/0030_webhooks.sql"),
     ),
+    (
+        40,
+        "call search",
+        include_str!("../../migrations/0040_call_search.sql"),
+    ),
 ];
 
 /// Brings an empty or older database to this version's schema.
 pub(super) fn migrator(database: &Database) -> Migrator {
     let migrations = MIGRATIONS.iter().map(|(version, name, sql)| {
-        // The one type that they do not share the name of.
+        // The one type that they do not share the name of, and what only one of them needs.
         let sql = match database {
-            Database::Folder(_) => (*sql).to_owned(),
-            Database::PostgreSql(_) => sql.replace(" BLOB", " BYTEA"),
+            Database::Folder(_) => sql.replace("-- SQLite only: ", ""),
+            Database::PostgreSql(_) => sql
+                .replace(" BLOB", " BYTEA")
+                .replace("-- PostgreSQL only: ", ""),
         };
         Migration::new(
             *version,

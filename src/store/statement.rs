@@ -18,6 +18,8 @@ pub(super) struct Statement {
     sql: String,
     arguments: Vec<Argument>,
     has_condition: bool,
+    /// What comes after the page.
+    end: &'static str,
 }
 
 /// Bounds of a time, each where it is set. Vapi's names.
@@ -39,6 +41,15 @@ impl Statement {
             sql: select.to_owned(),
             arguments: Vec::new(),
             has_condition: false,
+            end: "",
+        }
+    }
+
+    /// A page inside another statement: `begin … end`.
+    pub(super) fn inside(begin: &'static str, end: &'static str) -> Self {
+        Self {
+            end,
+            ..Self::new(begin)
         }
     }
 
@@ -94,7 +105,7 @@ impl Statement {
         pool: &AnyPool,
     ) -> Result<Vec<AnyRow>, StoreError> {
         let limit = self.number(i64::from(limit));
-        let sql = format!("{} ORDER BY {order} LIMIT {limit}", self.sql);
+        let sql = format!("{} ORDER BY {order} LIMIT {limit}{}", self.sql, self.end);
         let mut query = sqlx::query(AssertSqlSafe(sql));
         for argument in self.arguments {
             query = match argument {

@@ -12,12 +12,13 @@ use std::time::Instant;
 use offhook::store::{Database, Store};
 use serde_json::json;
 use sqlx::{AssertSqlSafe, Connection};
+use time::{Duration, OffsetDateTime};
 
 use crate::Result;
 use crate::load::Watch;
 use crate::options::Options;
 use crate::report::{Report, Table};
-use crate::server::Setup;
+use crate::server::{Server, Setup};
 use crate::statistics::Sample;
 
 /// A number with leading noughts, in both databases.
@@ -26,13 +27,20 @@ fn digits(expression: &str, width: u32) -> String {
     format!("SUBSTR(CAST({base} + ({expression}) AS TEXT), 2, {width})")
 }
 
-/// A time, minute by minute.
-fn minute(expression: &str) -> String {
-    let month = digits(&format!("({expression}) / 40320 % 12 + 1"), 2);
-    let day = digits(&format!("({expression}) / 1440 % 28 + 1"), 2);
+/// A day, so many before today.
+fn day_before(days: u32) -> String {
+    let day = OffsetDateTime::now_utc().date() - Duration::days(i64::from(days));
+    format!("{day}")
+}
+
+/// A time, minute by minute, of which the last of so many calls' is of today.
+fn minute(expression: &str, calls: u32) -> String {
+    let days = calls.div_ceil(1440);
+    let days: String = (0..days).rev().map(day_before).collect();
+    let day = format!("SUBSTR('{days}', ({expression}) / 1440 * 10 + 1, 10)");
     let hour = digits(&format!("({expression}) / 60 % 24"), 2);
     let minute = digits(&format!("({expression}) % 60"), 2);
-    format!("'2026-' || {month} || '-' || {day} || 'T' || {hour} || ':' || {minute} || ':00.000Z'")
+    format!("{day} || 'T' || {hour} || ':' || {minute} || ':00.000Z'")
 }
 
 fn statements(calls: u32) -> Vec<String> {
@@ -42,7 +50,11 @@ fn statements(calls: u32) -> Vec<String> {
             most - 1
         )
     };
-    let id = |i: &str| format!("'00000000-0000-4000-8000-' || {}", digits(i, 12));
+    // As random as ids are in their first digits.
+    let id = |i: &str| {
+        let first = digits(&format!("{i} * 7919 % 100000000"), 8);
+        format!("{first} || '-0000-4000-8000-' || {}", digits(i, 12))
+    };
     // Squared, so that the first words are many times as frequent as the last.
     let word = |seed: &str| {
         let chance = format!("((({seed}) % 997 * 7919 + 104729) % 997)");
@@ -54,15 +66,15 @@ fn statements(calls: u32) -> Vec<String> {
     let places = "(SELECT 0 AS p UNION ALL SELECT 1 UNION ALL SELECT 2 UNION ALL SELECT 3 \
         UNION ALL SELECT 4 UNION ALL SELECT 5 UNION ALL SELECT 6 UNION ALL SELECT 7) AS m";
     let counting = numbers(calls);
-    let (call, at) = (id("n.i"), minute("n.i"));
+    let (call, at) = (id("n.i"), minute("n.i", calls));
+    let number = format!("'+4930' || {}", digits("n.i % 9973", 7));
     let mut all = vec![format!(
         "INSERT INTO calls (id, call_type, status, assistant, caller, called, peer, sip_call_id, \
          created_at, started_at, ended_at, ended_reason, ended_by, digits, customer_number, \
-         phone_number_id, updated_at) {counting} SELECT {call}, 'inboundPhoneCall', 'ended', \
+         phone_number_id, updated_at, people, talked_ms) {counting} SELECT {call}, 'inboundPhoneCall', 'ended', \
          'assistant' || CAST(n.i % 20 AS TEXT), 'sip:a@b', 'sip:c@d', 'peer', 'id', {at}, {at}, {at}, \
          CASE WHEN n.i % 50 = 0 THEN 'silence-timed-out' ELSE 'customer-ended-call' END, 'customer', \
-         '', '+4930' || {}, 'number' || CAST(n.i % 7 AS TEXT), {at} FROM n",
-        digits("n.i % 9973", 7)
+         '', {number}, 'number' || CAST(n.i % 7 AS TEXT), {at}, {number} || ' sip:a@b sip:c@d', n.i % 300 * 1000 FROM n"
     )];
     all.push(format!(
         "INSERT INTO messages (call_id, position, role, message, start_ms, end_ms, turn, interrupted) \
@@ -77,6 +89,14 @@ fn statements(calls: u32) -> Vec<String> {
              ON CONFLICT (word, created_at, call_id) DO NOTHING"
         ));
     }
+    // Two turns in each.
+    let ledger = "'{\"turn\":' || CAST(t.n AS TEXT) || ',\"speechEndedMs\":1000,\"endpointMs\":1300,\
+        \"transcriptMs\":1500,\"firstTokenMs\":1700,\"firstClauseMs\":1800,\"firstAudioMs\":1900,\
+        \"firstPacketMs\":' || CAST(1950 + n.i % 500 AS TEXT) || ',\"retries\":0}'";
+    all.push(format!(
+        "INSERT INTO turns (call_id, turn, ledger) {counting} SELECT {call}, t.n, {ledger} \
+         FROM n CROSS JOIN (SELECT 1 AS n UNION ALL SELECT 2) AS t"
+    ));
     all.push("ANALYZE".to_owned());
     all
 }
@@ -184,12 +204,12 @@ async fn fill(database: &Database, url: &str, calls: u32) -> Result<()> {
     Ok(())
 }
 
-/// What is asked, and how.
+/// What is asked, and how; `{middle}` is a day with as many calls before it as after it.
 const ASKED: &[(&str, &str)] = &[
     ("first page", "/call?limit=50"),
     (
         "100 older ones",
-        "/call?limit=100&createdAtLt=2026-02-03T00:00:00Z",
+        "/call?limit=100&createdAtLt={middle}T00:00:00Z",
     ),
     ("of an assistant", "/call?limit=50&assistantId=assistant7"),
     ("of a number", "/call?limit=50&phoneNumberId=number3"),
@@ -198,6 +218,12 @@ const ASKED: &[(&str, &str)] = &[
         "/call?limit=50&customerNumber=%2B49300000042",
     ),
     ("part of a number", "/call?limit=50&number=4242"),
+    ("part of every number", "/call?limit=50&number=4930"),
+    ("part of no number", "/call?limit=50&number=99999999"),
+    (
+        "part, and a rare outcome",
+        "/call?limit=50&number=30000&endedReason=silence-timed-out",
+    ),
     (
         "by a rare outcome",
         "/call?limit=50&endedReason=silence-timed-out",
@@ -206,12 +232,51 @@ const ASKED: &[(&str, &str)] = &[
     ("a rare word", "/call?limit=50&search=word1900"),
     ("two words", "/call?limit=50&search=word0%20word200"),
     ("a word nobody said", "/call?limit=50&search=nobody"),
+    ("a frequent beginning", "/call?limit=50&search=wo"),
+    ("two, one nobody's", "/call?limit=50&search=word0%20nobody"),
     (
         "word and assistant",
         "/call?limit=50&search=word2&assistantId=assistant7",
     ),
-    ("one call", "/call/00000000-0000-4000-8000-000000000042"),
+    ("largest page", "/call?limit=1000"),
+    ("one call", "/call/00332598-0000-4000-8000-000000000042"),
+    ("dashboard: history", "/ui/api/calls"),
+    ("dashboard: number", "/ui/api/calls?number=4242"),
+    ("dashboard: every number", "/ui/api/calls?number=4930"),
+    ("dashboard: no number", "/ui/api/calls?number=99999999"),
+    ("dashboard: words", "/ui/api/calls?text=word0%20word20"),
+    (
+        "dashboard: nobody's words",
+        "/ui/api/calls?text=word0%20nobody",
+    ),
+    (
+        "dashboard: everything",
+        "/ui/api/calls?number=30&text=word2&assistant=assistant7&outcome=customer-ended-call\
+         &from={middle}T00:00:00Z",
+    ),
+    (
+        "dashboard: one call",
+        "/ui/api/calls/00332598-0000-4000-8000-000000000042",
+    ),
+    (
+        "dashboard: overview, 90 days",
+        "/ui/api/overview?hours=2160",
+    ),
 ];
+
+/// Logs in to the dashboard: the cookie.
+fn log_in(server: &Server, url: Option<&str>, agent: &ureq::Agent) -> Result<String> {
+    let password = server.operator("bench", url)?;
+    let address = format!("http://{}/ui/api/session", server.http());
+    let login = json!({ "name": "bench", "password": password });
+    let answer = agent
+        .post(&address)
+        .header("Content-Type", "application/json")
+        .send(login.to_string())?;
+    let cookie = answer.headers().get("set-cookie");
+    let cookie = cookie.ok_or("no cookie was set")?.to_str()?;
+    Ok(cookie.split(';').next().unwrap_or_default().to_owned())
+}
 
 pub(crate) fn run(options: &Options) -> Result<Report> {
     let calls: u32 = options.number("calls", 50_000)?;
@@ -263,12 +328,14 @@ fn measure(
     runtime.block_on(fill(&database, url.unwrap_or(&file), calls))?;
     let key = server.api_key(url)?;
     let agent = ureq::Agent::new_with_defaults();
+    let cookie = log_in(&server, url, &agent)?;
     let name = if url.is_some() {
         "PostgreSQL"
     } else {
         "SQLite"
     };
     for (what, path) in ASKED {
+        let path = path.replace("{middle}", &day_before(calls / 1440 / 2));
         let mut took = Vec::new();
         let mut bytes = 0;
         for _ in 0..rounds {
@@ -276,7 +343,8 @@ fn measure(
             let address = format!("http://{}{path}", server.http());
             let request = agent
                 .get(&address)
-                .header("Authorization", &format!("Bearer {key}"));
+                .header("Authorization", &format!("Bearer {key}"))
+                .header("Cookie", &cookie);
             bytes = request.call()?.body_mut().read_to_vec()?.len();
             took.push(began.elapsed().as_secs_f64() * 1000.0);
         }

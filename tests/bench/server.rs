@@ -449,6 +449,17 @@ impl Server {
         Ok(run(&mut command)?.trim().to_owned())
     }
 
+    /// A new operator of its dashboard, in the database of that URL: the password.
+    pub(crate) fn operator(&self, name: &str, url: Option<&str>) -> Result<String> {
+        let mut command = offhook()?;
+        command.args(["operator", "create", "--name", name, "--data"]);
+        command.arg(self.data());
+        if let Some(url) = url {
+            command.args(["--store", url]);
+        }
+        Ok(run(&mut command)?.trim().to_owned())
+    }
+
     pub(crate) fn data(&self) -> PathBuf {
         self.folder.0.join("data")
     }

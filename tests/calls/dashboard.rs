@@ -10,8 +10,10 @@ use serde_json::Value;
 use crate::in_peace;
 use crate::support::phone::Phone;
 use crate::support::process::run;
+use crate::support::record::share_understood;
 use crate::support::server::{Server, Setup, offhook};
-use crate::support::sources;
+use crate::support::sound::write_padded;
+use crate::support::{sources, speech};
 
 /// Every page twice, axe-core on each, on a busy machine.
 const TOUR: Duration = Duration::from_secs(300);
@@ -40,18 +42,20 @@ fn make_operator(server: &Server, name: &str) {
     assert!(making.wait().expect("ours").success());
 }
 
-/// What the browser saw; its screenshots are kept where somebody wants to look at them.
-fn tour(server: &Server) -> Value {
+/// What the browser saw in a script's hands; its screenshots are kept where somebody wants to look
+/// at them.
+fn drive(server: &Server, script: &str, more: &[&Path]) -> Value {
     let kept = std::env::var_os("OFFHOOK_SCREENSHOTS").map(PathBuf::from);
     let screenshots = kept.unwrap_or_else(|| server.path("screenshots"));
     std::fs::create_dir_all(&screenshots).expect("a folder");
     let mut browser = Command::new("node");
     browser
-        .arg(sources().join("browser/dashboard.mjs"))
+        .arg(sources().join("browser").join(script))
         .arg(modules())
         .arg(server.base())
         .args(["ann", PASSWORD])
-        .arg(&screenshots);
+        .arg(&screenshots)
+        .args(more);
     if let Some(pages) = std::env::var_os("OFFHOOK_UI") {
         browser.arg(Path::new(&pages));
     }
@@ -93,7 +97,7 @@ fn an_operator_follows_hears_and_ends_a_call_in_the_browser_and_plays_it_afterwa
         // Silent: the operator's words wait for a caller who speaks.
         let phone = Phone::new("caller").dial(&server.uri("reception"));
         let id = server.answered_call();
-        let tour = tour(&server);
+        let tour = drive(&server, "dashboard.mjs", &[]);
         // The browser has ended the call, and the telephone knows.
         let heard = phone.finish().heard();
         assert!(heard.audible_seconds(0) > 2.0, "the operator's words");
@@ -122,4 +126,52 @@ fn an_operator_follows_hears_and_ends_a_call_in_the_browser_and_plays_it_afterwa
     );
     assert_eq!(seen["cookiesLeft"], 0, "{seen:#}");
     assert!(!server.log().contains(PASSWORD));
+}
+
+#[test]
+fn an_operator_talks_to_an_assistant_by_the_browser_s_microphone() {
+    let _peace = in_peace();
+    let server = Setup::new("microphone")
+        .file(
+            r#"
+            [assistants.reception]
+            firstMessage = "Hello there."
+            messagePlan = { idleMessages = [] }
+            [assistants.reception.model]
+            systemPrompt = "You are the receptionist of a small shop. Answer with one short sentence."
+            maxTokens = 30
+
+            # Whoever dials reaches nobody; the dashboard reaches its assistant all the same.
+            [[numbers]]
+            number = "*"
+            service = "voicemail-menu"
+
+            [mailboxes.desk]
+            number = "200"
+            pin = "4711"
+            "#,
+        )
+        .start_ready();
+    make_operator(&server, "ann");
+    let said = server.path("said.wav");
+    write_padded(&speech("order_status"), 6.0, 300.0, &said);
+    let (tour, record) = server.record_of(|| drive(&server, "talk.mjs", &[&said]));
+    assert_eq!(tour["errors"], serde_json::json!([]), "{tour:#}");
+    assert_eq!(tour["faults"], serde_json::json!([]), "{tour:#}");
+    let seen = &tour["seen"];
+    assert_eq!(seen["call"], record.text("id"));
+    let understood = share_understood(
+        "I'd like to check my order status, please.",
+        &record.words_of_user(),
+    );
+    assert!(understood > 0.7, "{record:#?}");
+    // The greeting, and an answer.
+    assert!(record.said_by("bot").len() >= 2, "{record:#?}");
+    assert_eq!(record.reason(), ("customer-ended-call", "customer"));
+    assert_eq!(record.text("codec"), "G722");
+    assert_eq!(seen["over"], "The call is over: You hung up.");
+    let denied = seen["denied"].as_str().unwrap_or_default();
+    assert!(denied.contains("Allow it"), "{seen:#}");
+    let insecure = seen["insecure"].as_str().unwrap_or_default();
+    assert!(insecure.contains("HTTPS"), "{seen:#}");
 }

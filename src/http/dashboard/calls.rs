@@ -15,7 +15,7 @@ use super::Dashboard;
 use crate::http::error::ApiError;
 use crate::ids::CallId;
 use crate::record::{CallRecord, CallStatus, EndedReason, KeptSipMessage};
-use crate::store::CallSearch;
+use crate::store::{CallQuery, Times};
 
 /// Calls on a page where nothing else is asked for, and at most.
 const PAGE: u32 = 50;
@@ -48,24 +48,31 @@ pub(super) struct Wanted {
 }
 
 impl Wanted {
-    fn search(&self, most: u32) -> Result<CallSearch, ApiError> {
+    fn search(&self, most: u32) -> Result<CallQuery, ApiError> {
         let words = |field: &str, text: &str| match text.chars().count() {
             0 => Ok(None),
+            _ if text.contains('\0') => Err(ApiError::invalid(format!(
+                "{field}: must have no zero character"
+            ))),
             length if length <= LONGEST_SEARCH => Ok(Some(text.trim().to_owned())),
             _ => Err(ApiError::invalid(format!(
                 "{field}: must have at most {LONGEST_SEARCH} characters"
             ))),
         };
-        Ok(CallSearch {
-            number: words("number", &self.number)?,
-            text: words("text", &self.text)?,
-            assistant: words("assistant", &self.assistant)?,
-            outcome: named::<EndedReason>("outcome", &self.outcome)?,
-            status: named::<CallStatus>("status", &self.status)?,
-            from: time("from", &self.from)?,
-            until: time("until", &self.until)?,
-            after: after(&self.after)?,
+        Ok(CallQuery {
             limit: self.limit.unwrap_or(PAGE).clamp(1, most),
+            after: after(&self.after)?,
+            assistant: words("assistant", &self.assistant)?,
+            number: words("number", &self.number)?,
+            status: named::<CallStatus>("status", &self.status)?,
+            ended_reason: named::<EndedReason>("outcome", &self.outcome)?,
+            created: Times {
+                ge: time("from", &self.from)?,
+                lt: time("until", &self.until)?,
+                ..Times::default()
+            },
+            words: words("text", &self.text)?,
+            ..CallQuery::default()
         })
     }
 }
@@ -107,10 +114,15 @@ pub(super) async fn search(
     State(dashboard): State<Dashboard>,
     Query(wanted): Query<Wanted>,
 ) -> Result<Json<Value>, ApiError> {
-    let search = wanted.search(LARGEST_PAGE)?;
+    let mut search = wanted.search(LARGEST_PAGE)?;
     let first = search.after.is_none();
-    let found = dashboard.store.search_calls(&search).await?;
-    let last = found.calls.last().filter(|_| found.more);
+    let page = usize::try_from(search.limit).unwrap_or(usize::MAX);
+    // One more, to know whether there is a next page.
+    search.limit += 1;
+    let mut calls = dashboard.store.calls(&search).await?;
+    let more = calls.len() > page;
+    calls.truncate(page);
+    let last = calls.last().filter(|_| more);
     let next = last.and_then(|last| {
         let at = last.created_at.format(&Rfc3339).ok()?;
         Some(format!("{at},{}", last.id))
@@ -120,7 +132,7 @@ pub(super) async fn search(
         false => Vec::new(),
     };
     Ok(Json(json!({
-        "calls": found.calls,
+        "calls": calls,
         "next": next,
         "assistants": assistants,
     })))
@@ -133,12 +145,12 @@ pub(super) async fn export(
 ) -> Result<Response, ApiError> {
     let mut search = wanted.search(LARGEST_EXPORT)?;
     search.limit = LARGEST_EXPORT;
-    let found = dashboard.store.search_calls(&search).await?;
+    let calls = dashboard.store.calls(&search).await?;
     let (kind, name, body) = match wanted.format.as_str() {
-        "csv" => ("text/csv; charset=utf-8", "calls.csv", csv(&found.calls)),
+        "csv" => ("text/csv; charset=utf-8", "calls.csv", csv(&calls)),
         "json" | "" => {
             // Records always serialise.
-            let body = serde_json::to_string(&found.calls).unwrap_or_default();
+            let body = serde_json::to_string(&calls).unwrap_or_default();
             ("application/json", "calls.json", body)
         }
         _ => return Err(ApiError::invalid("format: must be csv or json")),
@@ -199,19 +211,22 @@ fn field(value: &str) -> String {
     }
 }
 
-/// A call with messages, turns and its SIP messages; `live` says whether it is in progress.
+/// A call with messages, turns, analysis and its SIP messages; `live` says whether it is in progress.
 pub(super) async fn one(
     State(dashboard): State<Dashboard>,
     Path(id): Path<CallId>,
 ) -> Result<Json<Value>, ApiError> {
-    let call = dashboard.store.call(id).await?;
+    let call = dashboard.store.stored_call(id).await?;
     let call = call.ok_or_else(|| ApiError::no("call", &id.to_string()))?;
+    let waits = dashboard.store.analysis(id).await? == Some(None);
     let mut sip = dashboard.store.sip_messages(id).await?;
     let left_out = sip.len().saturating_sub(MOST_MESSAGES);
     sip.truncate(MOST_MESSAGES);
     let sip: Vec<Value> = sip.iter().map(ladder_step).collect();
     Ok(Json(json!({
-        "call": call,
+        "call": call.record,
+        "analysis": call.analysis,
+        "analysisWaits": waits,
         "sip": sip,
         "sipLeftOut": left_out,
         "live": dashboard.registry.monitor_key(id).is_some(),

@@ -12,6 +12,7 @@ mod live;
 mod login;
 mod numbers;
 mod overview;
+mod talk;
 mod voicemail;
 
 use std::path::PathBuf;
@@ -34,6 +35,7 @@ use crate::store::Store;
 pub use login::SetupToken;
 pub use numbers::Configured;
 pub use overview::{Load, watch_load};
+pub use talk::{PlacedTestCall, TestCallRefusal, TestCaller};
 
 /// What the dashboard shows and acts on. Handles only; cheap to clone.
 #[derive(Clone)]
@@ -54,6 +56,8 @@ pub struct Dashboard {
     pub load: Load,
     /// Begins calls.
     pub dialler: Dialler,
+    /// Calls assistants from the browser.
+    pub test_caller: TestCaller,
     /// Is told of a mailbox that was changed; false where there is no such one.
     pub mailbox_changed: Arc<dyn Fn(&str) -> bool + Send + Sync>,
     /// What the configuration file has.
@@ -80,6 +84,8 @@ pub struct Parts {
     /// See [`Dashboard`].
     pub dialler: Dialler,
     /// See [`Dashboard`].
+    pub test_caller: TestCaller,
+    /// See [`Dashboard`].
     pub mailbox_changed: Arc<dyn Fn(&str) -> bool + Send + Sync>,
     /// See [`Dashboard`].
     pub configured: Configured,
@@ -99,6 +105,7 @@ impl Dashboard {
             health: parts.health,
             load: Load::default(),
             dialler: parts.dialler,
+            test_caller: parts.test_caller,
             mailbox_changed: parts.mailbox_changed,
             configured: parts.configured,
             setup: parts.setup,
@@ -118,6 +125,7 @@ pub(super) fn routes(dashboard: Dashboard) -> Router {
         .route("/ui/api/live/{id}/listen", get(live::listen))
         .route("/ui/api/live/{id}/control", post(live::control))
         .route("/ui/api/dial", post(live::dial))
+        .route("/ui/api/talk", get(talk::talk))
         .route("/ui/api/calls", get(calls::search))
         .route("/ui/api/calls/export", get(calls::export))
         .route("/ui/api/calls/{id}", get(calls::one))

@@ -17,7 +17,7 @@ use crate::http::Scraper;
 use crate::http::error::ApiError;
 use crate::observe::State as Part;
 use crate::record::{CallType, TurnLedger};
-use crate::store::Overview;
+use crate::store::{CountedCalls, Every, Overview};
 
 /// How often the engines are looked at.
 const EVERY: Duration = Duration::from_secs(10);
@@ -117,16 +117,16 @@ pub(super) async fn overview(
     if !(1..=LONGEST).contains(&hours) {
         return Err(ApiError::invalid(format!("hours: must be 1 to {LONGEST}")));
     }
-    let bucket: i64 = match hours {
-        0..=6 => 900,
-        7..=48 => 3600,
-        _ => 86_400,
+    let (bucket, every): (i64, Every) = match hours {
+        0..=6 => (900, Every::Minute),
+        7..=48 => (3600, Every::Hour),
+        _ => (86_400, Every::Day),
     };
     let now = OffsetDateTime::now_utc();
     let count = (i64::from(hours) * 3600).div_euclid(bucket).max(1);
     let start = (now.unix_timestamp().div_euclid(bucket) + 1 - count) * bucket;
     let since = OffsetDateTime::from_unix_timestamp(start).unwrap_or(now);
-    let found = dashboard.store.overview(since).await?;
+    let found = dashboard.store.overview(since, every).await?;
     let parts: Map<String, Value> = dashboard
         .health
         .snapshot()
@@ -170,14 +170,14 @@ fn buckets(found: &Overview, start: i64, length: i64, count: i64) -> Vec<Value> 
     };
     let mut all = vec![Bucket::default(); usize::try_from(count).unwrap_or(1)];
     for call in &found.calls {
-        let Some(bucket) = place(call.created_at).and_then(|place| all.get_mut(place)) else {
+        let Some(bucket) = place(call.at).and_then(|place| all.get_mut(place)) else {
             continue;
         };
         match call.call_type {
-            CallType::InboundPhoneCall => bucket.inbound += 1,
-            CallType::OutboundPhoneCall => bucket.outbound += 1,
+            CallType::InboundPhoneCall => bucket.inbound += call.calls,
+            CallType::OutboundPhoneCall => bucket.outbound += call.calls,
         }
-        bucket.talked_ms += call.talked_ms.unwrap_or_default();
+        bucket.talked_ms += call.talked_ms;
     }
     for (at, turn) in &found.turns {
         let bucket = place(*at).and_then(|place| all.get_mut(place));
@@ -213,18 +213,13 @@ fn percentile(values: &mut [u64], percent: usize) -> Option<u64> {
 }
 
 fn totals(found: &Overview) -> Value {
-    let talked: Vec<u64> = found
-        .calls
-        .iter()
-        .filter_map(|call| call.talked_ms)
-        .collect();
-    let all: u64 = talked.iter().sum();
-    let answered = u64::try_from(talked.len()).unwrap_or(u64::MAX);
+    let sum = |of: fn(&CountedCalls) -> u64| found.calls.iter().map(of).sum::<u64>();
+    let (answered, talked) = (sum(|call| call.answered), sum(|call| call.talked_ms));
     json!({
-        "calls": found.calls.len(),
+        "calls": sum(|call| call.calls),
         "answered": answered,
-        "minutes": minutes(all),
-        "meanSeconds": all.checked_div(answered).map(|mean| mean / 1000),
+        "minutes": minutes(talked),
+        "meanSeconds": talked.checked_div(answered).map(|mean| mean / 1000),
         "turns": found.turns.len(),
     })
 }
@@ -232,8 +227,10 @@ fn totals(found: &Overview) -> Value {
 /// The commonest first.
 fn outcomes(found: &Overview) -> Vec<Value> {
     let mut counts: BTreeMap<String, u64> = BTreeMap::new();
-    for reason in found.calls.iter().filter_map(|call| call.ended_reason) {
-        *counts.entry(reason.to_string()).or_default() += 1;
+    for call in &found.calls {
+        if let Some(reason) = call.ended_reason {
+            *counts.entry(reason.to_string()).or_default() += call.calls;
+        }
     }
     let mut counts: Vec<(String, u64)> = counts.into_iter().collect();
     counts.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
@@ -269,7 +266,6 @@ fn latencies(found: &Overview) -> Vec<Value> {
 mod tests {
     use super::*;
     use crate::record::EndedReason;
-    use crate::store::EndedCall;
 
     #[test]
     fn percentiles_are_values_that_occurred() {
@@ -282,14 +278,20 @@ mod tests {
 
     #[test]
     fn calls_fall_into_their_bucket_and_older_ones_into_none() {
-        let call = |second: i64, talked_ms| EndedCall {
-            created_at: OffsetDateTime::from_unix_timestamp(second).expect("a time"),
+        let calls = |second: i64, calls, answered, talked_ms| CountedCalls {
+            at: OffsetDateTime::from_unix_timestamp(second).expect("a time"),
             call_type: CallType::InboundPhoneCall,
-            talked_ms,
             ended_reason: Some(EndedReason::CustomerEndedCall),
+            calls,
+            answered,
+            talked_ms,
         };
         let found = Overview {
-            calls: vec![call(7300, Some(90_000)), call(3600, None), call(3599, None)],
+            calls: vec![
+                calls(7260, 2, 1, 90_000),
+                calls(3600, 1, 0, 0),
+                calls(3540, 1, 0, 0),
+            ],
             turns: Vec::new(),
         };
         let shown = buckets(&found, 3600, 3600, 2);
@@ -300,10 +302,15 @@ mod tests {
         );
         assert_eq!(
             (&shown[1]["inbound"], &shown[1]["minutes"]),
-            (&json!(1), &json!(1.5))
+            (&json!(2), &json!(1.5))
         );
-        assert_eq!(totals(&found)["answered"], 1);
-        assert_eq!(outcomes(&found)[0]["count"], 3);
+        let totals = totals(&found);
+        assert_eq!(
+            (&totals["calls"], &totals["answered"]),
+            (&json!(4), &json!(1))
+        );
+        assert_eq!(totals["meanSeconds"], 90);
+        assert_eq!(outcomes(&found)[0]["count"], 4);
     }
 
     #[test]

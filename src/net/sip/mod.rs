@@ -32,7 +32,9 @@ use ipnet::IpNet;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use driver::Driver;
-use gate::{Gate, Trust};
+use gate::Gate;
+pub use gate::Guest;
+use gate::Trust;
 pub use listener::Listener;
 use subscriptions::SubscriptionCommand;
 pub use subscriptions::{SubscriptionEvent, Subscriptions};
@@ -355,6 +357,11 @@ impl Sip {
     /// Lets these networks in from now on, where not everybody is let in.
     pub fn allow(&self, networks: Vec<IpNet>) {
         self.gate.allow(networks);
+    }
+
+    /// Lets the datagrams of one socket in for as long as the guest lives.
+    pub fn welcome(&self, address: SocketAddr) -> Guest {
+        Guest::new(&self.gate, address)
     }
 
     /// Our listeners.

@@ -36,7 +36,7 @@ pub(super) async fn read(
             tokio::task::yield_now().await;
             continue;
         };
-        if !gate.admits(source.ip(), &buffer[..length]) {
+        if !gate.admits(source, &buffer[..length]) {
             dropped.strangers.fetch_add(1, Ordering::Relaxed);
             continue;
         }

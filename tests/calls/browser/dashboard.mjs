@@ -23,7 +23,8 @@ const seen = {};
 
 const browser = await chromium.launch({
   executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
-  args: ['--no-sandbox', '--autoplay-policy=user-gesture-required'],
+  // Pages that do not come from the server may not reach this machine otherwise.
+  args: ['--no-sandbox', '--autoplay-policy=user-gesture-required', ...(ui ? ['--disable-features=LocalNetworkAccessChecks'] : [])],
 });
 const context = await browser.newContext({ viewport: SIZES.desktop, colorScheme: 'light', bypassCSP: false });
 const page = await context.newPage();

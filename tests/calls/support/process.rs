@@ -55,6 +55,11 @@ impl Running {
         }
     }
 
+    /// Its process id.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Waits for its end.
     pub(crate) fn finish(mut self, patience: Duration) -> Finished {
         let name = self.name.clone();

@@ -1,7 +1,7 @@
 // The frame around the pages: navigation, who is logged in, and which page is shown.
 
 import * as api from './lib/api.js';
-import { failure, h, replace, toast } from './lib/dom.js';
+import { failure, h, head, replace, toast } from './lib/dom.js';
 import { assistants } from './pages/assistants.js';
 import { call } from './pages/call.js';
 import { history } from './pages/history.js';
@@ -23,8 +23,8 @@ let leave = null;
 let stopCounting = null;
 
 function theme() {
-  const dark = matchMedia('(prefers-color-scheme: dark)').matches;
-  const now = () => document.documentElement.dataset.theme ?? (dark ? 'dark' : 'light');
+  const system = matchMedia('(prefers-color-scheme: dark)');
+  const now = () => document.documentElement.dataset.theme ?? (system.matches ? 'dark' : 'light');
   const button = h('button', {
     class: 'quiet',
     onclick() {
@@ -40,6 +40,7 @@ function theme() {
     button.setAttribute('aria-label', `Switch to the ${other} scheme`);
     button.title = `Switch to the ${other} scheme`;
   };
+  system.addEventListener('change', name);
   name();
   return button;
 }
@@ -49,7 +50,8 @@ function shell(session) {
   const links = PAGES.map(([path, title]) => h('a', { href: `#/${path}`, 'data-page': path },
     title, path === 'live' && count));
   const main = h('main', { id: 'main', tabindex: -1 });
-  replace(app, h('div', { class: 'shell' },
+  const gone = h('p', { class: 'gone', role: 'alert', hidden: true }, 'The server does not answer. What is shown may be old.');
+  replace(app, gone, h('div', { class: 'shell' },
     h('header', { class: 'side' },
       h('a', { class: 'brand', href: '#/overview', 'aria-label': 'Offhook, overview' },
         h('img', { src: '/ui/icon.svg', alt: '' }), h('span', {}, 'Offhook')),
@@ -63,12 +65,12 @@ function shell(session) {
           },
         }, 'Log out')))),
     main));
-  countCalls(count);
+  countCalls(count, (up) => { gone.hidden = up; });
   return { main, links };
 }
 
 // How many calls there are, kept up to date by their events.
-function countCalls(count) {
+function countCalls(count, onstate) {
   const ids = new Set();
   const show = () => {
     count.hidden = ids.size === 0;
@@ -86,7 +88,7 @@ function countCalls(count) {
     if (event.type !== 'status-update') return;
     if (event.call.status === 'ended') ids.delete(event.callId); else ids.add(event.callId);
     show();
-  }, load);
+  }, load, onstate);
   load();
 }
 
@@ -100,11 +102,15 @@ async function show() {
   leave = null;
   const shown = name === 'call' ? 'history' : name;
   frame.links.forEach((link) => {
-    if (link.dataset.page === shown) link.setAttribute('aria-current', 'page');
-    else link.removeAttribute('aria-current');
+    if (link.dataset.page === shown) {
+      link.setAttribute('aria-current', 'page');
+      // On a phone the links are a row that is wider than the screen.
+      link.scrollIntoView({ block: 'nearest', inline: 'nearest' });
+    } else link.removeAttribute('aria-current');
   });
   const page = name === 'call' ? call : found?.[2] ?? overview;
-  document.title = `${name === 'call' ? 'Call' : found?.[1] ?? 'Overview'} · Offhook`;
+  const title = name === 'call' ? 'Call' : found?.[1] ?? 'Overview';
+  document.title = `${title} · Offhook`;
   replace(frame.main, h('p', { class: 'muted', role: 'status' }, 'Loading…'));
   const here = location.hash;
   try {
@@ -112,7 +118,7 @@ async function show() {
     if (location.hash === here) leave = left ?? null; else left?.();
   } catch (error) {
     if (error.status === 401) return;
-    replace(frame.main, failure(error, show));
+    replace(frame.main, head(title), failure(error, show));
   }
   if (document.activeElement === document.body) frame.main.focus({ preventScroll: true });
 }
@@ -137,6 +143,11 @@ async function start() {
   return show();
 }
 
+document.querySelector('.skip').addEventListener('click', (event) => {
+  // The address says which page is shown.
+  event.preventDefault();
+  document.getElementById('main')?.focus();
+});
 addEventListener('hashchange', () => frame && show());
 addEventListener('loggedout', () => {
   if (!frame) return;

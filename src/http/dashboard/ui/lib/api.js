@@ -52,14 +52,17 @@ export function query(values) {
   return new URLSearchParams(set).toString();
 }
 
-// Server-sent events that come back after an interruption; `onlost` says that some are missing.
-export function follow(path, onevent, onlost) {
+// Server-sent events that come back after an interruption; `onlost` says that some are missing, and
+// `onstate` whether they come.
+export function follow(path, onevent, onlost, onstate = () => {}) {
   const source = new EventSource(path);
   let opened = false;
   source.addEventListener('open', () => {
     if (opened) onlost();
     opened = true;
+    onstate(true);
   });
+  source.addEventListener('error', () => onstate(false));
   source.addEventListener('event', (event) => onevent(JSON.parse(event.data)));
   source.addEventListener('missed', onlost);
   return () => source.close();

@@ -23,9 +23,15 @@ export const talked = (call) => (call.startedAt && call.endedAt
 
 export const ms = (value) => (value === null || value === undefined ? '–' : `${Math.round(value)} ms`);
 
+const NUMBER = new Intl.NumberFormat(undefined, { maximumFractionDigits: 1 });
+
+export const number = (value) => NUMBER.format(value);
+export const count = (value, thing) => `${number(value)} ${thing}${value === 1 ? '' : 's'}`;
+
 // The user part of a SIP address, else the address.
 export function party(address) {
   const user = /^sips?:([^@;]+)@/.exec(address ?? '');
+  if (user?.[1].startsWith('test-call-')) return 'test call';
   return user ? decodeURIComponent(user[1]) : (address || 'unknown');
 }
 
@@ -34,10 +40,10 @@ export function other(call) {
   return party(call.type === 'outboundPhoneCall' ? call.to : call.from);
 }
 
-// `customer-ended-call` -> `Customer ended call`
+// `customer-ended-call` -> `Customer ended call`, `orderNumber` -> `Order number`
 export function words(name) {
   if (!name) return '–';
-  const text = name.replaceAll('-', ' ');
+  const text = name.replaceAll('-', ' ').replace(/([a-z\d])([A-Z])/g, (_, before, letter) => `${before} ${letter.toLowerCase()}`);
   return text[0].toUpperCase() + text.slice(1);
 }
 

@@ -1,40 +1,25 @@
-// Listening in: 16-bit stereo at 8 kHz over a WebSocket, played a little behind.
+// Listening in: 16-bit stereo at 8 kHz over a WebSocket.
 
-const BEHIND = 0.15;
+import { Playback } from './sound.js';
 
 export function listenIn(callId, onstate) {
   const audio = new AudioContext();
+  const playback = new Playback(audio, 2);
   const url = new URL(`/ui/api/live/${callId}/listen`, location.href);
   url.protocol = url.protocol === 'https:' ? 'wss:' : 'ws:';
   const socket = new WebSocket(url);
   socket.binaryType = 'arraybuffer';
-  let rate = 8000;
-  let next = 0;
-  let heard = 0;
   socket.addEventListener('message', ({ data }) => {
     if (typeof data === 'string') {
-      rate = JSON.parse(data).sampleRate;
+      playback.rate = JSON.parse(data).sampleRate;
       return;
     }
-    const samples = new Int16Array(data);
-    const buffer = audio.createBuffer(2, samples.length / 2, rate);
-    for (const channel of [0, 1]) {
-      const part = buffer.getChannelData(channel);
-      for (let place = 0; place < part.length; place += 1) part[place] = samples[place * 2 + channel] / 32768;
-    }
-    const source = audio.createBufferSource();
-    source.buffer = buffer;
-    source.connect(audio.destination);
-    // Late or far behind: start anew, a little behind.
-    if (next < audio.currentTime || next > audio.currentTime + 1) next = audio.currentTime + BEHIND;
-    source.start(next);
-    next += buffer.duration;
-    heard += buffer.duration;
-    onstate({ playing: audio.state === 'running', seconds: heard });
+    playback.play(data);
+    onstate({ playing: audio.state === 'running', seconds: playback.seconds });
   });
   socket.addEventListener('close', () => {
     audio.close();
-    onstate({ playing: false, closed: true, seconds: heard });
+    onstate({ playing: false, closed: true, seconds: playback.seconds });
   });
   return () => socket.close();
 }

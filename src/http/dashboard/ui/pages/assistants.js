@@ -1,7 +1,8 @@
-// Assistants: made, changed with a check at every key, and tried by telephone.
+// Assistants: made, changed with a check at every key, and talked to.
 
 import * as api from '../lib/api.js';
 import { ask, empty, field, h, head, panel, replace, toast } from '../lib/dom.js';
+import { callMe, talkTo } from './talk.js';
 
 // What the server writes, and what it does not take back.
 const OWN = ['id', 'orgId', 'createdAt', 'updatedAt', 'warnings', 'latestVersion'];
@@ -25,19 +26,6 @@ async function all() {
     pinned: new Set(configured.map((one) => one.id)),
     changeable: made !== null,
   };
-}
-
-async function tryIt(assistant) {
-  const given = await ask(`Talk to ${assistant.name ?? assistant.id}`, 'Call me',
-    field('Your number', h('input', { name: 'number', required: true, type: 'tel', autocomplete: 'tel' }), 'The assistant calls it through a trunk'),
-    field('Trunk', h('input', { name: 'trunk' }), 'Not needed where there is only one'));
-  if (!given) return;
-  try {
-    await api.post('/ui/api/dial', { assistant: assistant.id, number: given.number, trunk: given.trunk || null });
-    location.hash = '#/live';
-  } catch (error) {
-    toast(error.message);
-  }
 }
 
 function prompt(settings) {
@@ -119,7 +107,8 @@ function editor(root, assistant, state) {
   if (document.name === undefined && assistant.id) document = { name: assistant.id, ...document };
   write();
   replace(root, head(document.name ?? assistant.id, h('a', { href: '#/assistants' }, 'Assistants'),
-    assistant.id && h('button', { onclick: () => tryIt(assistant) }, 'Talk to it…'), !readOnly && assistant.id && drop, !readOnly && save),
+    assistant.id && [h('button', { onclick: () => talkTo(assistant) }, 'Talk to it'), h('button', { onclick: () => callMe(assistant) }, 'Call me…')],
+    !readOnly && assistant.id && drop, !readOnly && save),
   h('div', { class: 'editor' },
     panel('In short', null, h('div', { class: 'stack' }, field('Name', simple.name),
       field('First message', simple.firstMessage, 'What callers hear first'),
@@ -144,6 +133,8 @@ export async function assistants(root, { id }) {
       h('p', {}, one.firstMessage ? `“${one.firstMessage}”` : h('span', { class: 'muted' }, 'Waits for the caller to speak')),
       h('p', { class: 'small muted' }, prompt(one).slice(0, 160)),
       one.warnings?.length > 0 && h('p', { class: 'notice small' }, `${one.warnings.length} warnings`),
-      h('div', { class: 'row' }, h('button', { onclick: () => tryIt(one) }, 'Talk to it…'))))) : h('div', { class: 'panel' }, empty('No assistants', 'Make the first one.')));
+      h('div', { class: 'row' },
+        h('button', { 'aria-label': `Talk to it: ${one.name ?? one.id}`, onclick: () => talkTo(one) }, 'Talk to it'),
+        h('button', { 'aria-label': `Call me…: ${one.name ?? one.id}`, onclick: () => callMe(one) }, 'Call me…'))))) : h('div', { class: 'panel' }, empty('No assistants', 'Make the first one.')));
   return null;
 }

@@ -93,7 +93,7 @@ function ledger(turns) {
   const since = (turn, at) => (turn.speechEndedMs == null || turn[at] == null ? '–' : turn[at] - turn.speechEndedMs);
   const columns = [['endpointMs', 'End of turn'], ['transcriptMs', 'Transcript'], ['firstTokenMs', 'First token'],
     ['firstClauseMs', 'First clause'], ['firstAudioMs', 'First audio'], ['firstPacketMs', 'First packet']];
-  return h('div', { class: 'scroll', tabindex: 0, role: 'region', 'aria-label': 'Ledger' }, h('table', { class: 'small' },
+  return h('div', { class: 'scroll', tabindex: 0, role: 'region', 'aria-label': 'Ledger, as a table' }, h('table', { class: 'small' },
     h('thead', {}, h('tr', {}, h('th', {}, 'Turn'), h('th', {}, 'Speech ended'),
       columns.map(([, name]) => h('th', { class: 'right' }, name)))),
     h('tbody', {}, turns.map((turn) => h('tr', {}, h('td', { class: 'num' }, turn.turn),
@@ -124,6 +124,16 @@ function ladder(messages, leftOut) {
   leftOut > 0 && h('p', { class: 'muted' }, `${leftOut} more are not shown.`));
 }
 
+// What the model says of the call, as its assistant's analysisPlan asks.
+function analysis({ analysis: told, analysisWaits }) {
+  if (analysisWaits) return h('p', { class: 'muted' }, 'The model has not looked at this call yet: calls in progress go first.');
+  const facts = [['Summary', told?.summary], ['Success', told?.successEvaluation],
+    ...Object.entries(told?.structuredData ?? {}).map(([name, value]) => [format.words(name), typeof value === 'object' ? JSON.stringify(value) : String(value)])]
+    .filter(([, value]) => value);
+  if (!facts.length) return h('p', { class: 'muted' }, 'None: the assistant’s analysisPlan asks for it.');
+  return h('dl', { class: 'facts' }, facts.map(([name, value]) => [h('dt', {}, name), h('dd', {}, value)]));
+}
+
 export async function call(root, { id }) {
   const found = await api.get(`/ui/api/calls/${id}`);
   const { call: record } = found;
@@ -135,7 +145,6 @@ export async function call(root, { id }) {
     ['Greeting after', record.greetingMs != null && format.ms(record.greetingMs)], ['Id', record.id],
     ['SHA-256', record.recordingSha256]].filter(([, value]) => value);
   const played = player(record, id);
-  const analysis = record.analysis && Object.entries(record.analysis);
   replace(root,
     head(format.other(record), h('span', {}, h('a', { href: '#/history' }, 'History'), ` · ${record.assistant || 'mailbox'} · ${format.talked(record)}`),
       found.live && h('a', { class: 'button', href: '#/live' }, 'In progress: go to it'),
@@ -149,9 +158,7 @@ export async function call(root, { id }) {
         panel('Quality', null, quality(record.quality), record.quality?.roundTripMs != null
           && h('p', { class: 'small muted' }, `Round trip ${record.quality.roundTripMs} ms`))),
       panel('Ledger', h('span', { class: 'small muted' }, 'ms from the end of the caller’s speech'), record.turns.length ? ledger(record.turns) : empty('No turns', '')),
-      panel('Analysis', null, analysis?.length
-        ? h('dl', { class: 'facts' }, analysis.map(([name, value]) => [h('dt', {}, format.words(name)), h('dd', {}, typeof value === 'string' ? value : JSON.stringify(value))]))
-        : h('p', { class: 'muted' }, 'None: the assistant’s analysisPlan asks for it.')),
+      panel('Analysis', null, analysis(found)),
       panel('SIP', null, ladder(found.sip, found.sipLeftOut))));
   return played.leave;
 }

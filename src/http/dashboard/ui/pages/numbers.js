@@ -37,7 +37,7 @@ export async function numbers(root) {
       h('td', {}, choose(one.assistantId, (assistant) => change(one.id, assistant))), h('td', {}, h('span', { class: 'pill ok' }, 'API')))),
   ];
   replace(root, head('Numbers', 'Who answers what is dialled', made && h('button', { onclick: add }, 'New number')),
-    rows.length ? panel('Numbers', null, h('div', { class: 'scroll', tabindex: 0, role: 'region', 'aria-label': 'Numbers' }, h('table', {},
+    rows.length ? panel('Numbers', null, h('div', { class: 'scroll', tabindex: 0, role: 'region', 'aria-label': 'Numbers, as a table' }, h('table', {},
       h('thead', {}, h('tr', {}, ['Number', 'Answered by', 'Set in'].map((name) => h('th', { scope: 'col' }, name)))),
       h('tbody', {}, rows))))
       : h('div', { class: 'panel' }, empty('No numbers are assigned', 'Every call goes to the only assistant, or the demo.')));

@@ -21,7 +21,7 @@ function outcomes(list) {
   return h('div', { class: 'bars' }, list.slice(0, 10).map(({ reason, count }) => h('div', { class: 'bar' },
     h('a', { href: `#/history?outcome=${reason}` }, format.words(reason)),
     h('meter', { min: 0, max: most, value: count, 'aria-label': `${format.words(reason)}: ${count}` }),
-    h('span', { class: 'num' }, count))));
+    h('span', { class: 'num' }, format.number(count)))));
 }
 
 function latency(list) {
@@ -55,19 +55,21 @@ export async function overview(root, { search }) {
       h('div', { class: 'stack' }, parts(found.parts)),
       h('div', { class: 'tiles' },
         tile('Live now', h('a', { href: '#/live' }, found.live)),
-        tile('Calls', found.totals.calls, `${found.totals.answered} answered`),
-        tile('Minutes', found.totals.minutes, found.totals.meanSeconds !== null && `${format.duration(found.totals.meanSeconds * 1000)} a call`),
-        tile('Voice to voice, p50', format.ms(voice.p50), `${found.totals.turns} turns`),
+        tile('Calls', format.number(found.totals.calls), `${format.number(found.totals.answered)} answered`),
+        tile('Minutes', format.number(found.totals.minutes), found.totals.meanSeconds !== null && `${format.duration(found.totals.meanSeconds * 1000)} a call`),
+        tile('Voice to voice, p50', format.ms(voice.p50), `from ${format.count(found.totals.turns, 'turn')}`),
         tile('Voice to voice, p95', format.ms(voice.p95))),
       h('div', { class: 'grid' },
         panel('Calls', null, bars('Calls', labels, [of('inbound', 'a', 'inbound'), of('outbound', 'b', 'outbound')])),
         panel('Minutes', null, bars('Minutes', labels, [of('minutes', 'a', 'minutes')], 'min')),
-        panel('Voice to voice', null, lines('Voice to voice', labels, [of('p50', 'a', 'p50'), of('p95', 'b', 'p95')], 'ms')),
+        panel('Voice to voice', null, voice.p50 === null
+          ? empty('No answer was measured', 'From the end of what a caller says to the first sound of the answer.')
+          : lines('Voice to voice', labels, [of('p50', 'a', 'p50'), of('p95', 'b', 'p95')], 'ms')),
         panel('Engines at work', null, found.load.length
           ? lines('Requests in the engines', found.load.map((one) => format.clock(one.at)),
             [busy('hearing', 'a', 'stt'), busy('thinking', 'b', 'llm'), busy('speaking', 'c', 'tts')])
           : empty('Nothing measured yet', 'The first figures come within seconds.')),
-        panel('Outcomes', null, found.outcomes.length ? outcomes(found.outcomes) : empty('No calls yet', 'Dial a number of this server.')),
+        panel('Outcomes', null, found.outcomes.length ? outcomes(found.outcomes) : empty('No call has ended yet', 'Dial a number of this server.')),
         panel('Latency', null, latency(found.latency))));
   };
   await load();

@@ -9,13 +9,20 @@ use super::rows::{self, Timestamp, name_of, parsed_option};
 use super::statement::{Statement, Times};
 use super::{Store, StoreError, trusted};
 use crate::ids::CallId;
-use crate::record::{CallRecord, CallStatus, CallType, EndedReason};
+use crate::record::{Analysis, CallRecord, CallStatus, CallType, EndedReason};
 
 /// Words of a message that can be found, and of a search.
 const MOST_WORDS: usize = 200;
 const MOST_SEARCHED: usize = 8;
 /// Longer words are cut.
 const LONGEST_WORD: usize = 40;
+
+/// Rows of words that are read to find the calls of a page; of more than these, calls are read until
+/// the page is full.
+const RARE: i64 = 3000;
+
+/// As much of who called whom as can be found, in characters: an index has no longer entries.
+const LONGEST_PEOPLE: usize = 300;
 
 /// A page of calls, newest first. What is not set does not matter.
 #[derive(Clone, Debug, Default)]
@@ -24,6 +31,8 @@ pub struct CallQuery {
     pub limit: u32,
     /// Only calls made before this time.
     pub before: Option<OffsetDateTime>,
+    /// Only calls that come after this one: its time and id, as the last of a page.
+    pub after: Option<(OffsetDateTime, String)>,
     /// This call.
     pub id: Option<CallId>,
     /// By who answered.
@@ -32,8 +41,8 @@ pub struct CallQuery {
     pub phone_number_id: Option<String>,
     /// By the customer's number, in E.164.
     pub customer_number: Option<String>,
-    /// By a part of the customer's number.
-    pub number_part: Option<String>,
+    /// By a part of either side's number or address, without regard to case.
+    pub number: Option<String>,
     /// By where it stands.
     pub status: Option<CallStatus>,
     /// By its way.
@@ -44,7 +53,7 @@ pub struct CallQuery {
     pub created: Times,
     /// By when its row changed last.
     pub updated: Times,
-    /// By words that were said in it, all of them.
+    /// By words that were said in it, all of them; the last one may be a word's beginning.
     pub words: Option<String>,
 }
 
@@ -59,6 +68,8 @@ pub struct StoredCall {
     pub document: Map<String, Value>,
     /// When its row changed last.
     pub updated_at: OffsetDateTime,
+    /// What the model says of it, once it does; not in lists.
+    pub analysis: Option<Analysis>,
 }
 
 impl Store {
@@ -76,37 +87,59 @@ impl Store {
     /// # Errors
     /// Where the statement fails or a row is unreadable.
     pub async fn find_calls(&self, query: &CallQuery) -> Result<Vec<StoredCall>, StoreError> {
-        let mut words = query.words.as_deref().map(words_of).unwrap_or_default();
-        if query.words.is_some() && words.is_empty() {
-            return Ok(Vec::new());
-        }
-        // The longest is the rarest, as a rule; the others are looked up for its calls.
-        words.sort_by_key(|word| std::cmp::Reverse(word.len()));
-        words.truncate(MOST_SEARCHED);
-        let mut words = words.into_iter();
-        let (mut statement, order) = match words.next() {
+        let words = match query.words.as_deref().map(Words::of) {
+            None => None,
+            Some(None) => return Ok(Vec::new()),
+            Some(Some(words)) => Some(words),
+        };
+        // The row itself is read of the calls of the page only.
+        let end = ") ORDER BY calls.created_at DESC, calls.id DESC";
+        let (mut statement, order) = match words.as_ref().and_then(|words| words.whole.first()) {
             None => (
-                Statement::new("SELECT calls.* FROM calls"),
+                Statement::inside(
+                    "SELECT calls.* FROM calls WHERE calls.id IN (SELECT calls.id FROM calls",
+                    end,
+                ),
                 "calls.created_at DESC, calls.id DESC",
             ),
             Some(first) => {
-                let mut statement = Statement::new(
-                    "SELECT calls.* FROM call_words AS said JOIN calls ON calls.id = said.call_id",
+                let mut statement = Statement::inside(
+                    "SELECT calls.* FROM calls WHERE calls.id IN (SELECT calls.id \
+                     FROM call_words AS said JOIN calls ON calls.id = said.call_id",
+                    end,
                 );
                 statement.equals("said.word", Some(first));
                 (statement, "said.created_at DESC, said.call_id DESC")
             }
         };
-        for word in words {
-            let place = statement.text(word);
-            statement.condition(&format!(
-                "EXISTS (SELECT 1 FROM call_words AS other WHERE other.word = {place} \
-                 AND other.created_at = said.created_at AND other.call_id = said.call_id)"
-            ));
+        if let Some(words) = &words {
+            for word in words.whole.iter().skip(1) {
+                let place = statement.text(word);
+                statement.condition(&format!(
+                    "EXISTS (SELECT 1 FROM call_words AS other WHERE other.word = {place} \
+                     AND other.created_at = said.created_at AND other.call_id = said.call_id)"
+                ));
+            }
+            let rare = self.is_rare(&words.begun).await?;
+            begun(&mut statement, &words.begun, rare);
         }
         conditions(&mut statement, query);
         let rows = statement.fetch(order, query.limit, &self.pool).await?;
         rows.iter().map(stored).collect()
+    }
+
+    /// Whether so few calls have words that begin so that all of them are soon read.
+    async fn is_rare(&self, begun: &str) -> Result<bool, StoreError> {
+        let found: i64 = sqlx::query_scalar(
+            "SELECT COUNT(*) FROM (SELECT 1 FROM call_words WHERE word >= $1 AND word < $2 \
+             LIMIT $3) AS found",
+        )
+        .bind(begun)
+        .bind(past(begun))
+        .bind(RARE + 1)
+        .fetch_one(&self.pool)
+        .await?;
+        Ok(found <= RARE)
     }
 
     /// A call with everything that was kept of it. `None` where there is no such call.
@@ -124,6 +157,7 @@ impl Store {
         let (messages, turns) = self.said(id).await?;
         call.record.messages = messages;
         call.record.turns = turns;
+        call.analysis = self.analysis(id).await?.flatten();
         Ok(Some(call))
     }
 
@@ -173,16 +207,17 @@ fn conditions(statement: &mut Statement, query: &CallQuery) {
         "calls.ended_reason",
         query.ended_reason.as_ref().map(name_of),
     );
-    if let Some(part) = &query.number_part {
-        // A number has neither of LIKE's signs.
-        let plain: String = part
-            .chars()
-            .filter(|c| !matches!(c, '%' | '_' | '\\'))
-            .collect();
-        let place = statement.text(format!("%{plain}%"));
-        // The index has the number, so that no row is read that does not fit.
+    if let Some(part) = &query.number {
+        let place = statement.text(containing(part));
+        statement.condition(&format!("calls.people LIKE {place} ESCAPE '\\'"));
+    }
+    if let Some((at, id)) = &query.after {
+        let (at, id) = (
+            statement.text(Timestamp(*at).to_string()),
+            statement.text(id),
+        );
         statement.condition(&format!(
-            "calls.id IN (SELECT some.id FROM calls AS some WHERE some.customer_number LIKE {place})"
+            "calls.created_at <= {at} AND (calls.created_at < {at} OR calls.id < {id})"
         ));
     }
     let created = Times {
@@ -200,8 +235,67 @@ fn stored(row: &AnyRow) -> Result<StoredCall, StoreError> {
         name: row.try_get("name")?,
         document: document.unwrap_or_default(),
         updated_at: parsed_option(row, "updated_at", rows::time_of)?.unwrap_or(record.created_at),
+        analysis: None,
         record,
     })
+}
+
+/// Words that are searched for.
+struct Words {
+    /// The longest first: it is the rarest, as a rule, and the others are looked up for its calls.
+    whole: Vec<String>,
+    /// The last one, which people may still be typing.
+    begun: String,
+}
+
+impl Words {
+    /// `None` where there are none.
+    fn of(text: &str) -> Option<Self> {
+        let mut whole = words_of(text);
+        whole.truncate(MOST_SEARCHED);
+        let begun = whole.pop()?;
+        whole.sort_by_key(|word| std::cmp::Reverse(word.len()));
+        Some(Self { whole, begun })
+    }
+}
+
+/// Where the words end that begin so, in the order of their bytes.
+fn past(begun: &str) -> String {
+    format!("{begun}{}", char::MAX)
+}
+
+/// Calls with a word that begins so: all of them where they are few, else each call is asked.
+fn begun(statement: &mut Statement, begun: &str, rare: bool) {
+    let (from, until) = (statement.text(begun), statement.text(past(begun)));
+    statement.condition(&match rare {
+        true => format!(
+            "calls.id IN (SELECT call_id FROM call_words WHERE word >= {from} AND word < {until})"
+        ),
+        false => format!(
+            "EXISTS (SELECT 1 FROM call_words AS begun WHERE begun.call_id = calls.id \
+             AND begun.word >= {from} AND begun.word < {until})"
+        ),
+    });
+}
+
+/// A LIKE pattern of a part, whose own signs mean nothing.
+fn containing(part: &str) -> String {
+    let mut pattern = "%".to_owned();
+    for letter in part.trim().to_lowercase().chars() {
+        if matches!(letter, '%' | '_' | '\\') {
+            pattern.push('\\');
+        }
+        pattern.push(letter);
+    }
+    pattern.push('%');
+    pattern
+}
+
+/// What parts of numbers are looked for in.
+pub(super) fn people(call: &CallRecord) -> String {
+    let customer = call.customer.as_ref().map(|customer| &*customer.number);
+    let people = format!("{} {} {}", customer.unwrap_or_default(), call.from, call.to);
+    people.to_lowercase().chars().take(LONGEST_PEOPLE).collect()
 }
 
 /// The words of a text as they are looked for: lower case, each once.
@@ -245,3 +339,6 @@ pub(super) async fn save_words(
     query.persistent(false).execute(connection).await?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;
