@@ -25,13 +25,18 @@ impl Watching {
     /// # Errors
     /// Where there is none, or it is not live.
     pub(crate) fn newest(server: &Server, key: &str) -> Result<Self> {
-        let list = ureq::get(format!("http://{}/call?limit=1", server.http()))
-            .header("Authorization", format!("Bearer {key}"))
-            .call()?
-            .into_body()
-            .read_to_string()?;
-        let list: Value = serde_json::from_str(&list)?;
-        let control = list[0]["monitor"]["controlUrl"].as_str();
+        let get = |path: &str| -> Result<Value> {
+            let answer = ureq::get(format!("http://{}{path}", server.http()))
+                .header("Authorization", format!("Bearer {key}"))
+                .call()?
+                .into_body()
+                .read_to_string()?;
+            Ok(serde_json::from_str(&answer)?)
+        };
+        let list = get("/call?limit=1")?;
+        let id = list[0]["id"].as_str().ok_or("there is no call")?;
+        let call = get(&format!("/call/{id}"))?;
+        let control = call["monitor"]["controlUrl"].as_str();
         let control = control.ok_or("the newest call is not live")?;
         let events = format!("{}/events", control.trim_end_matches("/control"));
         let stream = ureq::get(events).call()?.into_body().into_reader();

@@ -69,8 +69,8 @@ pub(super) fn run(bench: &mut Bench<'_>) -> Result<Findings> {
     ]);
     findings.table(table);
     findings.note(
-        "Beyond: words after the last one that the transcript of the recording has, too. The word in \
-         which the assistant fell silent is often written down as another one.",
+        "By the transcript of the recording, in which a word that was cut off is often another one, \
+         or two.",
     );
     if unremembered > 0 {
         findings.note(format!(
@@ -87,9 +87,9 @@ pub(super) fn run(bench: &mut Bench<'_>) -> Result<Findings> {
 struct Compared {
     remembered: String,
     heard: String,
-    /// Words remembered after the last that was heard.
+    /// Words remembered at the end that were not heard.
     beyond: usize,
-    /// Words heard after the last that is remembered.
+    /// Words heard at the end that are not remembered.
     lacking: usize,
 }
 
@@ -112,20 +112,29 @@ impl Compared {
     }
 }
 
-/// How many words each has after the last pair of a longest common subsequence.
+/// How many words of `one` at its end have nothing that stands for them in `other`, and how many of
+/// `other` at its end stand for none, where as few words as possible differ. What `other` goes on with
+/// costs nothing; a word that was misheard stands for the one that it was.
 fn tails(one: &[String], other: &[String]) -> (usize, usize) {
-    // Length of the subsequence up to here, and where its last pair is.
-    let mut best = vec![vec![(0, 0, 0); other.len() + 1]; one.len() + 1];
-    for (row, word) in one.iter().enumerate() {
+    // Each row: what it costs to make the first words of `one` out of those of `other`, and how many
+    // of `one` are left over at the end of that.
+    let mut row: Vec<(usize, usize)> = (0..=other.len()).map(|column| (column, 0)).collect();
+    for (number, word) in one.iter().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], (number + 1, number + 1));
         for (column, theirs) in other.iter().enumerate() {
-            best[row + 1][column + 1] = match word == theirs {
-                true => (best[row][column].0 + 1, row + 1, column + 1),
-                false => best[row][column + 1].max(best[row + 1][column]),
-            };
+            let above = row[column + 1];
+            let paired = (diagonal.0 + usize::from(word != theirs), 0);
+            let left_over = (above.0 + 1, above.1 + 1);
+            let skipped = (row[column].0 + 1, row[column].1);
+            diagonal = above;
+            row[column + 1] = paired.min(left_over).min(skipped);
         }
     }
-    let (_, row, column) = best[one.len()][other.len()];
-    (one.len() - row, other.len() - column)
+    let ends = row.iter().enumerate();
+    let best = ends.min_by_key(|(column, (cost, _))| (*cost, usize::MAX - column));
+    best.map_or((0, 0), |(column, (_, beyond))| {
+        (*beyond, other.len() - column)
+    })
 }
 
 /// Has the worker write down sounds at 8 kHz, while no call needs it.
@@ -171,18 +180,16 @@ mod tests {
     }
 
     #[test]
-    fn words_after_the_last_common_one_are_beyond_or_lacking() {
+    fn words_at_the_end_that_nothing_stands_for_are_beyond_or_lacking() {
         assert_eq!(both("We open at nine.", "we open at nine"), (0, 0));
         assert_eq!(both("We open at nine every day", "We open at nine"), (2, 0));
         assert_eq!(both("We open", "We open at nine"), (0, 2));
-        // Misheard in the middle is neither.
+        // Misheard is neither.
         assert_eq!(
-            both(
-                "The chef is Paul and he cooks",
-                "The chef is pole and he cooks"
-            ),
-            (0, 0)
+            both("The chef is Paul and he", "The chef is pole and he cooks"),
+            (0, 1)
         );
+        assert_eq!(both("what is new this", "what is needed to season"), (0, 1));
         assert_eq!(both("", "hello"), (0, 1));
     }
 }

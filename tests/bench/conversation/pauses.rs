@@ -79,6 +79,7 @@ pub(super) fn run(bench: &mut Bench<'_>) -> Result<Findings> {
             "ASSISTANT",
             "CASES",
             "CUT INTO",
+            "UNANSWERED",
             "ENDPOINT P50",
             "P95",
             "VOICE TO VOICE P50",
@@ -234,11 +235,16 @@ fn row(name: &str, outcomes: &[Outcome]) -> Vec<String> {
         .iter()
         .filter(|outcome| outcome.is_cut_in())
         .count();
+    let unanswered = outcomes
+        .iter()
+        .filter(|outcome| outcome.voice_to_voice_ms.is_none())
+        .count();
     let (endpoint, voice) = samples(outcomes);
     vec![
         name.to_owned(),
         outcomes.len().to_string(),
         format!("{cut} ({})", percent(cut, outcomes.len())),
+        unanswered.to_string(),
         whole(endpoint.percentile(0.5)),
         whole(endpoint.percentile(0.95)),
         whole(voice.percentile(0.5)),
@@ -253,6 +259,7 @@ fn by_kind(outcomes: &[Outcome]) -> Table {
             "SAID",
             "CASES",
             "CUT INTO",
+            "UNANSWERED",
             "ENDPOINT P50",
             "P95",
             "VOICE TO VOICE P50",
