@@ -124,6 +124,7 @@ struct Call {
 pub(crate) struct Generator {
     socket: UdpSocket,
     local: String,
+    /// `user@host:port`.
     target: String,
     hold: Duration,
     next: u64,
@@ -137,12 +138,18 @@ pub(crate) struct Generator {
 }
 
 impl Generator {
+    /// Calls that assistant of [`server`].
     pub(crate) fn new(server: &Server, hold: Duration) -> Result<Self> {
+        Self::to(server, "short", hold)
+    }
+
+    /// Calls `user`.
+    pub(crate) fn to(server: &Server, user: &str, hold: Duration) -> Result<Self> {
         let socket = UdpSocket::bind("127.0.0.1:0")?;
         socket.connect(server.sip())?;
         Ok(Self {
             local: socket.local_addr()?.to_string(),
-            target: server.sip(),
+            target: format!("{user}@{}", server.sip()),
             socket,
             hold,
             next: 0,
@@ -153,6 +160,11 @@ impl Generator {
             failed: 0,
             answered: Vec::new(),
         })
+    }
+
+    /// The Call-ID of the first call.
+    pub(crate) fn first_call_id(&self) -> String {
+        format!("1-{}", self.local)
     }
 
     /// Makes a call for each of `media`, the callers' ports, and waits until all are answered;
@@ -260,8 +272,8 @@ impl Generator {
              m=audio {media} RTP/AVP 0 101\r\na=rtpmap:0 PCMU/8000\r\n\
              a=rtpmap:101 telephone-event/8000\r\na=ptime:20\r\n"
         );
-        let to = format!("<sip:short@{}>", self.target);
-        let uri = format!("sip:short@{}", self.target);
+        let to = format!("<sip:{}>", self.target);
+        let uri = format!("sip:{}", self.target);
         let extra = format!(
             "Contact: <sip:bench@{}>\r\nContent-Type: application/sdp\r\n",
             self.local
@@ -388,7 +400,7 @@ impl Generator {
                     return Ok(());
                 }
                 let to = field(text, "To").unwrap_or_default().to_owned();
-                let uri = format!("sip:short@{}", self.target);
+                let uri = format!("sip:{}", self.target);
                 // The ACK of a refusal has the branch of its INVITE.
                 self.send_ack_of_refusal(&uri, &to, id)
             }

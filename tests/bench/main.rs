@@ -8,6 +8,9 @@
 //!                        │ server: one `offhook serve`, `offhook call`, `offhook calls`
 //!                        │ speech: recordings with their transcripts    words: word error rate
 //!                        │ statistics: percentiles                      load: who used the CPUs
+//!                        │ caller: one who is told what to do when      hearing: what it heard
+//!                        │ voices: synthetic speech                     cutting: recorded speech, anew
+//!                        │ watching: a live call's events
 //!                        └ capture: packets from tcpdump
 //! ```
 //!
@@ -19,10 +22,13 @@
 
 mod answers;
 mod api;
+mod caller;
 mod capture;
 mod conversation;
 mod crowd;
+mod cutting;
 mod generator;
+mod hearing;
 mod load;
 mod media;
 mod memory;
@@ -38,6 +44,8 @@ mod statistics;
 mod strangers;
 mod stt;
 mod talk_off;
+mod voices;
+mod watching;
 mod words;
 
 use std::error::Error;
@@ -53,11 +61,39 @@ type Result<T> = std::result::Result<T, Box<dyn Error>>;
 const USAGE: &str = "\
 usage: bench NAME [options]        (through scripts/bench)
 
-conversation   recorded people talk with the demo assistant: voice to voice and its parts
+conversation [PART...]   people talk with the demo assistant, live, in real time: some 90 minutes for
+               all parts, each of which can be run by itself (in brackets: minutes)
+  sentences    [17] recordings: voice to voice and its parts; the same with speculation, Smart Turn
+               and both switched off
     --turns N            (30)
-    --comparison-turns N without speculation, for comparison; 0 for none (as --turns)
+    --comparison-turns N with something off; 0 for none, in `pauses` too (as --turns)
     --turns-per-call N   (10)
     --codec PCMU|PCMA
+  pauses       [50] false cut-ins: numbers and sentences with pauses of up to 900 ms inside, out of
+               recordings and in synthetic voices, and the wait that is paid for it, over the
+               policy's main knob
+    --cases N            of each of the two (100); more of the same for another --seed
+    --curve-cases N      of both for each value of the knob; 0 for no curve (30)
+    --knob SETTING       a dotted one of the assistant (all waits of startSpeakingPlan by a factor)
+    --knob-value X       repeat for more (0.5 0.75 1.5)
+  interruption [8] the caller speaks over the assistant: until it is silent or 15 dB lower, and until
+               it yields
+    --interruptions N    (60)
+  history      [1, after interruption] what it remembers then, against what the recogniser hears in the
+               recording
+    --model NAME         of the recogniser (whisper-base-q8_0)
+  backchannels [7] mm-hm, right, okay, yeah, uh-huh, sure over the assistant, 10 dB below the caller's
+               level: yielding, dips that are heard, words that are repeated
+    --backchannels N     (100)
+  noises       [7] the same with noises
+    --noises N           (100)
+    --noise-dir DIR      (tests/bench/noise)
+  callers      [7] 1 to N callers at once
+    --callers N          (6)
+    --turns-per-caller N (6)
+    --seed N             of what is made at random (20260)
+    --voice NAME         repeat for more (the English ones that are installed)
+    --made DIR           where synthetic speech is kept (bench-speech beside the binaries)
 stt            word error rate through calls
     --model NAME         repeat for more; the configured one by default
     --codec PCMU|PCMA|both
@@ -144,11 +180,15 @@ fn run(arguments: &[String]) -> Result<()> {
     };
     let measured = match name.as_str() {
         "conversation" => {
-            let options = parse(
-                &["turns", "comparison-turns", "turns-per-call", "codec"],
-                &[],
-            )?;
-            (conversation::run(&options)?, options)
+            let parts = rest.iter().take_while(|word| !word.starts_with("--"));
+            let parts: Vec<String> = parts.cloned().collect();
+            let valued: Vec<&str> = of_all
+                .iter()
+                .chain(&conversation::OPTIONS)
+                .copied()
+                .collect();
+            let options = Options::parse(&rest[parts.len()..], &valued, &[])?;
+            (conversation::run(&parts, &options)?, options)
         }
         "stt" => {
             let options = parse(&["model", "codec", "lines-per-call"], &["made"])?;

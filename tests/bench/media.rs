@@ -240,13 +240,7 @@ struct Counters {
 
 impl Counters {
     fn read(server: &Server) -> Result<Self> {
-        let metrics = server.metrics()?;
-        let of = |name: &str| {
-            let label = format!("\"{name}\"");
-            let line = metrics.lines().find(|line| line.contains(&label));
-            let value = line.and_then(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
-            value.ok_or_else(|| format!("the server does not count {name}"))
-        };
+        let of = |name| server.counted(name);
         Ok(Self {
             windows: of("vad_windows")?,
             late_ticks: of("media_late_ticks")?,

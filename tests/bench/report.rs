@@ -73,27 +73,15 @@ impl fmt::Display for Table {
     }
 }
 
-/// A finished bench.
-#[derive(Debug)]
-pub(crate) struct Report {
-    name: &'static str,
-    load: Load,
+/// What was found, but for the machine.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Findings {
     tables: Vec<Table>,
     notes: Vec<String>,
     details: Map<String, Value>,
 }
 
-impl Report {
-    pub(crate) fn new(name: &'static str, load: Load) -> Self {
-        Self {
-            name,
-            load,
-            tables: Vec::new(),
-            notes: Vec::new(),
-            details: Map::new(),
-        }
-    }
-
+impl Findings {
     pub(crate) fn table(&mut self, table: Table) {
         self.tables.push(table);
     }
@@ -111,23 +99,15 @@ impl Report {
         self.details.insert(key.to_owned(), value);
     }
 
-    /// Writes everything as JSON.
-    pub(crate) fn save(&self, file: &Path) -> Result<()> {
-        let value = json!({
-            "bench": self.name,
-            "machine": self.load.to_json(),
-            "tables": self.tables.iter().map(Table::to_json).collect::<Vec<_>>(),
-            "notes": self.notes,
-            "details": self.details,
-        });
-        let text = serde_json::to_string_pretty(&value)?;
-        fs::write(file, text + "\n").map_err(|error| format!("{}: {error}", file.display()).into())
+    pub(crate) fn extend(&mut self, more: Self) {
+        self.tables.extend(more.tables);
+        self.notes.extend(more.notes);
+        self.details.extend(more.details);
     }
 }
 
-impl fmt::Display for Report {
+impl fmt::Display for Findings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "\n{}: {}", self.name, self.load)?;
         for table in &self.tables {
             write!(f, "{table}")?;
         }
@@ -138,5 +118,64 @@ impl fmt::Display for Report {
             writeln!(f, "{note}")?;
         }
         Ok(())
+    }
+}
+
+/// A finished bench.
+#[derive(Debug)]
+pub(crate) struct Report {
+    name: &'static str,
+    load: Load,
+    findings: Findings,
+}
+
+impl Report {
+    pub(crate) fn new(name: &'static str, load: Load) -> Self {
+        Self::of(name, load, Findings::default())
+    }
+
+    pub(crate) fn of(name: &'static str, load: Load, findings: Findings) -> Self {
+        Self {
+            name,
+            load,
+            findings,
+        }
+    }
+
+    pub(crate) fn table(&mut self, table: Table) {
+        self.findings.table(table);
+    }
+
+    pub(crate) fn note(&mut self, text: impl Into<String>) {
+        self.findings.note(text);
+    }
+
+    pub(crate) fn notes(&mut self, texts: Vec<String>) {
+        self.findings.notes(texts);
+    }
+
+    /// Something that only programs want.
+    pub(crate) fn detail(&mut self, key: &str, value: Value) {
+        self.findings.detail(key, value);
+    }
+
+    /// Writes everything as JSON.
+    pub(crate) fn save(&self, file: &Path) -> Result<()> {
+        let value = json!({
+            "bench": self.name,
+            "machine": self.load.to_json(),
+            "tables": self.findings.tables.iter().map(Table::to_json).collect::<Vec<_>>(),
+            "notes": self.findings.notes,
+            "details": self.findings.details,
+        });
+        let text = serde_json::to_string_pretty(&value)?;
+        fs::write(file, text + "\n").map_err(|error| format!("{}: {error}", file.display()).into())
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "\n{}: {}", self.name, self.load)?;
+        write!(f, "{}", self.findings)
     }
 }

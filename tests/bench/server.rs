@@ -6,7 +6,7 @@
 //!                   └ warden: SIGKILL when this program ends in whatever way
 //! ```
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
@@ -66,6 +66,7 @@ pub(crate) struct Message {
     pub(crate) message: String,
     pub(crate) start_ms: i64,
     pub(crate) turn: i64,
+    pub(crate) interrupted: bool,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -164,7 +165,7 @@ pub(crate) enum Voice {
     Made,
 }
 
-fn binaries() -> Result<PathBuf> {
+pub(crate) fn binaries() -> Result<PathBuf> {
     if let Some(folder) = std::env::var_os("OFFHOOK_BIN_DIR") {
         return Ok(folder.into());
     }
@@ -175,7 +176,7 @@ fn binaries() -> Result<PathBuf> {
         .ok_or_else(|| "set OFFHOOK_BIN_DIR to the folder of the binaries".into())
 }
 
-fn models() -> PathBuf {
+pub(crate) fn models() -> PathBuf {
     match std::env::var_os("OFFHOOK_MODELS") {
         Some(folder) => folder.into(),
         None => Path::new(env!("CARGO_MANIFEST_DIR")).join("data/models"),
@@ -509,16 +510,28 @@ impl Server {
         voice: Voice,
         manner: &Manner,
     ) -> Result<(Seen, Kept)> {
-        let before: BTreeSet<String> = self.calls()?.into_iter().collect();
+        let before = self.calls()?;
         let seen = self.call(user, lines, voice, manner)?;
-        let kept = wait_for("the record of a call", SHORTLY, || {
-            let Some(id) = self.calls()?.into_iter().find(|id| !before.contains(id)) else {
+        Ok((seen, self.kept_beside(&before)?))
+    }
+
+    fn kept_beside(&self, before: &[String]) -> Result<Kept> {
+        self.kept(|call| !before.contains(&call.id))
+    }
+
+    /// What was kept of a call, once it is over.
+    pub(crate) fn kept_of(&self, sip_call_id: &str) -> Result<Kept> {
+        self.kept(|call| call.sip_call_id == sip_call_id)
+    }
+
+    fn kept(&self, is: impl Fn(&Listed) -> bool) -> Result<Kept> {
+        wait_for("the record of a call", SHORTLY, || {
+            let Some(call) = self.listed()?.into_iter().find(&is) else {
                 return Ok(None);
             };
-            let kept: Kept = serde_json::from_value(self.show(&id, &[])?)?;
+            let kept: Kept = serde_json::from_value(self.show(&call.id, &[])?)?;
             Ok((kept.status == "ended").then_some(kept))
-        })?;
-        Ok((seen, kept))
+        })
     }
 
     /// What `offhook calls show ID --json` prints, with more options.
@@ -531,17 +544,33 @@ impl Server {
 
     /// The ids of the calls that it kept, newest first.
     pub(crate) fn calls(&self) -> Result<Vec<String>> {
-        #[derive(Deserialize)]
-        struct Listed {
-            id: String,
-        }
+        Ok(self.listed()?.into_iter().map(|call| call.id).collect())
+    }
+
+    fn listed(&self) -> Result<Vec<Listed>> {
         let mut command = offhook()?;
         command
             .args(["calls", "--json", "--limit", "1000", "--data"])
             .arg(self.data());
-        let listed: Vec<Listed> = serde_json::from_str(&run(&mut command)?)?;
-        Ok(listed.into_iter().map(|call| call.id).collect())
+        Ok(serde_json::from_str(&run(&mut command)?)?)
     }
+
+    /// A counter or gauge by its label.
+    pub(crate) fn counted(&self, name: &str) -> Result<f64> {
+        let metrics = self.metrics()?;
+        let label = format!("\"{name}\"");
+        let line = metrics.lines().find(|line| line.contains(&label));
+        let value = line.and_then(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
+        value.ok_or_else(|| format!("the server does not count {name}").into())
+    }
+}
+
+/// A kept call, as far as a list tells.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Listed {
+    id: String,
+    sip_call_id: String,
 }
 
 fn get(port: u16, path: &str) -> std::io::Result<String> {

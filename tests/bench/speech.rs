@@ -24,6 +24,8 @@ pub(crate) struct Line {
     pub(crate) kind: Kind,
     /// The words, where they are known.
     pub(crate) text: Option<String>,
+    /// Who speaks, where that is known.
+    pub(crate) speaker: Option<String>,
     file: Option<PathBuf>,
     /// Length of the recording.
     pub(crate) seconds: Option<f64>,
@@ -36,6 +38,7 @@ impl Line {
             name: text.to_owned(),
             kind: Kind::Sentence,
             text: Some(text.to_owned()),
+            speaker: None,
             file: None,
             seconds: None,
         }
@@ -77,6 +80,17 @@ pub(crate) fn lines(options: &Options) -> Result<Vec<Line>> {
     }
 }
 
+/// The spoken digits of the folders of `--audio`, and those that the repository brings.
+pub(crate) fn digits(options: &Options) -> Result<Vec<Line>> {
+    let brought = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/bench/stt/digits");
+    let mut lines = read_folder(&brought)?;
+    for folder in options.all("audio").iter().map(Path::new) {
+        lines.extend(read_folder(folder)?);
+    }
+    lines.retain(|line| line.kind == Kind::Digits);
+    Ok(lines)
+}
+
 fn read_folder(folder: &Path) -> Result<Vec<Line>> {
     let transcripts = transcripts(&folder.join("transcripts.tsv"))?;
     let mut files: Vec<PathBuf> = fs::read_dir(folder)?
@@ -96,14 +110,12 @@ fn read_folder(folder: &Path) -> Result<Vec<Line>> {
             let reader = hound::WavReader::open(&file)
                 .map_err(|error| format!("{}: {error}", file.display()))?;
             let seconds = f64::from(reader.duration()) / f64::from(reader.spec().sample_rate);
-            let (kind, text) = match transcripts.get(&name) {
-                Some((kind, text)) => (*kind, Some(text.clone())),
-                None => (Kind::Sentence, None),
-            };
+            let row = transcripts.rows.get(&name);
             Ok(Line {
                 name,
-                kind,
-                text,
+                kind: row.map_or(Kind::Sentence, |_| transcripts.kind),
+                text: row.map(|row| row.text.clone()),
+                speaker: row.and_then(|row| row.speaker.clone()),
                 file: Some(file),
                 seconds: Some(seconds),
             })
@@ -111,13 +123,28 @@ fn read_folder(folder: &Path) -> Result<Vec<Line>> {
         .collect()
 }
 
-/// Tab-separated: `name` and `text` or `digits`, in whatever order the first line names them.
-fn transcripts(file: &Path) -> Result<BTreeMap<String, (Kind, String)>> {
+/// What is said in a folder's recordings.
+struct Transcripts {
+    kind: Kind,
+    rows: BTreeMap<String, Row>,
+}
+
+struct Row {
+    text: String,
+    speaker: Option<String>,
+}
+
+/// Tab-separated: `name` and `text` or `digits`, and `speaker` where it is known, in whatever order
+/// the first line names them.
+fn transcripts(file: &Path) -> Result<Transcripts> {
     let Ok(table) = fs::read_to_string(file) else {
-        return Ok(BTreeMap::new());
+        return Ok(Transcripts {
+            kind: Kind::Sentence,
+            rows: BTreeMap::new(),
+        });
     };
-    let mut rows = table.lines();
-    let head: Vec<&str> = rows.next().unwrap_or_default().split('\t').collect();
+    let mut lines = table.lines();
+    let head: Vec<&str> = lines.next().unwrap_or_default().split('\t').collect();
     let column = |name: &str| head.iter().position(|cell| *cell == name);
     let (column_of_text, kind) = match (column("text"), column("digits")) {
         (Some(text), _) => (text, Kind::Sentence),
@@ -127,10 +154,17 @@ fn transcripts(file: &Path) -> Result<BTreeMap<String, (Kind, String)>> {
         }
     };
     let column_of_name = column("name").ok_or("transcripts.tsv has no column `name`")?;
-    let row = |row: &str| {
-        let cells: Vec<&str> = row.split('\t').collect();
+    let row = |line: &str| {
+        let cells: Vec<&str> = line.split('\t').collect();
         let cell = |column: usize| cells.get(column).map(|cell| cell.trim().to_owned());
-        Some((cell(column_of_name)?, (kind, cell(column_of_text)?)))
+        let row = Row {
+            text: cell(column_of_text)?,
+            speaker: column("speaker").and_then(cell),
+        };
+        Some((cell(column_of_name)?, row))
     };
-    Ok(rows.filter_map(row).collect())
+    Ok(Transcripts {
+        kind,
+        rows: lines.filter_map(row).collect(),
+    })
 }

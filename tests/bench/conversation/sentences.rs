@@ -2,18 +2,13 @@
 //! it from the server's ledger, with and without speculation.
 
 use serde_json::{Value, json};
-use toml::Table;
 
+use super::{Bench, Findings, Variant};
 use crate::Result;
-use crate::load::Watch;
-use crate::options::Options;
-use crate::report::{self, Report};
-use crate::server::{Kept, Manner, Seen, Server, Setup, Turn, Voice};
-use crate::speech::{self, Line};
+use crate::report;
+use crate::server::{Kept, Manner, Seen, Server, Turn, Voice};
+use crate::speech::Line;
 use crate::statistics::{Sample, percent, whole};
-
-/// The assistant that answers when nothing else is configured.
-const DEMO: &str = include_str!("../../src/config/demo-assistant.toml");
 
 /// How far the two ends of the telephone may disagree about one turn.
 const AGREEMENT_MS: i64 = 40;
@@ -73,9 +68,8 @@ impl Exchange {
 
 /// An assistant and the calls to it.
 #[derive(Debug)]
-struct Variant {
-    name: &'static str,
-    user: &'static str,
+struct Calls {
+    variant: Variant,
     /// How many it is to have.
     turns: usize,
     exchanges: Vec<Exchange>,
@@ -84,11 +78,10 @@ struct Variant {
     cut_short: usize,
 }
 
-impl Variant {
-    fn new(name: &'static str, user: &'static str, turns: usize) -> Self {
+impl Calls {
+    fn new(variant: Variant, turns: usize) -> Self {
         Self {
-            name,
-            user,
+            variant,
             turns,
             exchanges: Vec::new(),
             greetings: Vec::new(),
@@ -137,7 +130,7 @@ impl Variant {
             if sample.count() > 0 {
                 table.row(vec![
                     measure.to_owned(),
-                    self.name.to_owned(),
+                    self.variant.name.clone(),
                     sample.count().to_string(),
                     whole(sample.percentile(0.5)),
                     whole(sample.percentile(0.95)),
@@ -173,7 +166,7 @@ impl Variant {
             differ.then(|| format!("{} {difference:+} ms", exchange.line))
         });
         let each: Vec<String> = each.collect();
-        let list = || format!("{}: they differ on {}", self.name, each.join(", "));
+        let list = || format!("{}: they differ on {}", self.variant.name, each.join(", "));
         (!each.is_empty()).then(list)
     }
 
@@ -194,7 +187,7 @@ impl Variant {
         format!(
             "{}: {} turns in {} calls, {unanswered} unanswered, {} not said, {retries} retries; caller and ledger agree \
              within {AGREEMENT_MS} ms on {} of {} turns ({}), median difference {} ms",
-            self.name,
+            self.variant.name,
             self.exchanges.len(),
             self.calls,
             self.cut_short,
@@ -206,73 +199,65 @@ impl Variant {
     }
 }
 
-pub(crate) fn run(options: &Options) -> Result<Report> {
+pub(super) fn run(bench: &mut Bench<'_>) -> Result<Findings> {
+    let options = bench.options;
     let turns: usize = options.number("turns", 30)?;
     let compared: usize = options.number("comparison-turns", turns)?;
     let per_call = options.number("turns-per-call", 10)?.max(1);
-    let lines = speech::lines(options)?;
+    let lines = bench.lines()?;
     let manner = Manner::of(options, 20_000)?;
-    let setup = Setup::new(options)?;
-    let demo: Table = setup.configured("demo").map_or_else(|| DEMO.parse(), Ok)?;
-    let mut variants = vec![Variant::new("speculation", "demo", turns)];
-    let mut setup = setup.assistant("demo", demo.clone());
-    if compared > 0 {
-        variants.push(Variant::new("no speculation", "patient", compared));
-        setup = setup.assistant("patient", without_speculation(demo));
+    let demo = bench.demo()?;
+    let mut all = vec![Calls::new(Variant::new("as configured", &demo, &[]), turns)];
+    if bench.is_compared() {
+        let without = Variant::without(&demo).into_iter();
+        all.extend(without.map(|variant| Calls::new(variant, compared)));
     }
-    let server = setup.start()?;
-    let watch = Watch::start();
-    // Call by call in turn, so that whatever else the machine does meets both variants alike.
+    let server = bench.server(all.iter().map(|calls| &calls.variant))?;
+    // Call by call in turn, so that whatever else the machine does meets all of them alike.
     let (mut said, mut failed) = (0, Vec::new());
-    while variants.iter().any(|variant| said < variant.turns) {
-        for variant in variants.iter_mut().filter(|variant| said < variant.turns) {
-            let count = per_call.min(variant.turns - said);
+    while all.iter().any(|calls| said < calls.turns) {
+        for calls in all.iter_mut().filter(|calls| said < calls.turns) {
+            let count = per_call.min(calls.turns - said);
             let lines: Vec<&Line> = lines.iter().cycle().skip(said).take(count).collect();
-            if let Err(error) = talk(&server, variant, &lines, &manner) {
-                failed.push(format!("{}: a call failed: {error}", variant.name));
+            if let Err(error) = talk(&server, calls, &lines, &manner) {
+                failed.push(format!("{}: a call failed: {error}", calls.variant.name));
             }
         }
         said += per_call;
     }
-    let mut report = Report::new("conversation", watch.stop());
+    let mut findings = Findings::default();
     let mut table = report::Table::new(
         "milliseconds from the end of the caller's speech",
         &["MEASURE", "VARIANT", "N", "P50", "P95", "MAX"],
     );
-    for variant in &variants {
-        variant.rows(&mut table);
-        report.note(variant.summary());
-        report.notes(variant.disagreements().into_iter().collect());
-        let exchanges = variant
+    for calls in &all {
+        calls.rows(&mut table);
+        findings.note(calls.summary());
+        findings.notes(calls.disagreements().into_iter().collect());
+        let exchanges = calls
             .exchanges
             .iter()
             .map(Exchange::to_json)
             .collect::<Vec<_>>();
-        report.detail(
-            variant.name,
-            json!({ "exchanges": exchanges, "greetingsMs": variant.greetings }),
+        findings.detail(
+            &format!("sentences, {}", calls.variant.name),
+            json!({ "exchanges": exchanges, "greetingsMs": calls.greetings }),
         );
     }
-    report.table(table);
-    report.notes(failed);
-    Ok(report)
+    findings.table(table);
+    findings.notes(failed);
+    Ok(findings)
 }
 
-fn without_speculation(mut assistant: Table) -> Table {
-    let plan = Table::from_iter([("enabled".to_owned(), false.into())]);
-    assistant.insert("speculationPlan".to_owned(), plan.into());
-    assistant
-}
-
-fn talk(server: &Server, variant: &mut Variant, lines: &[&Line], manner: &Manner) -> Result<()> {
-    let (seen, kept) = server.place(variant.user, lines, Voice::Recorded, manner)?;
-    let before = variant.exchanges.len();
-    variant.add(lines, &seen, &kept);
+fn talk(server: &Server, calls: &mut Calls, lines: &[&Line], manner: &Manner) -> Result<()> {
+    let (seen, kept) = server.place(&calls.variant.user, lines, Voice::Recorded, manner)?;
+    let before = calls.exchanges.len();
+    calls.add(lines, &seen, &kept);
     eprintln!(
         "{}, call {} ({}, {}):",
-        variant.name, variant.calls, seen.codec, seen.ended
+        calls.variant.name, calls.calls, seen.codec, seen.ended
     );
-    for exchange in &variant.exchanges[before..] {
+    for exchange in &calls.exchanges[before..] {
         let ledger = exchange
             .part(|turn| turn.first_packet_ms)
             .map(|ms| ms as f64);
