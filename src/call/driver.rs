@@ -480,6 +480,14 @@ impl Driver {
                 }
             }
             Output::Prefill { messages } => self.work.prefill(&messages),
+            Output::Summarise {
+                generation,
+                messages,
+                max_tokens,
+            } => {
+                let asked = self.work.summarise(generation, &messages, max_tokens);
+                self.check(asked, Engine::Llm, generation, Failing::Generate);
+            }
             Output::JudgeTurn { speech_end, range } => {
                 let audio = self.timeline.slice(range);
                 let turn = &self.call.turn;

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use rand::RngExt;
 use tokio::sync::mpsc;
 
 use crate::audio::level::is_audible;
@@ -34,6 +35,8 @@ pub(super) struct Work {
     playing: HashMap<ClipKey, ClipId>,
     /// What the model reads ahead.
     reading: Option<RequestHandle>,
+    /// A conversation of the model's beside the call's, as far as the model is concerned.
+    beside: Option<(Generation, CallId)>,
     next_key: u64,
     speed: f32,
 }
@@ -56,6 +59,7 @@ impl Work {
             phrases,
             playing: HashMap::new(),
             reading: None,
+            beside: None,
             next_key: 0,
             speed,
         }
@@ -100,6 +104,31 @@ impl Work {
             priority: priority(urgency),
             messages: chat_messages(messages),
             settings,
+            seed: generation.get(),
+        };
+        let handle = self.services.llm.generate(request, self.events.clone())?;
+        self.keep(generation, handle);
+        Ok(())
+    }
+
+    /// Has the model write beside the conversation, which stays in its cache.
+    pub(super) fn summarise(
+        &mut self,
+        generation: Generation,
+        messages: &[ChatMessage],
+        max_tokens: u32,
+    ) -> Result<(), EngineError> {
+        let beside = CallId::from_random(rand::rng().random());
+        self.beside = Some((generation, beside));
+        let request = GenerateRequest {
+            generation,
+            call: beside,
+            priority: Priority::Speculative,
+            messages: messages.iter().map(chat_message).collect(),
+            settings: GenerateSettings {
+                max_tokens,
+                ..GenerateSettings::default()
+            },
             seed: generation.get(),
         };
         let handle = self.services.llm.generate(request, self.events.clone())?;
@@ -153,6 +182,9 @@ impl Work {
     /// Stops the work of a generation (dropping a handle cancels its request) and forgets its
     /// audio.
     pub(super) fn cancel(&mut self, generation: Generation) {
+        if let Some((_, beside)) = self.beside.take_if(|(own, _)| *own == generation) {
+            self.services.llm.release(beside);
+        }
         self.requests.remove(&generation);
         self.clauses.retain(|(of, _), _| *of != generation);
         self.texts.retain(|(of, _), _| *of != generation);
@@ -215,6 +247,14 @@ impl Work {
     }
 }
 
+impl Drop for Work {
+    fn drop(&mut self) {
+        if let Some((_, beside)) = self.beside.take() {
+            self.services.llm.release(beside);
+        }
+    }
+}
+
 /// The word for an engine in metrics.
 pub(super) fn engine_name(engine: Engine) -> &'static str {
     match engine {
@@ -238,13 +278,18 @@ pub fn chat_messages(messages: &[ChatMessage]) -> Vec<llm::ChatMessage> {
     let mut first = true;
     let convert = |message: &ChatMessage| match message.role {
         ChatRole::System if std::mem::take(&mut first) => speech.system_message(&message.content),
-        ChatRole::System => llm::ChatMessage::new(llm::ChatRole::System, message.content.clone()),
-        ChatRole::User => llm::ChatMessage::new(llm::ChatRole::User, message.content.clone()),
-        ChatRole::Assistant => {
-            llm::ChatMessage::new(llm::ChatRole::Assistant, message.content.clone())
-        }
+        ChatRole::System | ChatRole::User | ChatRole::Assistant => chat_message(message),
     };
     messages.iter().map(convert).collect()
+}
+
+fn chat_message(message: &ChatMessage) -> llm::ChatMessage {
+    let role = match message.role {
+        ChatRole::System => llm::ChatRole::System,
+        ChatRole::User => llm::ChatRole::User,
+        ChatRole::Assistant => llm::ChatRole::Assistant,
+    };
+    llm::ChatMessage::new(role, message.content.clone())
 }
 
 /// In samples at 8 kHz.

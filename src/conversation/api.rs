@@ -428,6 +428,16 @@ pub enum Output {
         /// As for [`Output::Generate`]; the last message may be a beginning.
         messages: Vec<ChatMessage>,
     },
+    /// Have the language model write a summary, when nobody waits for it, without forgetting what
+    /// it has read of this call; streamed as for [`Output::Generate`].
+    Summarise {
+        /// Goes back with the answer.
+        generation: Generation,
+        /// Instructions, and what to summarise.
+        messages: Vec<ChatMessage>,
+        /// Its length.
+        max_tokens: u32,
+    },
     /// Run the language model and stream [`Input::ReplyText`] until [`Input::ReplyDone`] or
     /// [`Input::Failed`]. Where the last message is the assistant's, the model goes on with it
     /// (a reply that broke off).

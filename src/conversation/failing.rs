@@ -38,6 +38,7 @@ impl Conversation {
                     self.transcript_failed(purpose, retryable);
                 }
             }
+            Work::Generate if self.summary_failed(of) => {}
             Work::Generate => match self.written_by(of) {
                 Some(speech) if speech.committed => self.text_failed(retryable),
                 Some(_) => self.drop_speculation(),

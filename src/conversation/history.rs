@@ -7,6 +7,10 @@ use super::api::{ChatMessage, ChatRole};
 /// The conversation is cut at its beginning beyond this, in bytes: the prompt's share of a small
 /// model's context.
 const MOST_BYTES: usize = 16 * 1024;
+/// From here on its beginning is summarised.
+const MUCH_BYTES: usize = 6 * 1024;
+/// The latest messages are never a part of a summary.
+const KEPT_MESSAGES: usize = 8;
 /// And beyond this many messages.
 const MOST_MESSAGES: usize = 200;
 
@@ -58,6 +62,24 @@ impl History {
         let mut said = self.said.iter().rev();
         said.find(|message| message.role == role)
             .map(|message| message.content.as_str())
+    }
+
+    /// All but the latest messages, once much was said.
+    pub(super) fn beginning_of_much(&self) -> Option<Vec<&ChatMessage>> {
+        let count = self.said.len().saturating_sub(KEPT_MESSAGES);
+        (self.bytes > MUCH_BYTES && count > 1).then(|| self.said.iter().take(count).collect())
+    }
+
+    /// One message stands for the first `count`; what was dropped meanwhile is not missed.
+    pub(super) fn replace_beginning(&mut self, count: usize, summary: String) {
+        let count = count.min(self.said.len().saturating_sub(1));
+        self.said.drain(..count);
+        self.said.push_front(ChatMessage {
+            role: ChatRole::System,
+            content: summary,
+        });
+        let lengths = self.said.iter().map(|message| message.content.len() + 1);
+        self.bytes = lengths.sum();
     }
 
     /// The messages for the model.

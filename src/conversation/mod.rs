@@ -47,6 +47,7 @@ mod numbers;
 mod phrases;
 mod rules;
 mod speech;
+mod summarising;
 mod talking;
 mod timers;
 mod transcribing;
@@ -70,6 +71,7 @@ use history::History;
 use rules::Rules;
 use settings::AssistantSettings;
 use speech::Speech;
+use summarising::Summary;
 use timers::{Timer, Timers};
 use utterance::Utterance;
 
@@ -132,6 +134,7 @@ pub struct Conversation {
     /// An entry that is complete and not answered.
     entry: Option<String>,
     habits: Habits,
+    summary: Option<Summary>,
     caller_speaks: bool,
     assistant_speaks: bool,
     outputs: VecDeque<Output>,
@@ -169,6 +172,7 @@ impl Conversation {
             short_entries: 0,
             entry: None,
             habits: Habits::default(),
+            summary: None,
             caller_speaks: false,
             assistant_speaks: false,
             outputs: VecDeque::new(),

@@ -121,6 +121,9 @@ impl Conversation {
     }
 
     pub(super) fn reply_text(&mut self, of: Generation, piece: &str) {
+        if self.summary_text(of, piece) {
+            return;
+        }
         let clock = self.clock();
         let Some(speech) = self.written_by(of) else {
             return;
@@ -139,6 +142,9 @@ impl Conversation {
     }
 
     pub(super) fn reply_done(&mut self, of: Generation) {
+        if self.summary_done(of) {
+            return;
+        }
         let Some(speech) = self.written_by(of) else {
             return;
         };
@@ -356,6 +362,7 @@ impl Conversation {
             self.history
                 .push(ChatRole::Assistant, &speech.heard(&self.rules.language));
             self.read_ahead(Some(String::new()));
+            self.summarise();
         }
         if speech.kind == SpeechKind::Reply && speech.was_heard() && !speech.abandoned {
             self.failed_turns = 0;

@@ -107,7 +107,10 @@ impl Conversation {
         let utterance = self.utterance.as_ref()?;
         let looking = match utterance.transcription {
             Transcription::Unknown => false,
-            Transcription::Asked { purpose, .. } if purpose == Purpose::Partial => true,
+            Transcription::Asked {
+                purpose: Purpose::Partial,
+                ..
+            } => true,
             Transcription::Asked { .. } | Transcription::Known { .. } => return None,
         };
         if utterance.verdict().is_some() {

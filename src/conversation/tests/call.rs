@@ -402,6 +402,12 @@ impl Call {
                 assert!(self.queue.is_empty(), "hung up while something played");
                 self.ended = Some((self.clock, reason, by));
             }
+            Output::Summarise { generation, .. } => {
+                self.check_newer(generation);
+                let text = "They want pies.".to_owned();
+                self.later(2000, Input::ReplyText { generation, text });
+                self.later(2000, Input::ReplyDone { generation });
+            }
             Output::Message(_)
             | Output::Turn(_)
             | Output::JudgeTurn { .. }

@@ -97,6 +97,29 @@ fn the_model_is_told_the_prompt_and_what_was_said() {
 }
 
 #[test]
+fn the_beginning_of_a_long_conversation_is_told_to_the_model_as_a_summary() {
+    let plan = r#"{"maxDurationSeconds": 7200, "silenceTimeoutSeconds": 600}"#;
+    let mut call = Call::new(&settings(plan));
+    call.pass(500);
+    let long = "and some pies of every kind ".repeat(14);
+    for turn in 0..12 {
+        call.model_says(&format!("{long} {turn}."));
+        call.says(&format!("I want {long} {turn}."), 25_000);
+        call.pass(60_000);
+    }
+    let asked = |output: &Output| matches!(output, Output::Summarise { .. });
+    assert!(call.count(asked) >= 1);
+    let prompt = call.last_prompt();
+    let summary = "Earlier in this call: They want pies.".to_owned();
+    assert_eq!(prompt[0], (ChatRole::System, summary));
+    assert!(prompt.len() < 2 * 12, "{}", prompt.len());
+    let last = &prompt[prompt.len() - 1].1;
+    assert!(last.ends_with("11."), "{last}");
+    let bytes: usize = prompt.iter().map(|(_, words)| words.len()).sum();
+    assert!(bytes < 10_000, "{bytes}");
+}
+
+#[test]
 fn the_reply_is_made_during_the_silence_and_plays_when_the_turn_is_over() {
     let mut call = quiet_call();
     call.pass(1000);
