@@ -530,6 +530,7 @@ impl Driver {
                     self.handle(Input::PlaybackFinished { clip, at });
                 }
             },
+            Output::Duck(lower) => self.call.party.session.stream.duck(lower),
             Output::StopPlayback { fade_ms } => {
                 self.call.party.session.stream.stop(fade_ms);
                 self.work.silenced();

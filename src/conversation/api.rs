@@ -473,7 +473,9 @@ pub enum Output {
         /// Start at this sample of it.
         from: u32,
     },
-    /// Stop what is playing, fading out over `fade_ms`, and forget every clip asked for. No
+    /// Play lower by 18 dB, since the caller may be interrupting, or no longer so.
+    Duck(bool),
+    /// Stop what is playing, at full volume what comes next, fading out over `fade_ms`, and forget every clip asked for. No
     /// [`Input::PlaybackFinished`] for those; late [`Input::Playback`] is welcome.
     StopPlayback {
         /// Fade in ms.

@@ -18,6 +18,8 @@ pub(super) const FADE_MS: u32 = 15;
 const SURE_INTERRUPTION_MS: u64 = 1000;
 /// Who interrupts an answer within this of its beginning had not finished, in ms.
 const CUT_SHORT_MS: u64 = 600;
+/// In so much speech, in ms, a word is heard whole.
+const WHOLE_WORD_MS: u64 = 480;
 /// This many words are no beginning of "uh-huh" any more.
 const SURE_WORDS: usize = 2;
 /// How long speech stays suspended after the caller stopped, for want of a transcript.
@@ -59,6 +61,20 @@ impl Conversation {
         }
     }
 
+    /// Plays low while the caller has begun to speak and it is not known yet what it is.
+    pub(super) fn duck(&mut self) {
+        let playing = self.speech.as_ref().is_some_and(|speech| speech.sent() > 0);
+        let low = playing
+            && self.rules.num_words == 0
+            && self.utterance.is_some()
+            && self.hearing.speaking()
+            && self.is_interruptible();
+        if low != self.ducked {
+            self.ducked = low;
+            self.emit(Output::Duck(low));
+        }
+    }
+
     /// The assistant falls silent until it is known what the caller wants.
     fn take_floor(&mut self) {
         let clock = self.clock();
@@ -75,6 +91,7 @@ impl Conversation {
             || self.filler.as_ref().is_some_and(|filler| filler.sent() > 0);
         if playing {
             self.emit(Output::StopPlayback { fade_ms: FADE_MS });
+            self.ducked = false;
         }
         if let Some(speech) = &mut self.speech {
             speech.stopped();
@@ -94,7 +111,10 @@ impl Conversation {
         if !self.suspended {
             return self.judge_interruption(verdict, now);
         }
-        let sure = words(text).len() >= SURE_WORDS || self.rules.interruptions.is_in(text);
+        let long = |said: &super::Utterance| said.speech >= samples(WHOLE_WORD_MS);
+        let sure = words(text).len() >= SURE_WORDS
+            || self.rules.interruptions.is_in(text)
+            || self.utterance.as_ref().is_some_and(long);
         if sure && !self.rules.acknowledgements.covers(text) {
             self.confirm_interruption(now);
         }

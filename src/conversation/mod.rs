@@ -117,6 +117,8 @@ pub struct Conversation {
     speech: Option<Speech>,
     /// The caller speaks: the speech waits until it is known whether they meant to interrupt.
     suspended: bool,
+    /// The speech is played low: the caller may be about to interrupt it.
+    ducked: bool,
     /// What the assistant says after that.
     queue: VecDeque<Speech>,
     /// A holding phrase, which plays before the speech.
@@ -162,6 +164,7 @@ impl Conversation {
             utterance: None,
             speech: None,
             suspended: false,
+            ducked: false,
             queue: VecDeque::new(),
             filler: None,
             fillers: 0,
@@ -325,6 +328,7 @@ impl Conversation {
         self.ask_for_replies();
         self.ask_for_audio();
         self.play();
+        self.duck();
         self.watch(now);
         self.report_progress();
     }

@@ -32,9 +32,11 @@ const LONGEST_PART_MS: u64 = 28_000;
 /// Speech between two looks at the words of somebody who speaks while the assistant does, in ms.
 const WORD_CHECK_MS: u64 = 400;
 /// Speech before the words of somebody for whom the assistant fell silent are looked at, in ms.
-const FIRST_LOOK_MS: u64 = 320;
+const FIRST_LOOK_MS: u64 = 240;
+/// Half a sentence is gone by only if its words are likelier than this.
+const CLEAR_LOGPROB: f32 = -0.7;
 /// And between two looks, in ms.
-const NEXT_LOOK_MS: u64 = 240;
+const NEXT_LOOK_MS: u64 = 160;
 
 impl Conversation {
     /// Asks for the transcript that is wanted next, if any.
@@ -204,7 +206,11 @@ impl Conversation {
         match purpose {
             Purpose::Part => {}
             Purpose::Partial => {
-                self.judge_first_words(&verdict, now);
+                let clear = transcript.mean_logprob > CLEAR_LOGPROB
+                    && transcript.no_speech_probability < 0.5;
+                if clear || !self.suspended {
+                    self.judge_first_words(&verdict, now);
+                }
                 self.read_ahead(so_far);
             }
             Purpose::Turn => {

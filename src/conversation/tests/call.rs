@@ -412,6 +412,7 @@ impl Call {
             | Output::Turn(_)
             | Output::JudgeTurn { .. }
             | Output::Prefill { .. }
+            | Output::Duck(_)
             | Output::Transfer(_)
             | Output::Progress(_) => {}
         }

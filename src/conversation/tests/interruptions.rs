@@ -29,6 +29,35 @@ fn the_assistant_stops_within_a_third_of_a_second() {
 }
 
 #[test]
+fn the_assistant_speaks_low_before_it_stops_and_at_full_volume_after_a_cough() {
+    let mut call = telling("{}", 1000);
+    let began = call.clock;
+    let ducked = |call: &Call| -> Vec<(u64, bool)> {
+        let outputs = call.outputs.iter();
+        outputs
+            .filter_map(|(at, output)| match output {
+                Output::Duck(low) => Some((*at, *low)),
+                _ => None,
+            })
+            .collect()
+    };
+    call.noise(0, "", 150, 0.9);
+    call.pass(1800);
+    let [(low, true), (high, false)] = ducked(&call)[..] else {
+        panic!("{:?}", ducked(&call));
+    };
+    assert!(low - began <= 120, "{}", low - began);
+    assert!(high - began <= 250, "{}", high - began);
+    call.says("Wait a moment please.", 1200);
+    assert_eq!(
+        ducked(&call).len(),
+        3,
+        "stopped, it is at full volume again"
+    );
+    assert!(call.stopped_at().is_some());
+}
+
+#[test]
 fn only_the_words_that_were_heard_are_remembered() {
     let mut call = telling("{}", 1700);
     call.says("Wait, start again please.", 1200);

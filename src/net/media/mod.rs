@@ -148,6 +148,7 @@ enum Command {
     Add(StreamId, Box<Stream>),
     Remove(StreamId),
     Play(StreamId, ClipKey, Sound, u32),
+    Duck(StreamId, bool),
     Stop(StreamId, u32),
     Redirect(StreamId, Box<Destination>),
     SendDigit(StreamId, DtmfDigit, Duration),
@@ -318,6 +319,11 @@ impl MediaStream {
         // Here rather than in the media thread, which has no time to spare.
         let sound = sound.into().at(self.rate());
         self.link.send(Command::Play(self.id, clip, sound, from));
+    }
+
+    /// Plays clips lower by 18 dB from now on, or no longer so. [`MediaStream::stop`] ends it, too.
+    pub fn duck(&self, lower: bool) {
+        self.link.send(Command::Duck(self.id, lower));
     }
 
     /// Fades out over `fade_ms` and forgets every clip.

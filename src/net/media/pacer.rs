@@ -263,6 +263,7 @@ impl Pacer {
             Command::Play(id, key, sound, from) => {
                 self.with(id, |stream| stream.play(key, &sound, from));
             }
+            Command::Duck(id, lower) => self.with(id, |stream| stream.duck(lower)),
             Command::Stop(id, fade_ms) => self.with(id, |stream| stream.stop(fade_ms)),
             Command::Redirect(id, destination) => {
                 self.with(id, |stream| stream.redirect(*destination));

@@ -17,6 +17,7 @@ struct Clip {
 /// What a stream plays next.
 pub(super) struct Player {
     rate: SampleRate,
+    volume: Volume,
     clips: VecDeque<Clip>,
     fade: Option<Fade>,
     music: Option<Music>,
@@ -31,6 +32,43 @@ struct Music {
 /// Over this the music ends, in ms.
 const MUSIC_FADE_MS: u32 = 100;
 
+/// Lowered to a quarter of a quarter and a bit: 18 dB.
+const LOWERED: f32 = 0.125;
+/// Over this it is lowered, in ms...
+const LOWERING_MS: u32 = 15;
+/// ... and raised again.
+const RAISING_MS: u32 = 60;
+
+/// How loud clips are played, on its way to how loud they shall be.
+#[derive(Clone, Copy, Debug)]
+struct Volume {
+    now: f32,
+    wanted: f32,
+}
+
+impl Volume {
+    const FULL: Self = Self {
+        now: 1.0,
+        wanted: 1.0,
+    };
+
+    fn apply(&mut self, samples: &mut [i16], rate: SampleRate) {
+        if self.now >= 1.0 && self.wanted >= 1.0 {
+            return;
+        }
+        let step = |ms: u32| {
+            let samples = rate.samples_in(Duration::from_millis(ms.into())).max(1);
+            (1.0 - LOWERED) / samples as f32
+        };
+        let (down, up) = (step(LOWERING_MS), step(RAISING_MS));
+        for sample in samples {
+            self.now += (self.wanted - self.now).clamp(-down, up);
+            // Never louder than it was.
+            *sample = (f32::from(*sample) * self.now) as i16;
+        }
+    }
+}
+
 /// The rest of a clip that was cut, ramped down.
 struct Fade {
     samples: Vec<i16>,
@@ -42,10 +80,16 @@ impl Player {
     pub(super) fn new(rate: SampleRate) -> Self {
         Self {
             rate,
+            volume: Volume::FULL,
             clips: VecDeque::new(),
             fade: None,
             music: None,
         }
+    }
+
+    /// Plays lower by 18 dB from now on, or no longer so.
+    pub(super) fn duck(&mut self, lower: bool) {
+        self.volume.wanted = if lower { LOWERED } else { 1.0 };
     }
 
     /// Goes on at another rate.
@@ -76,7 +120,7 @@ impl Player {
         self.clips.push_back(Clip { key, sound, at });
     }
 
-    /// Ramps down what is playing and forgets the rest.
+    /// Ramps down what is playing and forgets the rest; what comes next has its full volume.
     pub(super) fn stop(&mut self, fade_ms: u32) {
         let Some(clip) = self.clips.front() else {
             return;
@@ -87,7 +131,10 @@ impl Player {
         } else {
             &clip.sound.samples[clip.at..]
         };
-        self.fade = Some(fade(rest, self.rate, fade_ms));
+        let mut fade = fade(rest, self.rate, fade_ms);
+        self.volume.apply(&mut fade.samples, self.rate);
+        self.volume = Volume::FULL;
+        self.fade = Some(fade);
         self.clips.clear();
     }
 
@@ -110,6 +157,7 @@ impl Player {
         let mut frame = AnyFrame::silence(self.rate);
         let out = frame.samples_mut();
         let mut filled = self.take_fade(out);
+        let faded = filled;
         while filled < out.len() {
             let Some(clip) = self.clips.front_mut() else {
                 break;
@@ -130,6 +178,7 @@ impl Player {
                 self.clips.pop_front();
             }
         }
+        self.volume.apply(&mut out[faded..filled], self.rate);
         if let Some(music) = &mut self.music {
             music.fill(&mut out[filled..]);
         }
@@ -262,6 +311,30 @@ mod tests {
         );
         assert_eq!(samples[80], 0);
         assert!(player.next(&mut played).samples().iter().all(|s| *s == 0));
+    }
+
+    #[test]
+    fn a_ducked_player_is_eighteen_decibels_lower_within_a_frame_and_a_stop_raises_it() {
+        let mut player = Player::new(SampleRate::TELEPHONE);
+        player.push(ClipKey(1), &clip(16_000, 8_000), 0);
+        let mut next = |player: &mut Player| player.next(&mut Vec::new()).samples().to_vec();
+        next(&mut player);
+        player.duck(true);
+        let lowering = next(&mut player);
+        assert_eq!(lowering[159], 2_000);
+        let steps = |frame: &[i16]| frame.windows(2).all(|w| (w[0] - w[1]).abs() < 130);
+        assert!(steps(&lowering), "no click");
+        player.duck(false);
+        let raising: Vec<i16> = (0..3).flat_map(|_| next(&mut player)).collect();
+        assert!(steps(&raising), "no click");
+        assert!(raising[479] > 15_900, "{}", raising[479]);
+        player.duck(true);
+        next(&mut player);
+        player.stop(15);
+        player.push(ClipKey(2), &clip(16_000, 8_000), 0);
+        let after = next(&mut player);
+        assert!(after[0] <= 2_000, "the end of the first is low");
+        assert_eq!(after[159], 16_000, "the next is not");
     }
 
     #[test]

@@ -106,6 +106,10 @@ impl Stream {
         self.player.push(key, sound, from);
     }
 
+    pub(super) fn duck(&mut self, lower: bool) {
+        self.player.duck(lower);
+    }
+
     pub(super) fn stop(&mut self, fade_ms: u32) {
         self.player.stop(fade_ms);
     }
