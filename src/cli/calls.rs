@@ -209,7 +209,7 @@ async fn pcap(command: Pcap) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn open(kept: &Kept, id: &str) -> Result<(Store, CallRecord), Failure> {
+pub(super) async fn open(kept: &Kept, id: &str) -> Result<(Store, CallRecord), Failure> {
     let database = kept.database()?;
     let none = || Failure::Failed(format!("there is no call {id} in {database}"));
     let store = Store::open_existing(&database)
