@@ -31,6 +31,9 @@ fn main() -> ExitCode {
 fn start_logs(cli: &Cli) {
     let default = match cli.command {
         Command::Serve(_) => "info,ort=warn,sqlx=warn,offhook::engines::supervisor::process=warn",
+        Command::Replay(_) => {
+            "warn,ort=error,sqlx=error,offhook::engines::supervisor::process=error"
+        }
         _ => "warn,ort=error,sqlx=error",
     };
     let filter = EnvFilter::try_from_env("OFFHOOK_LOG").unwrap_or_else(|_| EnvFilter::new(default));
@@ -48,6 +51,7 @@ fn start_logs(cli: &Cli) {
 async fn run(cli: Cli) -> Result<(), Failure> {
     match cli.command {
         Command::Serve(command) => serve(&command).await,
+        Command::Replay(command) => replay(&command).await,
         command => cli::run(command).await,
     }
 }
@@ -59,6 +63,20 @@ async fn serve(command: &cli::Serve) -> Result<(), Failure> {
     app::serve(config, stop)
         .await
         .map_err(|error| Failure::Failed(error.to_string()))
+}
+
+async fn replay(command: &cli::Replay) -> Result<(), Failure> {
+    let call = command.call().await?;
+    let replay = app::Replay {
+        config: call.config,
+        assistant: call.assistant,
+        object: call.object,
+        caller: call.caller,
+    };
+    let now = app::replay(replay).await;
+    let now = now.map_err(|error| Failure::Failed(error.to_string()))?;
+    command.show(&call.then, &now);
+    Ok(())
 }
 
 /// Turns true on SIGTERM or SIGINT; a second one ends the process at once.

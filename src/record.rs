@@ -2,6 +2,7 @@
 //! Times are milliseconds since the call's media started (its clock), unless named otherwise.
 
 mod answered;
+mod latency;
 pub mod pcap;
 mod scope;
 mod voicemail;
@@ -16,6 +17,7 @@ use time::OffsetDateTime;
 use crate::ids::{AssistantId, CallId, MailboxName, TrunkName, TurnNumber};
 
 pub use answered::{AnsweredBy, Answerer, AnswererEvidence};
+pub use latency::{AssistantLatency, PartLatency, TurnPart, latencies, percentile};
 pub use scope::Scope;
 pub use voicemail::{
     MailboxCounts, RecordingEnd, Transcription, Voicemail, VoicemailReason, VoicemailState,
@@ -196,6 +198,12 @@ pub struct TurnLedger {
     pub retries: u32,
     /// The caller interrupted the reply at this time.
     pub interrupted_ms: Option<u64>,
+    /// 1 where the reply was begun before it was known that the caller had finished, and used.
+    #[serde(default)]
+    pub speculations_kept: u32,
+    /// Replies that were begun for nothing, because the caller went on, since the turn before.
+    #[serde(default)]
+    pub speculations_dropped: u32,
     /// Where the local engine served because a hosted one failed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub fallbacks: Vec<Fallback>,

@@ -1,9 +1,18 @@
-//! What whoever starts a server for the first time has to know.
+//! What whoever starts a server has to know.
 
 use std::net::SocketAddr;
 
 use crate::http::SetupToken;
+use crate::net::sip::Sip;
 use crate::store::{Store, StoreError};
+
+/// Where it listens.
+pub(super) fn announce(sip: &Sip, http: SocketAddr) {
+    for listener in sip.listeners() {
+        tracing::info!(address = %listener.address, protocol = ?listener.protocol, "SIP");
+    }
+    tracing::info!(address = %http, "HTTP: the dashboard at /ui; the API, its description at /docs; /healthz, /readyz, /metrics");
+}
 
 /// While nobody can log in, whoever reads what the server prints can make the first operator.
 pub(super) async fn setup(store: &Store, http: SocketAddr) -> Result<SetupToken, StoreError> {

@@ -16,13 +16,13 @@ mod outbound;
 mod pings;
 mod published;
 mod registrations;
+mod replay;
 mod test_calls;
 mod trunks;
 mod upkeep;
 
 use std::fs::File;
 use std::io;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -55,6 +55,7 @@ use crate::webhooks::Webhooks;
 
 use engines::Engines;
 use published::Published;
+pub use replay::{Replay, ReplayError, replay};
 
 /// How long calls that outlast the drain get to say goodbye on the wire.
 const FAREWELL: Duration = Duration::from_secs(3);
@@ -179,6 +180,7 @@ fn keyring(config: &Config) -> Result<Keyring, ServeError> {
 
 struct Server {
     config: Arc<Config>,
+    health: Health,
     sip: Sip,
     registry: Registry,
     mailboxes: Mailboxes,
@@ -239,7 +241,7 @@ impl Server {
         let (sip, incoming) = Sip::start(sip_config, rand::rng().random()).await?;
         let (listener, http_address) = http::bind(config.http.listen).await?;
         health.set(Component::Sip, State::Ready);
-        announce(&sip, http_address);
+        announcing::announce(&sip, http_address);
         announcing::announce_keys(&store).await?;
         let engines = Engines::start(&config, &health)?;
         let registry = Registry::with_visits(count(config.limits.max_calls), visits(&config));
@@ -369,7 +371,7 @@ impl Server {
             tokio::spawn(upkeep::watch_store(
                 store.clone(),
                 Arc::clone(&config),
-                health,
+                health.clone(),
             )),
             tokio::spawn(upkeep::hash_recordings(
                 store.clone(),
@@ -382,6 +384,7 @@ impl Server {
         background.extend(pings::start(&config, &sip, &trunks));
         Ok(Self {
             config,
+            health,
             sip,
             registry,
             mailboxes,
@@ -430,13 +433,6 @@ impl Server {
         }
         tracing::info!("stopped");
     }
-}
-
-fn announce(sip: &Sip, http: SocketAddr) {
-    for listener in sip.listeners() {
-        tracing::info!(address = %listener.address, protocol = ?listener.protocol, "SIP");
-    }
-    tracing::info!(address = %http, "HTTP: the dashboard at /ui; the API, its description at /docs; /healthz, /readyz, /metrics");
 }
 
 /// The networks that calls come from.

@@ -2,6 +2,7 @@
 
 use super::driver::Driver;
 use super::live::{LiveEvent, SpeechStatus, TranscriptType};
+use super::work::Speculations;
 use crate::conversation::{ClipId, Progress};
 use crate::record::{Message, Role, TurnLedger};
 use crate::store::Entry;
@@ -29,7 +30,10 @@ impl Driver {
     /// A turn is final.
     pub(super) fn turn(&mut self, mut ledger: TurnLedger) {
         ledger.fallbacks = std::mem::take(&mut self.fallbacks);
-        self.call.services.metrics.turn(&ledger);
+        let Speculations { kept, dropped } = std::mem::take(&mut self.work.speculations);
+        (ledger.speculations_kept, ledger.speculations_dropped) = (kept, dropped);
+        let assistant = &self.call.record.assistant;
+        self.call.services.metrics.turn(assistant, &ledger);
         self.notify_turn(&ledger);
         if ledger.turn.0 == 0 {
             self.call.record.greeting_ms = ledger.first_packet_ms;
@@ -72,6 +76,11 @@ impl Driver {
     /// For those who watch.
     pub(super) fn progress(&mut self, progress: Progress) {
         self.notify_progress(&progress);
+        match progress {
+            Progress::SpeculationKept => self.work.speculations.kept += 1,
+            Progress::SpeculationDropped => self.work.speculations.dropped += 1,
+            _ => {}
+        }
         tracing::debug!(call = %self.call.record.id, ?progress, "progress");
         let event = match progress {
             Progress::Speech { role, speaking } => LiveEvent::SpeechUpdate {

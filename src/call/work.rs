@@ -39,6 +39,15 @@ pub(super) struct Work {
     beside: Option<(Generation, CallId)>,
     next_key: u64,
     speed: f32,
+    pub(super) speculations: Speculations,
+}
+
+/// Replies that were begun before a turn was known to be over, since the last turn that was written
+/// down.
+#[derive(Debug, Default)]
+pub(super) struct Speculations {
+    pub(super) kept: u32,
+    pub(super) dropped: u32,
 }
 
 impl Work {
@@ -62,6 +71,7 @@ impl Work {
             beside: None,
             next_key: 0,
             speed,
+            speculations: Speculations::default(),
         }
     }
 

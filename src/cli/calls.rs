@@ -9,8 +9,11 @@ use time::format_description::well_known::Rfc3339;
 
 use super::{Failure, Kept, ladder, live, print};
 use crate::ids::CallId;
-use crate::record::{Analysis, CallQuality, CallRecord, Role, StreamQuality, TurnLedger};
-use crate::store::{CallQuery, Store};
+use crate::record::{
+    Analysis, AssistantLatency, CallQuality, CallRecord, PartLatency, Role, StreamQuality,
+    TurnLedger, latencies,
+};
+use crate::store::{CallQuery, KeptTurn, Store};
 
 /// `offhook calls`.
 #[derive(Debug, Args)]
@@ -41,6 +44,8 @@ enum CallsCommand {
     ResumeRecording(live::Which),
     /// Have a live call's assistant say something.
     Say(live::Say),
+    /// Show how long answers took, by assistant: half of them, 95 of 100, and the longest.
+    Latency(Latency),
     /// Save the SIP messages of one call as a packet capture, which Wireshark reads.
     Pcap(Pcap),
     /// Pass a live call's caller on to somebody else.
@@ -79,6 +84,21 @@ struct Show {
 }
 
 #[derive(Debug, Args)]
+struct Latency {
+    #[command(flatten)]
+    kept: Kept,
+    /// Of calls made in the last so many hours; of the newest 10,000 turns at most.
+    #[arg(long, default_value_t = 24, value_parser = clap::value_parser!(u32).range(1..=8760))]
+    hours: u32,
+    /// Of this assistant only.
+    #[arg(long, value_name = "NAME")]
+    assistant: Option<String>,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
 struct Pcap {
     /// The call's id, or the beginning of it.
     id: String,
@@ -101,6 +121,7 @@ pub(super) async fn calls(command: Calls) -> Result<(), Failure> {
         Some(CallsCommand::ResumeRecording(command)) => live::resume_recording(command).await,
         Some(CallsCommand::Say(command)) => live::say(command).await,
         Some(CallsCommand::Pcap(command)) => pcap(command).await,
+        Some(CallsCommand::Latency(command)) => latency(command).await,
         Some(CallsCommand::Transfer(command)) => live::transfer(command).await,
         Some(CallsCommand::Voicemail(command)) => live::leave_message(command).await,
     }
@@ -199,6 +220,52 @@ async fn show(command: Show) -> Result<(), Failure> {
     Ok(())
 }
 
+async fn latency(command: Latency) -> Result<(), Failure> {
+    let since = OffsetDateTime::now_utc() - time::Duration::hours(i64::from(command.hours));
+    let database = command.kept.database()?;
+    let turns = match Store::open_existing(&database).await.map_err(failed)? {
+        Some(store) => store.turns(since).await.map_err(failed)?,
+        None => Vec::new(),
+    };
+    let wanted = |turn: &KeptTurn| {
+        let named = command.assistant.as_deref();
+        named.is_none_or(|name| name == turn.assistant.as_str())
+    };
+    let turns = turns.into_iter().filter(wanted);
+    let found = latencies(turns.map(|turn| (turn.assistant, turn.ledger)));
+    if command.json {
+        print::json(&found);
+    } else if found.is_empty() {
+        print::line(&format!("No turns in the last {} hours.", command.hours));
+    } else {
+        print::line("ms from the end of the caller's speech:");
+        let rows: Vec<Vec<String>> = found.iter().flat_map(latency_rows).collect();
+        print::table(&["ASSISTANT", "PART", "TURNS", "P50", "P95", "MAX"], &rows);
+        for assistant in &found {
+            let (kept, dropped) = (assistant.speculations_kept, assistant.speculations_dropped);
+            print::line(&format!(
+                "{}: {kept} replies begun early were used, {dropped} were begun for nothing",
+                assistant.assistant
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn latency_rows(found: &AssistantLatency) -> Vec<Vec<String>> {
+    let row = |part: &PartLatency| {
+        vec![
+            found.assistant.to_string(),
+            part.part.label().replace('_', " "),
+            part.turns.to_string(),
+            part.p50_ms.to_string(),
+            part.p95_ms.to_string(),
+            part.max_ms.to_string(),
+        ]
+    };
+    found.parts.iter().map(row).collect()
+}
+
 async fn pcap(command: Pcap) -> Result<(), Failure> {
     let (store, call) = open(&command.kept, &command.id).await?;
     let messages = store.sip_messages(call.id).await.map_err(failed)?;
@@ -209,7 +276,7 @@ async fn pcap(command: Pcap) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn open(kept: &Kept, id: &str) -> Result<(Store, CallRecord), Failure> {
+pub(super) async fn open(kept: &Kept, id: &str) -> Result<(Store, CallRecord), Failure> {
     let database = kept.database()?;
     let none = || Failure::Failed(format!("there is no call {id} in {database}"));
     let store = Store::open_existing(&database)
@@ -321,6 +388,7 @@ fn describe(call: &CallRecord, analysis: Option<Option<&Analysis>>) {
             "AUDIO",
             "PACKET",
             "HOLDING",
+            "BEGUN EARLY",
             "RETRIES",
         ],
         &rows,
@@ -369,6 +437,27 @@ fn describe_quality(quality: &CallQuality) {
     }
 }
 
+/// Whether a reply that was begun before the turn was over was used, and how many were not.
+fn begun_early(turn: &TurnLedger) -> String {
+    let used = if turn.speculations_kept > 0 {
+        "used"
+    } else {
+        ""
+    };
+    let dropped = match turn.speculations_dropped {
+        0 => String::new(),
+        count => format!("{count} dropped"),
+    };
+    let both: Vec<&str> = [used, &dropped]
+        .into_iter()
+        .filter(|part| !part.is_empty())
+        .collect();
+    match both.is_empty() {
+        true => "-".to_owned(),
+        false => both.join(", "),
+    }
+}
+
 fn ledger_row(turn: &TurnLedger) -> Vec<String> {
     let since = |at: Option<u64>| match at.zip(turn.speech_ended_ms) {
         Some((at, end)) => (i128::from(at) - i128::from(end)).to_string(),
@@ -383,6 +472,7 @@ fn ledger_row(turn: &TurnLedger) -> Vec<String> {
         since(turn.first_audio_ms),
         since(turn.first_packet_ms),
         since(turn.holding_packet_ms),
+        begun_early(turn),
         turn.retries.to_string(),
     ]
 }

@@ -9,6 +9,7 @@ mod models;
 mod operator;
 mod outbound;
 pub mod print;
+mod replay;
 mod trunks;
 mod voicemail;
 
@@ -18,6 +19,8 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::config::{self, Config};
 use crate::store::Database;
+
+pub use replay::Replay;
 
 /// A self-hosted phone server for AI voice agents.
 #[derive(Debug, Parser)]
@@ -43,6 +46,9 @@ pub enum Command {
     Dial(outbound::Dial),
     /// List the calls that a server has kept, show one, or act on a live one.
     Calls(calls::Calls),
+    /// Have the recorded caller of a kept call talk with an assistant again, and show what was heard
+    /// and said then and now.
+    Replay(Replay),
     /// List the messages that callers left, show, export, mark or delete them.
     Voicemail(voicemail::Voicemails),
     /// Show where each trunk of a running server stands with its registrar.
@@ -149,14 +155,14 @@ pub enum Failure {
     Failed(String),
 }
 
-/// Runs any command but `serve`.
+/// Runs any command but `serve` and `replay`.
 ///
 /// # Errors
 /// What to tell whoever ran it.
 pub async fn run(command: Command) -> Result<(), Failure> {
     match command {
-        // The one command that needs every part of the server; main runs it.
-        Command::Serve(_) => Ok(()),
+        // What needs every part of the server; main runs it.
+        Command::Serve(_) | Command::Replay(_) => Ok(()),
         Command::Check(command) => check(&command),
         Command::Call(command) => dial::call(command).await,
         Command::Demo(command) => dial::demo(command).await,

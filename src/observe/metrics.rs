@@ -1,7 +1,8 @@
 //! Counters and histograms, in Prometheus' text format.
 
+use std::collections::BTreeSet;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use prometheus_client::encoding::{EncodeLabelSet, text::encode};
 use prometheus_client::metrics::counter::Counter;
@@ -11,7 +12,14 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 use super::trunks::{TrunkState, TrunkStatus};
-use crate::record::{CallQuality, EndedReason, TurnLedger};
+use crate::ids::AssistantId;
+use crate::record::{CallQuality, EndedReason, TurnLedger, TurnPart};
+
+/// Assistants that are told apart; what more there are count together, so that whoever makes
+/// assistants by the API cannot make this grow without end.
+const MOST_ASSISTANTS: usize = 200;
+/// What those more are called; no assistant has a space in its id.
+const OTHERS: &str = "all others";
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Reason {
@@ -31,7 +39,14 @@ struct Outcome {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Part {
+    assistant: String,
     part: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Speculation {
+    assistant: String,
+    outcome: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -47,52 +62,6 @@ struct OfTrunk {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Direction {
     direction: &'static str,
-}
-
-/// A stretch of a turn's latency.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TurnPart {
-    /// End of speech to the decision that the turn is over.
-    Endpoint,
-    /// End of speech to the final transcript.
-    Transcript,
-    /// End of speech to the reply's first token.
-    FirstToken,
-    /// End of speech to the first clause's audio.
-    FirstAudio,
-    /// End of speech to the first packet: voice to voice.
-    VoiceToVoice,
-}
-
-impl TurnPart {
-    const ALL: [Self; 5] = [
-        Self::Endpoint,
-        Self::Transcript,
-        Self::FirstToken,
-        Self::FirstAudio,
-        Self::VoiceToVoice,
-    ];
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::Endpoint => "endpoint",
-            Self::Transcript => "transcript",
-            Self::FirstToken => "first_token",
-            Self::FirstAudio => "first_audio",
-            Self::VoiceToVoice => "voice_to_voice",
-        }
-    }
-
-    fn of(self, turn: &TurnLedger) -> Option<u64> {
-        let end = match self {
-            Self::Endpoint => turn.endpoint_ms,
-            Self::Transcript => turn.transcript_ms,
-            Self::FirstToken => turn.first_token_ms,
-            Self::FirstAudio => turn.first_audio_ms,
-            Self::VoiceToVoice => turn.first_packet_ms,
-        };
-        Some(end?.saturating_sub(turn.speech_ended_ms?))
-    }
 }
 
 /// Seconds; dense where people notice.
@@ -184,6 +153,8 @@ pub struct Metrics {
     fallbacks: Family<Failure, Counter>,
     webhooks: Family<Outcome, Counter>,
     turns: Family<Part, Histogram, fn() -> Histogram>,
+    speculations: Family<Speculation, Counter>,
+    assistants: Arc<Mutex<BTreeSet<String>>>,
     interruptions: Counter,
     scraped: Family<Name, Gauge>,
     trunks_registered: Family<OfTrunk, Gauge>,
@@ -235,6 +206,12 @@ impl Default for Metrics {
             "From the end of the caller's speech to each part",
             turns.clone(),
         );
+        let speculations = Family::default();
+        registry.register(
+            "speculations",
+            "Replies begun before it was known that the caller had finished: kept or dropped",
+            speculations.clone(),
+        );
         let interruptions = Counter::default();
         registry.register(
             "interruptions",
@@ -275,6 +252,8 @@ impl Default for Metrics {
             fallbacks,
             webhooks,
             turns,
+            speculations,
+            assistants: Arc::default(),
             interruptions,
             scraped,
             trunks_registered,
@@ -328,18 +307,48 @@ impl Metrics {
         self.webhooks.get_or_create(&Outcome { outcome }).inc();
     }
 
-    /// A turn is over.
-    pub fn turn(&self, turn: &TurnLedger) {
+    /// A turn of an assistant is over.
+    pub fn turn(&self, assistant: &AssistantId, turn: &TurnLedger) {
+        let assistant = self.told_apart(assistant);
         for part in TurnPart::ALL {
             if let Some(ms) = part.of(turn) {
-                let part = Part { part: part.name() };
+                let label = Part {
+                    assistant: assistant.clone(),
+                    part: part.label(),
+                };
                 // Milliseconds of a call fit a float's 53 bits.
-                self.turns.get_or_create(&part).observe(ms as f64 / 1000.0);
+                let seconds = ms as f64 / 1000.0;
+                self.turns.get_or_create(&label).observe(seconds);
+            }
+        }
+        let speculations = [
+            ("kept", turn.speculations_kept),
+            ("dropped", turn.speculations_dropped),
+        ];
+        for (outcome, count) in speculations {
+            if count > 0 {
+                let assistant = assistant.clone();
+                let label = Speculation { assistant, outcome };
+                let counter = self.speculations.get_or_create(&label);
+                counter.inc_by(u64::from(count));
             }
         }
         if turn.interrupted_ms.is_some() {
             self.interruptions.inc();
         }
+    }
+
+    fn told_apart(&self, assistant: &AssistantId) -> String {
+        // A set of names is whole after a panic elsewhere.
+        let mut known = self
+            .assistants
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if known.len() < MOST_ASSISTANTS || known.contains(assistant.as_str()) {
+            known.insert(assistant.to_string());
+            return assistant.to_string();
+        }
+        OTHERS.to_owned()
     }
 
     /// Where trunks stand.
@@ -384,11 +393,15 @@ mod tests {
     fn a_turn_shows_in_the_histogram_and_a_scraped_value_as_it_is_now() {
         let metrics = Metrics::default();
         metrics.call_started();
-        metrics.turn(&TurnLedger {
+        let ledger = TurnLedger {
             speech_ended_ms: Some(1000),
+            first_clause_ms: Some(1300),
             first_packet_ms: Some(1550),
+            speculations_kept: 1,
+            speculations_dropped: 2,
             ..TurnLedger::default()
-        });
+        };
+        metrics.turn(&AssistantId::new("demo"), &ledger);
         metrics.call_ended(EndedReason::CustomerEndedCall);
         metrics.call_quality(&CallQuality {
             heard: Some(crate::record::StreamQuality {
@@ -409,14 +422,38 @@ mod tests {
             "offhook_calls_started_total 1",
             "offhook_calls_active 0",
             "offhook_calls_ended_total{reason=\"customer-ended-call\"} 1",
-            "offhook_turn_seconds_sum{part=\"voice_to_voice\"} 0.55",
-            "offhook_turn_seconds_bucket{le=\"0.5\",part=\"voice_to_voice\"} 0",
-            "offhook_turn_seconds_bucket{le=\"0.6\",part=\"voice_to_voice\"} 1",
+            "offhook_turn_seconds_sum{assistant=\"demo\",part=\"voice_to_voice\"} 0.55",
+            "offhook_turn_seconds_sum{assistant=\"demo\",part=\"first_clause\"} 0.3",
+            "offhook_turn_seconds_bucket{le=\"0.5\",assistant=\"demo\",part=\"voice_to_voice\"} 0",
+            "offhook_turn_seconds_bucket{le=\"0.6\",assistant=\"demo\",part=\"voice_to_voice\"} 1",
+            "offhook_speculations_total{assistant=\"demo\",outcome=\"kept\"} 1",
+            "offhook_speculations_total{assistant=\"demo\",outcome=\"dropped\"} 2",
             "offhook_call_mos_bucket{le=\"4.2\",direction=\"heard\"} 1",
             "offhook_call_missing_ratio_sum{direction=\"heard\"} 0.01",
             "offhook_call_jitter_seconds_count{direction=\"heard\"} 1",
             "offhook_call_round_trip_seconds_sum 0.03",
             "offhook_internal{name=\"sip_legs\"} 1",
+        ] {
+            assert!(text.contains(line), "{line} in\n{text}");
+        }
+    }
+
+    #[test]
+    fn assistants_without_end_count_together_from_some_number_on() {
+        let metrics = Metrics::default();
+        let ledger = TurnLedger {
+            speech_ended_ms: Some(0),
+            endpoint_ms: Some(500),
+            ..TurnLedger::default()
+        };
+        for number in 0..MOST_ASSISTANTS + 5 {
+            metrics.turn(&AssistantId::new(number.to_string()), &ledger);
+        }
+        metrics.turn(&AssistantId::new("7"), &ledger);
+        let text = metrics.text(&Vec::new());
+        for line in [
+            "offhook_turn_seconds_count{assistant=\"all others\",part=\"endpoint\"} 5",
+            "offhook_turn_seconds_count{assistant=\"7\",part=\"endpoint\"} 2",
         ] {
             assert!(text.contains(line), "{line} in\n{text}");
         }

@@ -5,5 +5,5 @@ mod metrics;
 mod trunks;
 
 pub use health::{Component, Health, State};
-pub use metrics::{Metrics, Scrape, TurnPart};
+pub use metrics::{Metrics, Scrape};
 pub use trunks::{Reachability, TrunkBoard, TrunkState, TrunkStatus};

@@ -2,6 +2,7 @@
 //! listens, and tells how long each answer took, from its own packets.
 
 mod heard;
+mod recital;
 mod report;
 mod script;
 mod talk;
@@ -27,6 +28,7 @@ use crate::sip::headers::NameAddr;
 use crate::sip::uri::Uri;
 
 use heard::Heard;
+pub use recital::recite;
 use report::Began;
 pub use report::{LineReport, Report};
 pub use script::Manners;
@@ -175,7 +177,32 @@ pub struct CallPlan {
 /// # Errors
 /// Where it could not be made or was not answered.
 pub async fn call(plan: &CallPlan) -> Result<Report, CallError> {
-    let called = resolve(&plan.target).await?;
+    let mut line = dial(&plan.target, plan.ca.as_deref(), plan.codec).await?;
+    let mut phone = Phone::new(plan, line.stream, line.answered);
+    let ended = phone.talk(line.ticks, &mut line.leg).await;
+    if ended.is_none() {
+        hang_up(&line.sip, &mut line.leg).await;
+    }
+    phone.report(plan, &line.negotiated, line.dialled, ended)
+}
+
+/// A call that was answered.
+struct Answered {
+    sip: Sip,
+    leg: OutgoingLeg,
+    stream: MediaStream,
+    ticks: mpsc::Receiver<Tick>,
+    negotiated: Negotiated,
+    dialled: Instant,
+    answered: Instant,
+}
+
+async fn dial(
+    target: &str,
+    ca: Option<&Path>,
+    codec: Option<Codec>,
+) -> Result<Answered, CallError> {
+    let called = resolve(target).await?;
     let local = local_address(called.target.address)?;
     let system = |error: &dyn std::fmt::Display| CallError::System(error.to_string());
     let (sip, _incoming) = Sip::start(
@@ -194,14 +221,12 @@ pub async fn call(plan: &CallPlan) -> Result<Report, CallError> {
     })
     .map_err(|error| system(&error))?;
     let port = media.reserve(local).map_err(|error| system(&error))?;
-    let codecs = plan
-        .codec
-        .map_or_else(|| vec![Codec::Pcmu, Codec::Pcma], |codec| vec![codec]);
+    let codecs = codec.map_or_else(|| vec![Codec::Pcmu, Codec::Pcma], |codec| vec![codec]);
     let description = describe(&port, codecs).map_err(|error| system(&error))?;
     let calling = Calling {
         caller: "caller",
         credentials: None,
-        ca: plan.ca.as_deref(),
+        ca,
         description: &description,
     };
     let dialled = Instant::now();
@@ -210,14 +235,20 @@ pub async fn call(plan: &CallPlan) -> Result<Report, CallError> {
     let answered = Instant::now();
     let negotiated = sdp::accept(&answer, &description)?;
     let (stream, ticks) = port.flow(&negotiated).map_err(|error| system(&error))?;
-    let mut phone = Phone::new(plan, stream, answered);
-    let ended = phone.talk(ticks, &mut leg).await;
-    if ended.is_none() {
-        sip.leg(leg.leg, LegCommand::Hangup(Hangup::default()));
-        wait_for_end(&sip, &mut leg).await;
-    }
-    let report = phone.report(plan, &negotiated, dialled, ended)?;
-    Ok(report)
+    Ok(Answered {
+        sip,
+        leg,
+        stream,
+        ticks,
+        negotiated,
+        dialled,
+        answered,
+    })
+}
+
+async fn hang_up(sip: &Sip, leg: &mut OutgoingLeg) {
+    sip.leg(leg.leg, LegCommand::Hangup(Hangup::default()));
+    wait_for_end(sip, leg).await;
 }
 
 /// Whom to call, and the first way to try.
@@ -343,8 +374,7 @@ async fn wait_for_answer(sip: &Sip, leg: &mut OutgoingLeg) -> Result<Vec<u8>, Ca
                 None => return Err(CallError::NotAnswered("SIP stopped".to_owned())),
             },
             _ = &mut interrupted => {
-                sip.leg(leg.leg, LegCommand::Hangup(Hangup::default()));
-                wait_for_end(sip, leg).await;
+                hang_up(sip, leg).await;
                 return Err(CallError::NotAnswered("cancelled".to_owned()));
             }
         }

@@ -38,7 +38,7 @@ pub use keys::ApiKey;
 pub use ladder::Ladders;
 pub use objects::{Object, ObjectKind, ObjectQuery, Origin, Saved};
 pub use operators::{BadOperator, hash_password, is_password, operator_name};
-pub use overview::{CountedCalls, Every, Overview};
+pub use overview::{CountedCalls, Every, KeptTurn, Overview};
 use rows::{Timestamp, name_of};
 pub use statement::Times;
 pub use voicemail::{MessageFile, RecoveredMailboxes, message_path};

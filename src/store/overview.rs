@@ -6,6 +6,7 @@ use time::OffsetDateTime;
 
 use super::rows::{self, Timestamp, parsed, parsed_option};
 use super::{Store, StoreError};
+use crate::ids::AssistantId;
 use crate::record::{CallType, EndedReason, TurnLedger};
 
 /// Turns that are looked at; calls whose turns are, where there are more, and which are then picked
@@ -58,8 +59,19 @@ pub struct CountedCalls {
 pub struct Overview {
     /// Calls.
     pub calls: Vec<CountedCalls>,
-    /// Turns with the time of their call, newest first; of many calls a part, picked by chance.
-    pub turns: Vec<(OffsetDateTime, TurnLedger)>,
+    /// Turns, those of the newest calls first; of many calls a part, picked by chance.
+    pub turns: Vec<KeptTurn>,
+}
+
+/// A turn of a kept call.
+#[derive(Clone, Debug, PartialEq)]
+pub struct KeptTurn {
+    /// When its call was made.
+    pub called_at: OffsetDateTime,
+    /// Who answered.
+    pub assistant: AssistantId,
+    /// Its latencies.
+    pub ledger: TurnLedger,
 }
 
 impl Store {
@@ -89,23 +101,33 @@ impl Store {
             .map(|row| counted(row, every))
             .collect::<Result<_, _>>()?;
         let answered = calls.iter().map(|calls| calls.answered).sum();
+        let turns = self.turns_since(&since, &ids_of_enough(answered)).await?;
+        Ok(Overview { calls, turns })
+    }
+
+    /// The turns of calls made since, those of the newest calls first; at most 10,000.
+    ///
+    /// # Errors
+    /// Where the statement fails or a row is unreadable.
+    pub async fn turns(&self, since: OffsetDateTime) -> Result<Vec<KeptTurn>, StoreError> {
+        let since = Timestamp(since).to_string();
+        self.turns_since(&since, &ids_of_enough(0)).await
+    }
+
+    /// Those of calls whose ids are below `ids`.
+    async fn turns_since(&self, since: &str, ids: &str) -> Result<Vec<KeptTurn>, StoreError> {
         let turns = sqlx::query(
-            "SELECT calls.created_at AS created_at, turns.ledger AS ledger FROM calls \
+            "SELECT calls.created_at AS created_at, calls.assistant AS assistant, \
+             turns.ledger AS ledger FROM calls \
              JOIN turns ON turns.call_id = calls.id WHERE calls.created_at >= $1 \
              AND calls.id < $2 ORDER BY calls.created_at DESC LIMIT $3",
         )
-        .bind(&since)
-        .bind(ids_of_enough(answered))
+        .bind(since)
+        .bind(ids)
         .bind(MOST_TURNS)
         .fetch_all(&self.pool)
         .await?;
-        Ok(Overview {
-            calls,
-            turns: turns
-                .iter()
-                .map(|row| Ok((parsed(row, "created_at", rows::time_of)?, rows::turn(row)?)))
-                .collect::<Result<_, StoreError>>()?,
-        })
+        turns.iter().map(kept_turn).collect()
     }
 
     /// The assistants that calls were kept of, by name.
@@ -129,6 +151,14 @@ fn ids_of_enough(calls: u64) -> String {
         0x1_0000 => "g".to_owned(),
         share => format!("{share:04x}"),
     }
+}
+
+fn kept_turn(row: &AnyRow) -> Result<KeptTurn, StoreError> {
+    Ok(KeptTurn {
+        called_at: parsed(row, "created_at", rows::time_of)?,
+        assistant: AssistantId::new(row.try_get::<String, _>("assistant")?),
+        ledger: rows::turn(row)?,
+    })
 }
 
 fn counted(row: &AnyRow, every: Every) -> Result<CountedCalls, StoreError> {

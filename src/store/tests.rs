@@ -114,6 +114,12 @@ async fn a_call_is_read_back_as_it_was_written() {
     let read = store.call(written.id).await.expect("read").expect("there");
     assert_eq!(read, written);
     assert_eq!(read.turns[0].voice_to_voice_ms(), Some(550));
+    let turns = store.turns(moment() - Span::HOUR).await.expect("turns");
+    assert_eq!(turns.len(), 1);
+    assert_eq!(turns[0].assistant, written.assistant);
+    assert_eq!(turns[0].ledger, written.turns[0]);
+    let later = store.turns(moment() + Span::HOUR).await.expect("turns");
+    assert!(later.is_empty());
     let prefix = &written.id.to_string()[..6];
     assert_eq!(store.ids_starting(prefix).await.expect("ids"), [written.id]);
     assert!(store.ids_starting("%").await.expect("ids").is_empty());

@@ -63,8 +63,8 @@ usage: bench NAME [options]        (through scripts/bench)
 
 conversation [PART...]   people talk with the demo assistant, live, in real time: some 90 minutes for
                all parts, each of which can be run by itself (in brackets: minutes)
-  sentences    [17] recordings: voice to voice and its parts; the same with speculation, Smart Turn
-               and both switched off
+  sentences    [20] recordings: voice to voice and its parts; the same with speculation, partial
+               transcripts, Smart Turn and all of them switched off
     --turns N            (30)
     --comparison-turns N with something off; 0 for none, in `pauses` too (as --turns)
     --turns-per-call N   (10)

@@ -1,7 +1,12 @@
 //! The product's own caller, with recorded human speech.
 
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::support::process::run_well;
 use crate::support::record::{Record, share_understood};
-use crate::support::server::Server;
+use crate::support::server::{Server, offhook};
 use crate::support::softphone::{Report, argument, call};
 use crate::support::sound::Sound;
 use crate::support::speech;
@@ -148,6 +153,35 @@ fn people_can_read_it(server: &Server, record: &Record) {
     for message in record.said_by("bot") {
         assert!(shown.contains(&message.text), "{shown}");
     }
+    latencies_are_put_together(server);
+}
+
+fn latencies_are_put_together(server: &Server) {
+    let mut command = offhook();
+    command.args([
+        "calls",
+        "latency",
+        "--assistant",
+        "demo",
+        "--json",
+        "--data",
+    ]);
+    let done = run_well(command.arg(&server.data), Duration::from_secs(30));
+    let found: Value = serde_json::from_str(&done.stdout).expect("JSON");
+    let parts = found[0]["parts"].as_array().expect("parts");
+    let voice = parts
+        .iter()
+        .find(|part| part["part"] == "voiceToVoice")
+        .unwrap_or_else(|| panic!("no voice to voice in {found:#}"));
+    let ms = |key: &str| voice[key].as_u64().expect("milliseconds");
+    assert!(ms("turns") >= LINES.len() as u64, "{found:#}");
+    assert!(
+        ms("p50Ms") <= ms("p95Ms") && ms("p95Ms") <= ms("maxMs"),
+        "{found:#}"
+    );
+    let (_, metrics) = server.get("/metrics").expect("metrics");
+    let label = "offhook_turn_seconds_count{assistant=\"demo\",part=\"voice_to_voice\"}";
+    assert!(metrics.contains(label), "{metrics}");
 }
 
 #[test]

@@ -35,6 +35,7 @@ mod hosted;
 mod ladders;
 mod outbound;
 mod packaging;
+mod replay;
 mod scanners;
 mod signalling;
 mod slow_peers;

@@ -16,7 +16,7 @@ use crate::call::Registry;
 use crate::http::Scraper;
 use crate::http::error::ApiError;
 use crate::observe::State as Part;
-use crate::record::{CallType, TurnLedger};
+use crate::record::{AssistantLatency, CallType, TurnPart, latencies, percentile};
 use crate::store::{CountedCalls, Every, Overview};
 
 /// How often the engines are looked at.
@@ -139,7 +139,8 @@ pub(super) async fn overview(
         "buckets": buckets(&found, start, bucket, count),
         "totals": totals(&found),
         "outcomes": outcomes(&found),
-        "latency": latencies(&found),
+        "latency": latency(&found),
+        "latencyByAssistant": by_assistant(&found),
         "load": dashboard.load.since(since),
         "live": dashboard.registry.snapshots().len(),
         "parts": parts,
@@ -179,21 +180,22 @@ fn buckets(found: &Overview, start: i64, length: i64, count: i64) -> Vec<Value> 
         }
         bucket.talked_ms += call.talked_ms;
     }
-    for (at, turn) in &found.turns {
-        let bucket = place(*at).and_then(|place| all.get_mut(place));
-        if let (Some(bucket), Some(ms)) = (bucket, turn.voice_to_voice_ms()) {
+    for turn in &found.turns {
+        let bucket = place(turn.called_at).and_then(|place| all.get_mut(place));
+        if let (Some(bucket), Some(ms)) = (bucket, turn.ledger.voice_to_voice_ms()) {
             bucket.voice_to_voice.push(ms);
         }
     }
     let shown = |(place, mut bucket): (usize, Bucket)| {
+        bucket.voice_to_voice.sort_unstable();
         let at = start + i64::try_from(place).unwrap_or_default() * length;
         json!({
             "at": at,
             "inbound": bucket.inbound,
             "outbound": bucket.outbound,
             "minutes": minutes(bucket.talked_ms),
-            "p50": percentile(&mut bucket.voice_to_voice, 50),
-            "p95": percentile(&mut bucket.voice_to_voice, 95),
+            "p50": percentile(&bucket.voice_to_voice, 50),
+            "p95": percentile(&bucket.voice_to_voice, 95),
         })
     };
     all.into_iter().enumerate().map(shown).collect()
@@ -203,13 +205,6 @@ fn buckets(found: &Overview, start: i64, length: i64, count: i64) -> Vec<Value> 
 fn minutes(ms: u64) -> f64 {
     // Far below 2^53.
     (ms as f64 / 6_000.0).round() / 10.0
-}
-
-/// By the nearest rank; `None` of nothing.
-fn percentile(values: &mut [u64], percent: usize) -> Option<u64> {
-    values.sort_unstable();
-    let rank = (values.len() * percent).div_ceil(100);
-    values.get(rank.checked_sub(1)?).copied()
 }
 
 fn totals(found: &Overview) -> Value {
@@ -239,42 +234,30 @@ fn outcomes(found: &Overview) -> Vec<Value> {
 }
 
 /// Each part of a turn from the end of the caller's speech, in ms.
-fn latencies(found: &Overview) -> Vec<Value> {
-    type Part = (&'static str, fn(&TurnLedger) -> Option<u64>);
-    let parts: [Part; 5] = [
-        ("endpoint", |turn| turn.endpoint_ms),
-        ("transcript", |turn| turn.transcript_ms),
-        ("firstToken", |turn| turn.first_token_ms),
-        ("firstAudio", |turn| turn.first_audio_ms),
-        ("voiceToVoice", |turn| turn.first_packet_ms),
-    ];
-    let shown = |(name, end): Part| {
-        let turns = found.turns.iter().map(|(_, turn)| turn);
-        let stretch = |turn: &TurnLedger| Some(end(turn)?.saturating_sub(turn.speech_ended_ms?));
-        let mut all: Vec<u64> = turns.filter_map(stretch).collect();
+fn latency(found: &Overview) -> Vec<Value> {
+    let shown = |part: TurnPart| {
+        let stretches = found.turns.iter().filter_map(|turn| part.of(&turn.ledger));
+        let mut all: Vec<u64> = stretches.collect();
+        all.sort_unstable();
         json!({
-            "part": name,
-            "p50": percentile(&mut all, 50),
-            "p95": percentile(&mut all, 95),
+            "part": part,
+            "p50": percentile(&all, 50),
+            "p95": percentile(&all, 95),
             "max": all.last(),
         })
     };
-    parts.into_iter().map(shown).collect()
+    TurnPart::ALL.into_iter().map(shown).collect()
+}
+
+fn by_assistant(found: &Overview) -> Vec<AssistantLatency> {
+    let turns = found.turns.iter();
+    latencies(turns.map(|turn| (turn.assistant.clone(), turn.ledger.clone())))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::record::EndedReason;
-
-    #[test]
-    fn percentiles_are_values_that_occurred() {
-        let mut values: Vec<u64> = (1..=20).rev().collect();
-        assert_eq!(percentile(&mut values, 50), Some(10));
-        assert_eq!(percentile(&mut values, 95), Some(19));
-        assert_eq!(percentile(&mut [7], 95), Some(7));
-        assert_eq!(percentile(&mut [], 50), None);
-    }
 
     #[test]
     fn calls_fall_into_their_bucket_and_older_ones_into_none() {

@@ -56,6 +56,7 @@ pub(super) fn run(bench: &mut Bench<'_>) -> Result<Findings> {
     let server = Setup::new(bench.options)?
         .assistant(&variant.user, variant.settings)
         .set("limits__max_calls", &(most + 2))
+        .set("limits__calibrate", &false)
         .start()?;
     let mut findings = Findings::default();
     let mut table = Table::new(

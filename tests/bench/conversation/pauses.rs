@@ -68,7 +68,7 @@ pub(super) fn run(bench: &mut Bench<'_>) -> Result<Findings> {
         variants.push((variant, at_knob.min(cases.len())));
     }
     if bench.is_compared() {
-        let compared = Variant::without(&assistant).into_iter();
+        let compared = Variant::without(&assistant)?.into_iter();
         variants.extend(compared.map(|variant| (variant, at_knob.min(cases.len()))));
     }
     let server = bench.server(variants.iter().map(|(variant, _)| variant))?;

@@ -209,7 +209,7 @@ pub(super) fn run(bench: &mut Bench<'_>) -> Result<Findings> {
     let demo = bench.demo()?;
     let mut all = vec![Calls::new(Variant::new("as configured", &demo, &[]), turns)];
     if bench.is_compared() {
-        let without = Variant::without(&demo).into_iter();
+        let without = Variant::without(&demo)?.into_iter();
         all.extend(without.map(|variant| Calls::new(variant, compared)));
     }
     let server = bench.server(all.iter().map(|calls| &calls.variant))?;

@@ -51,18 +51,42 @@ impl Variant {
         }
     }
 
-    /// What is switched off in comparisons.
-    pub(crate) fn without(base: &Table) -> Vec<Self> {
-        let speculation = ("speculationPlan.enabled", Value::from(false));
-        let smart_turn = (
-            "startSpeakingPlan.smartEndpointingEnabled",
-            Value::from(false),
-        );
-        vec![
-            Self::new("no speculation", base, std::slice::from_ref(&speculation)),
-            Self::new("no smart turn", base, std::slice::from_ref(&smart_turn)),
-            Self::new("none of them", base, &[speculation, smart_turn]),
+    /// Each thing switched off that the server has, and all of them.
+    ///
+    /// # Errors
+    /// Where the defaults cannot be written down.
+    pub(crate) fn without(base: &Table) -> Result<Vec<Self>> {
+        let known = Table::try_from(AssistantSettings::default())?;
+        let off: Vec<(&str, &str, Value)> = [
+            (
+                "no speculation",
+                "speculationPlan.enabled",
+                Value::from(false),
+            ),
+            (
+                "no partials",
+                "speculationPlan.partialSeconds",
+                Value::from(0),
+            ),
+            (
+                "no smart turn",
+                "startSpeakingPlan.smartEndpointingEnabled",
+                Value::from(false),
+            ),
         ]
+        .into_iter()
+        .filter(|(_, path, _)| get(&known, path).is_some())
+        .collect();
+        let mut variants: Vec<Self> = off
+            .iter()
+            .map(|(name, path, value)| Self::new(name, base, &[(path, value.clone())]))
+            .collect();
+        let all: Vec<(&str, Value)> = off
+            .into_iter()
+            .map(|(_, path, value)| (path, value))
+            .collect();
+        variants.push(Self::new("none of them", base, &all));
+        Ok(variants)
     }
 
     /// The assistant with its main knob at a value: a dotted setting, or a factor of all waits.
@@ -128,6 +152,20 @@ mod tests {
         let plan = "startSpeakingPlan.transcriptionEndpointingPlan";
         let unfinished = format!("{plan}.onNoPunctuationSeconds");
         assert_eq!(wait(&unfinished), Some(3.0));
+    }
+
+    #[test]
+    fn what_is_switched_off_alone_is_switched_off_together_too() {
+        let variants = Variant::without(&Table::new()).expect("variants");
+        let none = variants.last().expect("none of them");
+        for path in [
+            "speculationPlan.enabled",
+            "startSpeakingPlan.smartEndpointingEnabled",
+        ] {
+            let off = |variant: &Variant| get(&variant.settings, path) == Some(&Value::from(false));
+            assert_eq!(variants.iter().filter(|variant| off(variant)).count(), 2);
+            assert!(off(none), "{path}");
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ import * as format from '../lib/format.js';
 const SPANS = [[6, '6 hours'], [24, '24 hours'], [168, '7 days'], [720, '30 days']];
 const PARTS = {
   endpoint: 'End of turn noticed', transcript: 'Transcript', firstToken: 'First token',
-  firstAudio: 'First audio', voiceToVoice: 'Voice to voice',
+  firstClause: 'First clause', firstAudio: 'First audio', voiceToVoice: 'Voice to voice',
 };
 
 function tile(label, value, more) {
