@@ -24,6 +24,7 @@ mod hold;
 mod inbound;
 mod live;
 mod notifying;
+mod obeying;
 mod outbound;
 mod passing;
 mod quality;

@@ -317,7 +317,7 @@ mod tests {
     fn a_ducked_player_is_eighteen_decibels_lower_within_a_frame_and_a_stop_raises_it() {
         let mut player = Player::new(SampleRate::TELEPHONE);
         player.push(ClipKey(1), &clip(16_000, 8_000), 0);
-        let mut next = |player: &mut Player| player.next(&mut Vec::new()).samples().to_vec();
+        let next = |player: &mut Player| player.next(&mut Vec::new()).samples().to_vec();
         next(&mut player);
         player.duck(true);
         let lowering = next(&mut player);
