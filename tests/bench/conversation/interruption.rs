@@ -32,6 +32,9 @@ const LONGEST_LINE: usize = 4 * 8000;
 const DUCKED_DB: f32 = 15.0;
 /// It is silent when it is so for this long, in ms.
 const SILENT_MS: f64 = 500.0;
+/// Silence sooner than this is no answer to the caller, in ms: the speech that is detected has not
+/// even arrived.
+const FASTEST_MS: i64 = 60;
 /// The level of the assistant is that of so long before.
 const BEFORE_MS: i64 = 1500;
 /// The server's word about an interruption comes within this.
@@ -181,6 +184,10 @@ fn judge(
     let silent = hearing.quiet_since(said.began_ms, level - DUCKED_DB, SILENT_MS);
     // The reply to the line comes after it: what is silent then is another story.
     let silent = silent.filter(|at| *at <= said.ended_ms + 1000);
+    // Nobody reacts so fast: the assistant had just finished.
+    if silent.is_some_and(|at| at < said.began_ms + FASTEST_MS) {
+        return None;
+    }
     let until = silent.unwrap_or(said.ended_ms);
     let yielded = told
         .iter()
@@ -210,13 +217,13 @@ fn report(done: &Interruptions) -> Findings {
             "INTERRUPTED",
             "CASES",
             "SILENT P50",
-            "P95",
-            "MAX",
-            "NEVER",
+            "SILENT P95",
+            "SILENT MAX",
+            "NEVER SILENT",
             "YIELDED P50",
-            "P95",
-            "MAX",
-            "NEVER",
+            "YIELDED P95",
+            "YIELDED MAX",
+            "NEVER YIELDED",
         ],
     );
     for of in ["greeting", "reply", "both"] {

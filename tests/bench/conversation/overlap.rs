@@ -224,10 +224,10 @@ fn report(
             "YIELDED TO",
             "HEARD A DIP",
             "DIP MS P50",
-            "P95",
-            "MAX",
+            "DIP MS P95",
+            "DIP MS MAX",
             "WORDS REPEATED P95",
-            "MAX",
+            "WORDS REPEATED MAX",
         ],
     );
     for name in names {

@@ -75,16 +75,7 @@ pub(super) fn run(bench: &mut Bench<'_>) -> Result<Findings> {
     let mut findings = Findings::default();
     let mut curve = Table::new(
         "false cut-ins, and the wait at true ends, by the setting of the policy",
-        &[
-            "ASSISTANT",
-            "CASES",
-            "CUT INTO",
-            "UNANSWERED",
-            "ENDPOINT P50",
-            "P95",
-            "VOICE TO VOICE P50",
-            "P95",
-        ],
+        &head("ASSISTANT"),
     );
     for (variant, count) in &variants {
         // Every n-th, so that few cases are of all kinds too.
@@ -230,10 +221,28 @@ fn samples(outcomes: &[Outcome]) -> (Sample, Sample) {
     )
 }
 
+fn head(first: &'static str) -> [&'static str; 9] {
+    [
+        first,
+        "CASES",
+        "CUT INTO",
+        "OF THEM HEARD",
+        "UNANSWERED",
+        "ENDPOINT P50",
+        "ENDPOINT P95",
+        "VOICE TO VOICE P50",
+        "VOICE TO VOICE P95",
+    ]
+}
+
 fn row(name: &str, outcomes: &[Outcome]) -> Vec<String> {
     let cut = outcomes
         .iter()
         .filter(|outcome| outcome.is_cut_in())
+        .count();
+    let heard = outcomes
+        .iter()
+        .filter(|outcome| outcome.heard_early)
         .count();
     let unanswered = outcomes
         .iter()
@@ -244,6 +253,7 @@ fn row(name: &str, outcomes: &[Outcome]) -> Vec<String> {
         name.to_owned(),
         outcomes.len().to_string(),
         format!("{cut} ({})", percent(cut, outcomes.len())),
+        heard.to_string(),
         unanswered.to_string(),
         whole(endpoint.percentile(0.5)),
         whole(endpoint.percentile(0.95)),
@@ -255,16 +265,7 @@ fn row(name: &str, outcomes: &[Outcome]) -> Vec<String> {
 fn by_kind(outcomes: &[Outcome]) -> Table {
     let mut table = Table::new(
         "cut into, by what was said (as configured); ms from the end of speech",
-        &[
-            "SAID",
-            "CASES",
-            "CUT INTO",
-            "UNANSWERED",
-            "ENDPOINT P50",
-            "P95",
-            "VOICE TO VOICE P50",
-            "P95",
-        ],
+        &head("SAID"),
     );
     for kind in material::DIGITS.into_iter().chain(material::SENTENCES) {
         let of_kind: Vec<Outcome> = outcomes
