@@ -11,8 +11,8 @@ use crate::record::{CallType, EndedReason, TurnLedger};
 
 /// Turns that are looked at; calls whose turns are, where there are more, and which are then picked
 /// from the whole time.
-const MOST_TURNS: i64 = 10_000;
-const ENOUGH_CALLS: u64 = 2_500;
+const MOST_TURNS: i64 = 5_000;
+const ENOUGH_CALLS: u64 = 1_000;
 
 /// The stretches of time that calls are counted by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -185,9 +185,9 @@ mod tests {
     #[test]
     fn of_many_calls_a_part_is_picked_by_their_ids() {
         assert_eq!(ids_of_enough(0), "g");
-        assert_eq!(ids_of_enough(2_500), "g");
-        assert_eq!(ids_of_enough(5_000), "8000");
-        assert_eq!(ids_of_enough(2_500 * 256), "0100");
+        assert_eq!(ids_of_enough(1_000), "g");
+        assert_eq!(ids_of_enough(2_000), "8000");
+        assert_eq!(ids_of_enough(256_000), "0100");
     }
 
     #[tokio::test]

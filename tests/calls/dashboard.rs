@@ -13,7 +13,7 @@ use crate::support::process::run;
 use crate::support::record::share_understood;
 use crate::support::server::{Server, Setup, offhook};
 use crate::support::sound::write_padded;
-use crate::support::{sources, speech};
+use crate::support::{sources, speech, until};
 
 /// Every page twice, axe-core on each, on a busy machine.
 const TOUR: Duration = Duration::from_secs(300);
@@ -155,7 +155,11 @@ fn an_operator_talks_to_an_assistant_by_the_browser_s_microphone() {
     make_operator(&server, "ann");
     let said = server.path("said.wav");
     write_padded(&speech("order_status"), 6.0, 300.0, &said);
+    let before = server.held().udp;
     let (tour, record) = server.record_of(|| drive(&server, "talk.mjs", &[&said]));
+    until("the sockets of the call to be closed", TOUR, || {
+        (server.held().udp == before).then_some(())
+    });
     assert_eq!(tour["errors"], serde_json::json!([]), "{tour:#}");
     assert_eq!(tour["faults"], serde_json::json!([]), "{tour:#}");
     let seen = &tour["seen"];

@@ -110,7 +110,12 @@ pub(super) async fn accept(
     dropped: Arc<Dropped>,
 ) {
     loop {
-        let Ok((socket, peer)) = listener.accept().await else {
+        let connected = tokio::select! {
+            connected = listener.accept() => connected,
+            // The driver has gone, and the socket goes with it.
+            () = accepted.closed() => return,
+        };
+        let Ok((socket, peer)) = connected else {
             tokio::time::sleep(BREATH).await;
             continue;
         };

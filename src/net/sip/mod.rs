@@ -32,9 +32,8 @@ use ipnet::IpNet;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use driver::Driver;
-use gate::Gate;
 pub use gate::Guest;
-use gate::Trust;
+use gate::{Gate, Trust};
 pub use listener::Listener;
 use subscriptions::SubscriptionCommand;
 pub use subscriptions::{SubscriptionEvent, Subscriptions};

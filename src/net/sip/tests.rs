@@ -443,3 +443,24 @@ async fn new_authorities_are_trusted_from_then_on_on_both_sides() {
     };
     within(async { tokio::join!(accepting, calling) }).await;
 }
+
+#[tokio::test]
+async fn sockets_are_given_back_with_the_last_handle() {
+    for protocol in [Protocol::Udp, Protocol::Tcp] {
+        let loopback = Ipv4Addr::LOCALHOST.into();
+        let phone = Phone::listening(protocol, loopback, TlsSettings::default()).await;
+        let address = phone.address();
+        let is_free = async || match protocol {
+            Protocol::Udp => tokio::net::UdpSocket::bind(address).await.is_ok(),
+            _ => TcpListener::bind(address).await.is_ok(),
+        };
+        assert!(!is_free().await);
+        drop(phone);
+        within(async {
+            while !is_free().await {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    }
+}

@@ -31,8 +31,13 @@ pub(super) async fn read(
 ) {
     let mut buffer = vec![0; DATAGRAM];
     loop {
+        let read = tokio::select! {
+            read = socket.recv_from(&mut buffer) => read,
+            // The driver has gone, and the socket goes with it.
+            () = received.closed() => return,
+        };
         // An error is an ICMP message about an earlier datagram; the endpoint's timers see to it.
-        let Ok((length, source)) = socket.recv_from(&mut buffer).await else {
+        let Ok((length, source)) = read else {
             tokio::task::yield_now().await;
             continue;
         };

@@ -116,8 +116,9 @@ impl Store {
             for word in words.whole.iter().skip(1) {
                 let place = statement.text(word);
                 statement.condition(&format!(
-                    "EXISTS (SELECT 1 FROM call_words AS other WHERE other.word = {place} \
-                     AND other.created_at = said.created_at AND other.call_id = said.call_id)"
+                    "(SELECT 1 FROM call_words AS other WHERE other.word = {place} \
+                     AND other.created_at = said.created_at AND other.call_id = said.call_id \
+                     LIMIT 1) IS NOT NULL"
                 ));
             }
             let rare = self.is_rare(&words.begun).await?;
@@ -271,9 +272,10 @@ fn begun(statement: &mut Statement, begun: &str, rare: bool) {
         true => format!(
             "calls.id IN (SELECT call_id FROM call_words WHERE word >= {from} AND word < {until})"
         ),
+        // PostgreSQL would make a join of EXISTS, and read every word that begins so.
         false => format!(
-            "EXISTS (SELECT 1 FROM call_words AS begun WHERE begun.call_id = calls.id \
-             AND begun.word >= {from} AND begun.word < {until})"
+            "(SELECT 1 FROM call_words AS begun WHERE begun.call_id = calls.id \
+             AND begun.word >= {from} AND begun.word < {until} LIMIT 1) IS NOT NULL"
         ),
     });
 }
