@@ -2,30 +2,21 @@ use serde_json::json;
 
 use super::*;
 use crate::ids::AssistantId;
+use crate::store::testing::{Place, on_both_databases};
 
-struct Folder(std::path::PathBuf);
+on_both_databases![
+    an_assistant_on_a_number_answers_the_next_call_and_still_does_after_a_restart,
+    what_the_configuration_has_is_shown_and_cannot_be_changed,
+    a_seeded_assistant_is_the_databases_from_then_on,
+    a_number_is_there_once_and_names_what_is_there,
+    documents_that_are_too_deep_or_hold_zero_characters_are_refused,
+];
 
-impl Folder {
-    fn new() -> Self {
-        let id: u64 = rand::rng().random();
-        let path = std::env::temp_dir().join(format!("offhook-directory-{id}"));
-        std::fs::create_dir_all(&path).expect("folder");
-        Self(path)
-    }
-
-    async fn directory(&self, config: Config) -> Directory {
-        let keyring = Keyring::file(&self.0.join("secrets.key"), [9; 32]).expect("a key");
-        let store = Store::open(&self.0).await.expect("store");
-        Directory::open(store, Arc::new(config), keyring)
-            .await
-            .expect("directory")
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
+async fn open(place: &Place, config: Config) -> Directory {
+    let keyring = Keyring::file(&place.folder.join("secrets.key"), [9; 32]).expect("a key");
+    Directory::open(place.open().await, Arc::new(config), keyring)
+        .await
+        .expect("directory")
 }
 
 pub(super) fn fields(value: Value) -> Shown {
@@ -56,10 +47,10 @@ fn answers(directory: &Directory, number: &str) -> Option<(String, Option<String
     }
 }
 
-#[tokio::test]
-async fn an_assistant_on_a_number_answers_the_next_call_and_still_does_after_a_restart() {
-    let folder = Folder::new();
-    let directory = folder.directory(configured()).await;
+async fn an_assistant_on_a_number_answers_the_next_call_and_still_does_after_a_restart(
+    place: Place,
+) {
+    let directory = open(&place, configured()).await;
     let trunk = json!({ "provider": "byo-sip-trunk", "gateways": [{ "ip": "192.0.2.7" }],
         "outboundAuthenticationPlan": { "authUsername": "u", "authPassword": "hush" } });
     let trunk = directory
@@ -89,7 +80,7 @@ async fn an_assistant_on_a_number_answers_the_next_call_and_still_does_after_a_r
         .expect("changed");
     let expected = Some((id, Some("Hello there.".to_owned())));
     assert_eq!(answers(&directory, "+4930123456"), expected);
-    let again = folder.directory(configured()).await;
+    let again = open(&place, configured()).await;
     assert_eq!(answers(&again, "+4930123456"), expected);
     let config = again.published().borrow().clone();
     let trunk_id = trunk["id"].as_str().expect("an id");
@@ -112,10 +103,8 @@ async fn an_assistant_on_a_number_answers_the_next_call_and_still_does_after_a_r
     );
 }
 
-#[tokio::test]
-async fn what_the_configuration_has_is_shown_and_cannot_be_changed() {
-    let folder = Folder::new();
-    let directory = folder.directory(configured()).await;
+async fn what_the_configuration_has_is_shown_and_cannot_be_changed(place: Place) {
+    let directory = open(&place, configured()).await;
     let demo = directory
         .get(ObjectKind::Assistant, "demo")
         .await
@@ -125,34 +114,30 @@ async fn what_the_configuration_has_is_shown_and_cannot_be_changed() {
     let refused = directory.change(ObjectKind::Assistant, "demo", patch).await;
     assert!(matches!(refused, Err(Refused::Conflict(why)) if why.contains("configuration file")));
     drop(directory);
-    let without = folder.directory(Config::default()).await;
+    let without = open(&place, Config::default()).await;
     let gone = without.get(ObjectKind::Assistant, "demo").await;
     assert!(matches!(gone, Err(Refused::Unknown("assistant"))));
 }
 
-#[tokio::test]
-async fn a_seeded_assistant_is_the_databases_from_then_on() {
-    let folder = Folder::new();
+async fn a_seeded_assistant_is_the_databases_from_then_on(place: Place) {
     let seeded = || {
         let mut config = configured();
         config.store.configured = Configured::Seed;
         config
     };
-    let directory = folder.directory(seeded()).await;
+    let directory = open(&place, seeded()).await;
     let patch = fields(json!({ "firstMessage": "Changed." }));
     directory
         .change(ObjectKind::Assistant, "demo", patch)
         .await
         .expect("changed");
-    let again = folder.directory(seeded()).await;
+    let again = open(&place, seeded()).await;
     let expected = Some(("demo".to_owned(), Some("Changed.".to_owned())));
     assert_eq!(answers(&again, "anything"), expected);
 }
 
-#[tokio::test]
-async fn a_number_is_there_once_and_names_what_is_there() {
-    let folder = Folder::new();
-    let directory = folder.directory(configured()).await;
+async fn a_number_is_there_once_and_names_what_is_there(place: Place) {
+    let directory = open(&place, configured()).await;
     let trunk = json!({ "provider": "byo-sip-trunk", "gateways": [{ "ip": "192.0.2.7" }] });
     let trunk = directory
         .create(ObjectKind::Credential, fields(trunk))
@@ -178,10 +163,8 @@ async fn a_number_is_there_once_and_names_what_is_there() {
     assert!(matches!(twice, Err(Refused::Conflict(_))));
 }
 
-#[tokio::test]
-async fn documents_that_are_too_deep_or_hold_zero_characters_are_refused() {
-    let folder = Folder::new();
-    let directory = folder.directory(configured()).await;
+async fn documents_that_are_too_deep_or_hold_zero_characters_are_refused(place: Place) {
+    let directory = open(&place, configured()).await;
     let mut deep = json!(1);
     for _ in 0..40 {
         deep = json!([deep]);

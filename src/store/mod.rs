@@ -458,4 +458,6 @@ async fn save_recording_hash(
 }
 
 #[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
 mod tests;
