@@ -7,6 +7,7 @@
 
 mod afterwards;
 mod announcing;
+mod asking;
 mod calibration;
 mod engines;
 mod hold;
@@ -51,7 +52,7 @@ use crate::record::{EndedBy, EndedReason};
 use crate::sip::endpoint::{Credentials, InboundAuthentication, Limits, Protocol};
 use crate::sip::flood::FloodLimits;
 use crate::store::{Database, Journal, Ladders, NoDatabase, Store, StoreError};
-use crate::webhooks::Webhooks;
+use crate::webhooks::{Requests, Webhooks};
 
 use engines::Engines;
 use published::Published;
@@ -270,19 +271,16 @@ impl Server {
         };
         let hosted = Hosted::new(config.providers.clone()).map_err(ServeError::Tls)?;
         let assistants = published.assistant_book();
-        let sender = afterwards::sender(&config, &store, &metrics, Arc::clone(&assistants))?;
-        let analyst = afterwards::analyst(
-            &store,
-            &engines.llm,
-            &hosted,
-            Arc::clone(&assistants),
-            &registry,
-        );
+        let sender = afterwards::sender(&config, &store, &metrics, &directory, http_address)?;
+        let analyst = afterwards::analyst(&store, &engines.llm, &hosted, &directory, &registry);
+        let requests = Requests::new(afterwards::client(&config)?);
         let tickets = test_calls::Tickets::default();
         let test_caller =
             test_calls::caller(&config, &sip, tickets.clone(), Arc::clone(&assistants));
         let services = Services {
-            webhooks: Webhooks::new(journal.clone(), afterwards::book(Arc::clone(&assistants))),
+            webhooks: Webhooks::new(journal.clone()),
+            requests: asking::requests(requests, directory.clone(), Arc::clone(&assistants)),
+            servers: published.servers(),
             sip: sip.clone(),
             media,
             stt: engines.stt.clone(),

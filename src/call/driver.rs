@@ -11,6 +11,7 @@ use super::command::CallCommand;
 use super::ending::ended;
 use super::finishing::{Finishing, finish};
 use super::hold::Holds;
+use super::opening::Opening;
 use super::passing::{Passing, Words};
 use super::recording::Tape;
 use super::registry::Line;
@@ -50,6 +51,7 @@ pub(super) struct Answered {
     pub(super) party: Party,
     pub(super) record: CallRecord,
     pub(super) settings: AssistantSettings,
+    pub(super) opening: Opening,
     pub(super) phrases: HashMap<PhraseKind, Sound>,
     pub(super) vad: VadStream,
     pub(super) turn: TurnStream,
@@ -219,6 +221,7 @@ impl Driver {
             self.epoch = Some(tick.at.checked_sub(before).unwrap_or(tick.at));
             self.last_arrival = tick.at;
             self.handle(Input::MediaStarted);
+            self.open();
         }
         let (samples, rate) = match &tick.heard_wide {
             Some(wide) => (&wide.samples()[..], SampleRate::WIDEBAND),
@@ -325,7 +328,7 @@ impl Driver {
         }
     }
 
-    fn command(&mut self, command: CallCommand) {
+    pub(super) fn command(&mut self, command: CallCommand) {
         match command {
             CallCommand::End { reason, by } => self.handle(Input::Control(Control::End {
                 reason,
@@ -563,7 +566,9 @@ impl Driver {
         self.obey();
         self.leave_beyond();
         let call = self.call;
+        let reason = call.opening.reason(reason);
         let finishing = Finishing {
+            told: Some(&call.settings),
             services: &call.services,
             line: &call.line,
             party: &call.party,
@@ -585,6 +590,7 @@ impl Driver {
             line: call.line,
             party: call.party,
             record: call.record,
+            told: Some(call.settings),
             tape: call.tape,
             ticks_before: self.next_tick,
         };

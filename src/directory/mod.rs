@@ -27,6 +27,8 @@ use uuid::Uuid;
 
 use crate::config::{Config, Configured};
 use crate::conversation::settings::AssistantSettings;
+use crate::ids::CallId;
+use crate::record::CallDocument;
 use crate::store::{Object, ObjectKind, ObjectQuery, Origin, Saved, Store, StoreError};
 
 pub use document::{ORGANISATION, Warning, stamp};
@@ -215,18 +217,21 @@ impl Directory {
     /// An object's document with its secrets, for whoever needs them.
     pub fn whole(&self, object: &Object) -> Map<String, Value> {
         let mut document = object.document.clone();
-        if let Some(sealed) = &object.secrets {
-            let context = context(object.kind, &object.id);
-            match self.inner.keyring.open(sealed, &context) {
-                Ok(secrets) => secrets::join(&mut document, &secrets),
-                Err(error) => tracing::error!(kind = object.kind.name(), id = object.id, %error,
-                    "secrets cannot be read"),
-            }
-        }
+        let context = context(object.kind, &object.id);
+        self.unseal(&mut document, object.secrets.as_deref(), &context);
         document
     }
 
-    /// The settings of an assistant that comes with a request, with fields of it replaced, and what is to be said of them.
+    fn unseal(&self, document: &mut Map<String, Value>, sealed: Option<&[u8]>, context: &str) {
+        let Some(sealed) = sealed else { return };
+        match self.inner.keyring.open(sealed, context) {
+            Ok(secrets) => secrets::join(document, &secrets),
+            Err(error) => tracing::error!(context, %error, "secrets cannot be read"),
+        }
+    }
+
+    /// The settings of an assistant that comes with a request, with fields of it replaced, and
+    /// what is to be said of them.
     ///
     /// # Errors
     /// What is wrong.
@@ -257,6 +262,60 @@ impl Directory {
         let read = assistant::read(&document, &self.inner.usable());
         let (settings, _) = read.map_err(Refused::Invalid)?;
         Ok(settings)
+    }
+
+    /// What is kept of a request that a call is made by: its secrets apart, encrypted.
+    pub fn seal_call(&self, call: CallId, mut fields: Map<String, Value>) -> CallDocument {
+        let secrets = secrets::split(&mut fields);
+        let secrets = (!secrets.is_empty()).then(|| {
+            let nonce = rand::rng().random();
+            let keyring = &self.inner.keyring;
+            keyring.seal(&secrets, &call_context(call), nonce)
+        });
+        CallDocument { fields, secrets }
+    }
+
+    /// A call's request with its secrets.
+    pub fn open_call(&self, call: CallId, document: &CallDocument) -> Map<String, Value> {
+        let mut fields = document.fields.clone();
+        self.unseal(
+            &mut fields,
+            document.secrets.as_deref(),
+            &call_context(call),
+        );
+        fields
+    }
+
+    /// The settings that a kept call was made with, as far as they are still known: those of its
+    /// request, else its assistant's as they are now. The server that is told of it is the
+    /// assistant's, the phone number's or the account's. `None` where there is none of all that.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn settings_of(&self, call: CallId) -> Result<Option<AssistantSettings>, StoreError> {
+        let Some(call) = self.inner.store.stored_call(call).await? else {
+            return Ok(None);
+        };
+        let record = &call.record;
+        let fields = self.open_call(record.id, &call.document);
+        let part = |name: &str| fields.get(name).and_then(Value::as_object);
+        let overrides = part("assistantOverrides");
+        let given = match (part("assistant"), overrides) {
+            (Some(assistant), overrides) => self.transient(assistant, overrides).map(|(it, _)| it),
+            (None, Some(overrides)) => self.overridden(record.assistant.as_str(), overrides).await,
+            (None, None) => Err(Refused::Unknown("assistant")),
+        };
+        let config = Arc::clone(&self.inner.published.borrow());
+        let kept = || config.assistants.get(record.assistant.as_str()).cloned();
+        let known = given.ok().or_else(kept);
+        let own = known.as_ref().and_then(|settings| settings.server.clone());
+        let own = own.filter(|server| server.url.is_some());
+        let server = own.or_else(|| config.server_of(record.phone_number_id.as_deref()));
+        if known.is_none() && server.is_none() {
+            return Ok(None);
+        }
+        let settings = known.unwrap_or_default();
+        Ok(Some(AssistantSettings { server, ..settings }))
     }
 
     async fn check(&self, kind: ObjectKind, document: &Map<String, Value>) -> Result<(), Refused> {
@@ -367,9 +426,9 @@ fn add(
             }
         }
         ObjectKind::PhoneNumber => {
-            config
-                .numbers
-                .extend(phone_number::read(whole)?.rule(&object.id));
+            let account = config.webhooks.server.is_some();
+            let read = phone_number::read(whole)?;
+            config.numbers.extend(read.rule(&object.id, account));
         }
     }
     Ok(())
@@ -389,6 +448,10 @@ fn warnings(object: &Object, usable: assistant::Usable<'_>) -> Vec<Warning> {
 
 fn context(kind: ObjectKind, id: &str) -> String {
     format!("{}/{id}", kind.name())
+}
+
+fn call_context(call: CallId) -> String {
+    format!("call/{call}")
 }
 
 fn taken(object: &Object) -> Refused {

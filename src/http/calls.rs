@@ -3,6 +3,7 @@
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
+use rand::RngExt;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
@@ -139,6 +140,7 @@ pub(super) async fn create(
 ) -> Result<(StatusCode, Json<Map<String, Value>>), ApiError> {
     let name = call_name(&body)?;
     let request = dial_request(&api, &body).await?;
+    let document = request.document.clone();
     let placed = (api.dialler)(request)
         .await
         .map_err(|refusal| match refusal {
@@ -150,13 +152,12 @@ pub(super) async fn create(
             | DialRefusal::AssistantBusy
             | DialRefusal::Unavailable(_) => ApiError::Unavailable(refusal.to_string()),
         })?;
-    let mut document = body;
-    document.remove("name");
-    api.store.keep_call_document(placed.id, &document).await?;
     if let Some(name) = name.as_deref() {
         api.store.name_call(placed.id, Some(name)).await?;
     }
-    let call = find(&api, &placed.id.to_string()).await?;
+    let mut call = find(&api, &placed.id.to_string()).await?;
+    // It may still wait to be written down.
+    call.document = document.map(|document| *document).unwrap_or_default();
     let base = api.base(&headers);
     let mut shown = call_shape::show(&call, &base, Detail::Full);
     if let Some(monitor) = monitor(&api.registry, placed.id, &base) {
@@ -235,7 +236,12 @@ async fn dial_request(api: &Api, body: &Map<String, Value>) -> Result<DialReques
         let value = phone_number.as_ref()?.get(field)?.as_str()?;
         Some(value.to_owned())
     };
+    let id = CallId::from_random(rand::rng().random());
+    let mut kept = body.clone();
+    kept.remove("name");
     Ok(DialRequest {
+        id: Some(id),
+        document: Some(Box::new(api.directory.seal_call(id, kept))),
         talker: talker(api, body, of_number("assistantId")).await?,
         number: number.to_owned(),
         trunk: of_number("credentialId").filter(|id| id != "configuration"),

@@ -64,6 +64,11 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         "call search",
         include_str!("../../migrations/0040_call_search.sql"),
     ),
+    (
+        45,
+        "call settings",
+        include_str!("../../migrations/0045_call_settings.sql"),
+    ),
 ];
 
 /// Brings an empty or older database to this version's schema.
