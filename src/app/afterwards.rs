@@ -15,7 +15,7 @@ use crate::ids::CallId;
 use crate::observe::Metrics;
 use crate::store::Store;
 use crate::web::{Client, Reach};
-use crate::webhooks::{Finding, Sender, SenderSettings};
+use crate::webhooks::{Finding, Sender, SenderSettings, Webhooks};
 
 /// Until a receiver's connection is given up.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -36,6 +36,23 @@ fn settings_of(directory: &Directory) -> impl Fn(CallId) -> Finding + Send + Syn
         let directory = directory.clone();
         Box::pin(async move { directory.settings_of(call).await })
     }
+}
+
+/// Tells servers of the calls that a crash ended.
+pub(super) async fn tell_of_closed(
+    webhooks: &Webhooks,
+    store: &Store,
+    directory: &Directory,
+    closed: &[CallId],
+) -> Result<(), ServeError> {
+    for id in closed {
+        let settings = directory.settings_of(*id).await?;
+        let call = store.call(*id).await?;
+        if let (Some(settings), Some(call)) = (settings, call) {
+            webhooks.ended(&settings, &call);
+        }
+    }
+    Ok(())
 }
 
 /// Sends what waits for assistants' servers. `http` is where this server listens.

@@ -215,7 +215,8 @@ impl Server {
             Directory::open(store.clone(), Arc::clone(&config), keyring(&config)?).await?;
         let published = Published::new(directory.published());
         let closed = store.close_open_calls(OffsetDateTime::now_utc()).await?;
-        if closed > 0 {
+        if !closed.is_empty() {
+            let closed = closed.len();
             tracing::warn!(closed, "calls left open by a crash were closed");
         }
         let ladders = config
@@ -277,8 +278,10 @@ impl Server {
         let tickets = test_calls::Tickets::default();
         let test_caller =
             test_calls::caller(&config, &sip, tickets.clone(), Arc::clone(&assistants));
+        let webhooks = Webhooks::new(journal.clone());
+        afterwards::tell_of_closed(&webhooks, &store, &directory, &closed).await?;
         let services = Services {
-            webhooks: Webhooks::new(journal.clone()),
+            webhooks,
             requests: asking::requests(requests, directory.clone(), Arc::clone(&assistants)),
             servers: published.servers(),
             sip: sip.clone(),

@@ -107,7 +107,8 @@ impl Directory {
                 changing: Mutex::new(()),
             }),
         };
-        seed::bring_in(&directory.inner.store, &directory.inner.base).await?;
+        let inner = &directory.inner;
+        seed::bring_in(&inner.store, &inner.base, &inner.keyring).await?;
         directory.publish().await?;
         Ok(directory)
     }
@@ -167,7 +168,13 @@ impl Directory {
         let before = self.object(kind, id).await?;
         not_pinned(&before)?;
         let mut document = self.whole(&before);
-        document::patch(&mut document, document::given_patch(patch)?);
+        let mut patch = document::given_patch(patch)?;
+        for (field, value) in &mut patch {
+            if let Some(before) = document.get(field) {
+                secrets::keep(before, value);
+            }
+        }
+        document::patch(&mut document, patch);
         self.check(kind, &document).await?;
         let now = OffsetDateTime::now_utc();
         let object = self.sealed(kind, before.id, document, before.created_at, now);
@@ -267,12 +274,10 @@ impl Directory {
     /// What is kept of a request that a call is made by: its secrets apart, encrypted.
     pub fn seal_call(&self, call: CallId, mut fields: Map<String, Value>) -> CallDocument {
         let secrets = secrets::split(&mut fields);
-        let secrets = (!secrets.is_empty()).then(|| {
-            let nonce = rand::rng().random();
-            let keyring = &self.inner.keyring;
-            keyring.seal(&secrets, &call_context(call), nonce)
-        });
-        CallDocument { fields, secrets }
+        CallDocument {
+            fields,
+            secrets: sealed(&self.inner.keyring, &secrets, &call_context(call)),
+        }
     }
 
     /// A call's request with its secrets.
@@ -361,12 +366,9 @@ impl Directory {
             ObjectKind::Assistant | ObjectKind::Credential => None,
         };
         let secrets = secrets::split(&mut document);
-        let context = context(kind, &id);
-        let nonce = rand::rng().random();
         Object {
             kind,
-            secrets: (!secrets.is_empty())
-                .then(|| self.inner.keyring.seal(&secrets, &context, nonce)),
+            secrets: sealed(&self.inner.keyring, &secrets, &context(kind, &id)),
             id,
             document,
             unique_key,
@@ -390,7 +392,9 @@ impl Directory {
         let mut config = Config::clone(&self.inner.base);
         if config.store.configured == Configured::Seed {
             config.assistants.clear();
-            config.numbers.retain(|number| number.assistant.is_none());
+            config
+                .numbers
+                .retain(|number| !seed::is_phone_number(number));
         }
         for object in objects.iter().filter(|object| object.origin == Origin::Api) {
             if let Err(mistakes) = add(&mut config, object, &self.whole(object)) {
@@ -444,6 +448,12 @@ fn warnings(object: &Object, usable: assistant::Usable<'_>) -> Vec<Warning> {
         ObjectKind::PhoneNumber => phone_number::read(&object.document).map(|read| read.warnings),
     };
     read.unwrap_or_default()
+}
+
+/// Secrets as they are kept; `None` where there are none.
+fn sealed(keyring: &Keyring, secrets: &secrets::Secrets, context: &str) -> Option<Vec<u8>> {
+    let nonce = rand::rng().random();
+    (!secrets.is_empty()).then(|| keyring.seal(secrets, context, nonce))
 }
 
 fn context(kind: ObjectKind, id: &str) -> String {

@@ -5,6 +5,9 @@ use crate::ids::AssistantId;
 use crate::store::testing::{Place, on_both_databases};
 
 on_both_databases![
+    no_secret_is_shown_or_kept_in_clear,
+    a_call_is_told_by_the_settings_that_it_was_made_with,
+    a_configured_assistants_secrets_are_its_files,
     an_assistant_on_a_number_answers_the_next_call_and_still_does_after_a_restart,
     what_the_configuration_has_is_shown_and_cannot_be_changed,
     a_seeded_assistant_is_the_databases_from_then_on,
@@ -180,4 +183,106 @@ async fn documents_that_are_too_deep_or_hold_zero_characters_are_refused(place: 
             "{why}"
         );
     }
+}
+
+async fn no_secret_is_shown_or_kept_in_clear(place: Place) {
+    let directory = open(&place, configured()).await;
+    let server = json!({ "url": "https://example.com", "secret": "hush1",
+        "headers": { "Authorization": "Bearer hush2", "x-tenant": "seven" } });
+    let assistant = directory
+        .create(ObjectKind::Assistant, fields(json!({ "server": server })))
+        .await
+        .expect("made");
+    assert_eq!(assistant["server"]["headers"]["x-tenant"], "seven");
+    let id = assistant["id"].as_str().expect("an id").to_owned();
+    let patch = json!({ "server": { "url": "https://example.com", "timeoutSeconds": 5,
+        "headers": { "x-tenant": "eight" } } });
+    directory
+        .change(ObjectKind::Assistant, &id, fields(patch))
+        .await
+        .expect("changed");
+    let shown = directory.get(ObjectKind::Assistant, &id).await;
+    let query = ObjectQuery {
+        limit: 9,
+        ..ObjectQuery::default()
+    };
+    let listed = directory.list(ObjectKind::Assistant, &query).await;
+    let seen = format!(
+        "{assistant:?} {:?} {:?}",
+        shown.expect("shown"),
+        listed.expect("listed")
+    );
+    let kept = directory.object(ObjectKind::Assistant, &id).await;
+    let kept = kept.expect("kept");
+    let sealed = String::from_utf8_lossy(kept.secrets.as_deref().expect("sealed")).into_owned();
+    let document = Value::Object(kept.document).to_string();
+    for text in [&seen, &sealed, &document] {
+        assert!(!text.contains("hush"), "{text}");
+    }
+    let config = directory.published().borrow().clone();
+    let server = config.assistants[&id].server.as_ref().expect("a server");
+    assert_eq!(server.secret.as_ref().expect("kept").expose(), "hush1");
+    assert_eq!(server.headers["Authorization"], "Bearer hush2");
+    assert_eq!(server.headers["x-tenant"], "eight");
+}
+
+async fn a_call_is_told_by_the_settings_that_it_was_made_with(place: Place) {
+    let mut config = configured();
+    config.webhooks.server = serde_json::from_value(json!({ "url": "https://account" })).ok();
+    let directory = open(&place, config).await;
+    let store = place.open().await;
+    let journal = crate::store::Journal::start(store.clone(), None);
+    let made_with = async |seed: u8, made: Value| {
+        let mut call = crate::store::tests::call(seed, OffsetDateTime::UNIX_EPOCH);
+        call.assistant = AssistantId::new(if seed == 1 { "" } else { "demo" });
+        journal.write_now(call.clone()).await.expect("written");
+        let document = directory.seal_call(call.id, fields(made));
+        assert!(!format!("{:?}", document.fields).contains("hush"));
+        journal.write(crate::store::Entry::Document(call.id, Box::new(document)));
+        journal.flush().await;
+        let settings = directory.settings_of(call.id).await.expect("read");
+        settings.expect("settings")
+    };
+    let own = json!({ "assistant": { "firstMessage": "Mine.", "server":
+        { "url": "https://own", "secret": "hush" } }, "customer": {} });
+    let own = made_with(1, own).await;
+    assert_eq!(own.first_message.as_deref(), Some("Mine."));
+    let server = own.server.expect("its own");
+    assert_eq!(server.secret.expect("opened").expose(), "hush");
+    let changed = json!({ "assistantOverrides": { "firstMessage": "Other." } });
+    let changed = made_with(2, changed).await;
+    assert_eq!(changed.first_message.as_deref(), Some("Other."));
+    let url = changed.server.and_then(|server| server.url);
+    assert_eq!(url.as_deref(), Some("https://account"));
+    let plain = made_with(3, json!({})).await;
+    assert_eq!(plain.first_message.as_deref(), Some("Hello."));
+    let unknown = CallId::from_random([9; 16]);
+    let unknown = directory.settings_of(unknown).await.expect("read");
+    assert_eq!(unknown, None);
+}
+
+async fn a_configured_assistants_secrets_are_its_files(place: Place) {
+    let server = json!({ "url": "https://example.com", "secret": "hush",
+        "headers": { "x-api-key": "hush" } });
+    let mut config = configured();
+    let demo = config.assistants.get_mut("demo").expect("there");
+    demo.server = serde_json::from_value(server).ok();
+    let pinned = open(&place, config.clone()).await;
+    let kept = pinned.object(ObjectKind::Assistant, "demo").await;
+    let kept = kept.expect("kept");
+    assert!(!Value::Object(kept.document).to_string().contains("hush"));
+    assert_eq!(kept.secrets, None);
+    drop(pinned);
+    config.store.configured = Configured::Seed;
+    let store = place.open().await;
+    store
+        .delete_object(ObjectKind::Assistant, "demo")
+        .await
+        .expect("deleted");
+    let seeded = open(&place, config).await;
+    let published = seeded.published().borrow().clone();
+    let server = published.assistants["demo"].server.clone();
+    let server = server.expect("a server");
+    assert_eq!(server.secret.expect("sealed and opened").expose(), "hush");
+    assert_eq!(server.headers["x-api-key"], "hush");
 }

@@ -170,27 +170,30 @@ impl Store {
         trusted(connection, saved)
     }
 
-    /// Ends every call that a crash left open and returns how many there were. They ended when
-    /// the server last showed a sign of life, or at `now` where it never did.
+    /// Ends every call that a crash left open and returns which. They ended when the server last
+    /// showed a sign of life, or at `now` where it never did.
     ///
     /// # Errors
     /// Where a statement fails.
-    pub async fn close_open_calls(&self, now: OffsetDateTime) -> Result<u64, StoreError> {
+    pub async fn close_open_calls(&self, now: OffsetDateTime) -> Result<Vec<CallId>, StoreError> {
         let beat: Option<String> = sqlx::query_scalar("SELECT beat_at FROM heartbeat")
             .fetch_optional(&self.pool)
             .await?;
-        let done = sqlx::query(
+        let closed = sqlx::query(
             "UPDATE calls SET status = $1, ended_reason = $3, ended_by = $4, ended_at = CASE \
              WHEN COALESCE(started_at, created_at) > $2 THEN COALESCE(started_at, created_at) ELSE $2 END \
-             WHERE status <> $1",
+             WHERE status <> $1 RETURNING id",
         )
         .bind(name_of(&CallStatus::Ended))
         .bind(beat.unwrap_or_else(|| Timestamp(now).to_string()))
         .bind(name_of(&EndedReason::ServerCrashed))
         .bind(name_of(&EndedBy::System))
-        .execute(&self.pool)
+        .fetch_all(&self.pool)
         .await?;
-        Ok(done.rows_affected())
+        closed
+            .iter()
+            .map(|row| rows::parsed(row, "id", |text: &str| text.parse().ok()))
+            .collect()
     }
 
     /// A call with everything that was kept of it. `None` where there is no such call.
@@ -460,4 +463,4 @@ async fn save_recording_hash(
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -45,6 +45,7 @@ mod transfers;
 mod transports;
 mod trunks;
 mod voicemail;
+mod webhooks;
 mod wideband;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -195,11 +195,9 @@ pub(super) const ANNOUNCEMENT: &str = "One moment, I'll put you through.";
 impl TransferDestination {
     /// A destination in Vapi's shape, fields that we do not know left out.
     pub fn read(given: &Map<String, Value>) -> Option<Self> {
-        const KNOWN: &[&str] = &["type", "number", "sipUri", "message", "description"];
+        const KNOWN: &[&str] = &["type", "number", "sipUri", "description"];
         let mut fields = given.clone();
         fields.retain(|name, value| KNOWN.contains(&name.as_str()) && !value.is_null());
-        // A message may also be one of several languages, which is not spoken.
-        fields.retain(|name, value| name != "message" || value.is_string());
         serde_json::from_value(Value::Object(fields)).ok()
     }
 
