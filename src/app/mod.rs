@@ -213,7 +213,8 @@ impl Server {
         let store = Store::open_database(&database(&config)?).await?;
         let directory =
             Directory::open(store.clone(), Arc::clone(&config), keyring(&config)?).await?;
-        let published = Published::new(directory.published());
+        let objects = directory.published();
+        let published = Published::new(objects.clone());
         let closed = store.close_open_calls(OffsetDateTime::now_utc()).await?;
         if !closed.is_empty() {
             let closed = closed.len();
@@ -381,7 +382,7 @@ impl Server {
             )),
             tokio::spawn(upkeep::sweep(store, Arc::clone(&config))),
         ];
-        let registrations = registrations::start(&config, &sip, &trunks);
+        let registrations = registrations::start(objects, &sip, &trunks);
         background.extend(pings::start(&config, &sip, &trunks));
         Ok(Self {
             config,

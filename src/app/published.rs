@@ -13,6 +13,7 @@ use crate::engines::phrases::PhraseBook;
 use crate::engines::tts::Tts;
 use crate::ids::{AssistantId, MailboxName};
 use crate::net::sip::Sip;
+use crate::sip::endpoint::KnownPeers;
 
 /// The newest configuration. Cheap to clone.
 #[derive(Clone)]
@@ -81,7 +82,12 @@ impl Published {
     pub(super) async fn follow(mut self, sip: Sip, phrases: PhraseBook, tts: Tts, hosted: Hosted) {
         loop {
             let config = Arc::clone(&self.0.borrow_and_update());
-            sip.allow(super::known_sources(&config));
+            let peers = KnownPeers {
+                trusted: super::known_sources(&config),
+                extensions: trunks::extensions(&config),
+            };
+            // An error means that SIP is gone.
+            let _ = sip.know(peers).await;
             let texts: Vec<String> = config
                 .assistants
                 .values()

@@ -234,9 +234,7 @@ fn validate_outbound(key: &str, trunk: &Trunk, report: &mut dyn FnMut(String, St
     let Some(outbound) = &trunk.outbound else {
         return;
     };
-    if let Some(host) = &outbound.host
-        && !is_host(host)
-    {
+    for host in outbound.host.iter().filter(|host| !is_host(host)) {
         report(format!("{key}.outbound.host"), no_host(host));
     }
     if outbound.from == FromUser::Account && trunk.username.is_none() {
@@ -245,7 +243,7 @@ fn validate_outbound(key: &str, trunk: &Trunk, report: &mut dyn FnMut(String, St
             "is needed, because calls come from the account (outbound.from)".to_owned(),
         );
     }
-    if trunk.outbound_host().is_none() {
+    if trunk.outbound_hosts().is_empty() {
         report(
             format!("{key}.outbound.host"),
             "is needed: the host that calls go to".to_owned(),
@@ -325,6 +323,16 @@ fn validate_trunk(key: &str, trunk: &Trunk, report: &mut dyn FnMut(String, Strin
         );
     }
     validate_rates(&format!("{key}.limits"), trunk.limits, report);
+    if trunk
+        .domain
+        .as_deref()
+        .is_some_and(|domain| !is_host(domain))
+    {
+        report(
+            format!("{key}.domain"),
+            "is not a host name or address".to_owned(),
+        );
+    }
     if trunk.registers() {
         let needed = [
             ("registrar", !trunk.registrar.is_empty()),

@@ -132,7 +132,8 @@ fn fields(value: Value) -> Map<String, Value> {
 /// What can be said of a trunk in Vapi's words, without its password.
 fn credential(name: &str, trunk: &Trunk) -> Map<String, Value> {
     let outbound = trunk
-        .outbound_host()
+        .outbound_hosts()
+        .iter()
         .map(|host| json!({ "ip": host, "inboundEnabled": false, "outboundEnabled": true }));
     let inbound = trunk.sources().into_iter().map(|network| {
         json!({

@@ -21,6 +21,7 @@
 
 mod answering_machines;
 mod api;
+mod api_trunks;
 mod commands;
 mod control;
 mod conversations;
