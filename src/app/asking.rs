@@ -43,7 +43,7 @@ impl Asker {
             None => None,
         };
         let number = number.map(Value::Object);
-        match self.requests.ask(&server, &call, number).await {
+        match self.requests.ask(&server, &call, number.as_ref()).await {
             Err(reason) => Requested::Failed(reason),
             Ok(ServerAnswer::Error(words)) => Requested::Error(words),
             Ok(ServerAnswer::Destination(to)) => Requested::Destination(to),
@@ -53,7 +53,7 @@ impl Asker {
             Ok(ServerAnswer::Assistant {
                 assistant,
                 overrides,
-            }) => self.given(call.id, assistant, overrides),
+            }) => self.given(call.id, &assistant, overrides),
         }
     }
 
@@ -86,10 +86,10 @@ impl Asker {
     fn given(
         &self,
         call: CallId,
-        assistant: Map<String, Value>,
+        assistant: &Map<String, Value>,
         overrides: Option<Map<String, Value>>,
     ) -> Requested {
-        match self.directory.transient(&assistant, overrides.as_ref()) {
+        match self.directory.transient(assistant, overrides.as_ref()) {
             Ok((settings, _)) => {
                 let mut kept = json!({ "assistant": assistant });
                 if let Some(overrides) = overrides {

@@ -79,7 +79,7 @@ impl Requests {
         &self,
         server: &Server,
         call: &CallRecord,
-        phone_number: Option<Value>,
+        phone_number: Option<&Value>,
     ) -> Result<ServerAnswer, EndedReason> {
         let asked = async {
             let _one = self
@@ -104,7 +104,7 @@ impl Requests {
         &self,
         server: &Server,
         call: &CallRecord,
-        phone_number: Option<Value>,
+        phone_number: Option<&Value>,
     ) -> Result<Map<String, Value>, &'static str> {
         let url = posting::url_of(server).ok_or("the server has no URL")?;
         let body = body::assistant_request(call, phone_number, OffsetDateTime::now_utc());

@@ -43,7 +43,7 @@ pub(super) fn message(call: &CallRecord, event: Event<'_>, now: OffsetDateTime) 
 /// An `assistant-request`. `phone_number` is the number's object, where it has one.
 pub(super) fn assistant_request(
     call: &CallRecord,
-    phone_number: Option<Value>,
+    phone_number: Option<&Value>,
     now: OffsetDateTime,
 ) -> String {
     let message = json!({

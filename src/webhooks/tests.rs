@@ -522,7 +522,7 @@ async fn asked(url: &str, reach: Reach) -> Result<ServerAnswer, EndedReason> {
     let requests = Requests::with_deadline(client, Duration::from_millis(300));
     let server = serde_json::from_value(serde_json::json!({ "url": url })).unwrap();
     let number = serde_json::json!({ "number": "+4930" });
-    requests.ask(&server, &record(1), Some(number)).await
+    requests.ask(&server, &record(1), Some(&number)).await
 }
 
 #[tokio::test]
@@ -537,7 +537,7 @@ async fn a_numbers_server_says_who_answers() {
     let server = serde_json::from_value(serde_json::json!({ "url": url })).unwrap();
     let requests = Requests::with_deadline(client, PATIENCE);
     let number = serde_json::json!({ "number": "+4930" });
-    let said = requests.ask(&server, &record(1), Some(number)).await;
+    let said = requests.ask(&server, &record(1), Some(&number)).await;
     assert_eq!(said, Ok(answer));
 }
 
