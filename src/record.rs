@@ -40,6 +40,10 @@ pub enum CallType {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum CallStatus {
+    /// To be made at its time.
+    Scheduled,
+    /// To be made when a line is free.
+    Queued,
     /// INVITE seen, not answered yet.
     Ringing,
     /// Answered.
@@ -104,6 +108,10 @@ pub enum EndedReason {
     IncompatibleMedia,
     /// An error of ours.
     InternalError,
+    /// Outbound: it was to be made later, and there is no such assistant by then. Vapi's name.
+    AssistantNotFound,
+    /// Outbound: it could not be made before its `latestAt`.
+    ScheduleExpired,
     /// A number's server did not say who answers (`assistant-request`). Vapi's name, as those
     /// that follow.
     AssistantRequestFailed,

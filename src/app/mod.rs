@@ -18,6 +18,7 @@ mod pings;
 mod published;
 mod registrations;
 mod replay;
+mod scheduling;
 mod test_calls;
 mod trunks;
 mod upkeep;
@@ -57,6 +58,7 @@ use crate::webhooks::{Requests, Webhooks};
 use engines::Engines;
 use published::Published;
 pub use replay::{Replay, ReplayError, replay};
+use scheduling::Scheduler;
 
 /// How long calls that outlast the drain get to say goodbye on the wire.
 const FAREWELL: Duration = Duration::from_secs(3);
@@ -189,6 +191,7 @@ struct Server {
     ladders: Option<Ladders>,
     engines: Engines,
     registrations: registrations::Registrations,
+    scheduler: JoinHandle<()>,
     http_stop: watch::Sender<bool>,
     http: JoinHandle<io::Result<()>>,
     background: Vec<JoinHandle<()>>,
@@ -282,7 +285,7 @@ impl Server {
         let webhooks = Webhooks::new(journal.clone());
         afterwards::tell_of_closed(&webhooks, &store, &directory, &closed).await?;
         let services = Services {
-            webhooks,
+            webhooks: webhooks.clone(),
             requests: asking::requests(requests, directory.clone(), Arc::clone(&assistants)),
             servers: published.servers(),
             sip: sip.clone(),
@@ -340,6 +343,11 @@ impl Server {
             setup: announcing::setup(&store, http_address).await?,
         });
         let load = dashboard.load.clone();
+        let scheduler = Scheduler {
+            api: api.clone(),
+            journal: journal.clone(),
+            webhooks,
+        };
         let (http_stop, mut stopped) = watch::channel(false);
         let http = tokio::spawn(http::serve(
             listener,
@@ -394,6 +402,7 @@ impl Server {
             ladders,
             engines,
             registrations,
+            scheduler: tokio::spawn(scheduler.run()),
             http_stop,
             http,
             background,
@@ -405,6 +414,7 @@ impl Server {
         tracing::info!(calls = self.registry.snapshots().len(), "stopping");
         // An error means that SIP is gone, which is where this leads.
         let _ = self.sip.set_accepting(false).await;
+        self.scheduler.abort();
         let drain = Duration::from_secs(u64::from(self.config.limits.drain_seconds));
         if tokio::time::timeout(drain, self.registry.empty())
             .await

@@ -169,7 +169,14 @@ pub(super) struct CreateCallShape {
     /// The number that is called from. Not needed where there is one trunk to call through.
     phone_number_id: Option<String>,
     /// Who is called.
-    customer: CustomerShape,
+    customer: Option<CustomerShape>,
+    /// In place of `customer`: a call to each of them, when lines are free. The answer is then
+    /// `results`, the calls, and `errors`.
+    #[schema(min_items = 1, max_items = 1000)]
+    customers: Option<Vec<CustomerShape>>,
+    /// When to call: `earliestAt` and `latestAt`, as RFC 3339 has times.
+    #[schema(value_type = Option<Object>)]
+    schedule_plan: Option<Value>,
     /// A name for people.
     #[schema(max_length = 40)]
     name: Option<String>,
@@ -197,7 +204,7 @@ pub(super) struct CallShape {
     /// `inboundPhoneCall` or `outboundPhoneCall`.
     #[schema(rename = "type")]
     call_type: String,
-    /// `ringing`, `in-progress`, `forwarding` or `ended`.
+    /// `scheduled`, `queued`, `ringing`, `in-progress`, `forwarding` or `ended`.
     status: String,
     ended_reason: Option<String>,
     created_at: String,

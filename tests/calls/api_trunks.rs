@@ -1,4 +1,5 @@
-//! Trunks, numbers and assistants that are made through the API while the server runs.
+//! What is made through the API while the server runs: trunks, numbers, assistants, and calls to be
+//! made later.
 
 use std::process::Command;
 use std::time::Duration;
@@ -132,4 +133,73 @@ fn a_trunk_of_the_api_registers_while_it_is_there() {
         shown().is_none().then_some(())
     });
     assert!(!server.log().contains("secret-of-200"));
+}
+
+#[test]
+fn calls_are_made_at_their_time_or_when_a_line_is_free() {
+    let _peace = in_peace();
+    let peer = Sipp::new("callee_refuses")
+        .with("STATUS", "486")
+        .with("HEADER", "X-A: b")
+        .arguments(&["-m", "3"]);
+    let server = Setup::new("scheduled")
+        .set("limits__max_calls", "1")
+        .file(&format!(
+            r#"
+            [trunks.carrier.outbound]
+            host = "{}"
+            destinations = ["+49*"]
+            [assistants.reception]
+            firstMessage = "Hello there."
+            "#,
+            peer.address()
+        ))
+        .start_ready();
+    let peer = peer.listen();
+    let key = key(&server, &[]);
+    let client = Client {
+        key: key.clone(),
+        server: &server,
+    };
+    let batch = json!({ "assistantId": "reception", "customers": [{ "number": "+4930111111" },
+        { "number": "+4930222222", "assistantOverrides": { "firstMessage": "Hi." } },
+        { "name": "Nobody" }] });
+    let batch = client.ask("POST", "/call", Some(&batch));
+    assert_eq!(batch["errors"][0]["customer"]["name"], "Nobody");
+    let calls = batch["results"].as_array().expect("calls");
+    let queued = calls.iter().filter(|call| call["status"] == "queued");
+    assert_eq!((calls.len(), queued.count()), (2, 2), "{batch:#}");
+    let at = |after: Duration| {
+        let time = time::OffsetDateTime::now_utc() + after;
+        let text = time.format(&time::format_description::well_known::Rfc3339);
+        let plan = json!({ "earliestAt": text.expect("a time") });
+        let request = json!({ "assistantId": "reception", "schedulePlan": plan,
+            "customer": { "number": "+4930333333" } });
+        client.ask("POST", "/call", Some(&request))
+    };
+    let (soon, tomorrow) = (at(Duration::from_secs(2)), at(Duration::from_secs(86_400)));
+    assert_eq!(soon["status"], "scheduled");
+    for call in calls.iter().chain([&soon]) {
+        let id = call["id"].as_str().expect("an id");
+        let ended = until("the end of the call", PATIENCE, || {
+            let call = client.ask("GET", &format!("/call/{id}"), None);
+            (call["status"] == "ended").then_some(call)
+        });
+        assert_eq!(ended["endedReason"], "customer-busy", "{ended:#}");
+        assert_eq!(ended["customer"]["number"], call["customer"]["number"]);
+    }
+    peer.must_go_by_the_scenario();
+    server.terminate();
+    assert!(server.wait_for_exit().success(), "{}", server.log());
+    let again = server.same_again().start();
+    until("the API", PATIENCE, || again.get("/healthz"));
+    let client = Client {
+        key,
+        server: &again,
+    };
+    let path = format!("/call/{}", tomorrow["id"].as_str().expect("an id"));
+    assert_eq!(client.ask("GET", &path, None)["status"], "scheduled");
+    client.ask("DELETE", &path, None);
+    let left = client.ask("GET", "/call?status=scheduled", None);
+    assert_eq!(left, json!([]));
 }

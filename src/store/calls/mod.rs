@@ -209,7 +209,7 @@ fn conditions(statement: &mut Statement, query: &CallQuery) {
     statement.within("calls.updated_at", &query.updated);
 }
 
-fn stored(row: &AnyRow) -> Result<StoredCall, StoreError> {
+pub(super) fn stored(row: &AnyRow) -> Result<StoredCall, StoreError> {
     let record = rows::call(row)?;
     let fields = parsed_option(row, "document", |text| serde_json::from_str(text).ok())?;
     let document = CallDocument {
