@@ -19,6 +19,7 @@ mod published;
 mod registrations;
 mod replay;
 mod scheduling;
+mod signalling;
 mod test_calls;
 mod trunks;
 mod upkeep;
@@ -29,7 +30,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ipnet::IpNet;
 use rand::RngExt;
 use rustix::fs::FlockOperation;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -39,7 +39,7 @@ use tokio::task::JoinHandle;
 
 use crate::audio::Codec;
 use crate::call::{self, CallCommand, CallLimits, Mailboxes, Recorder, Registry, Services};
-use crate::config::{Config, Secret, Transport};
+use crate::config::{Config, Secret};
 use crate::control::{ControlError, Desk, Socket};
 use crate::directory::{Directory, DirectoryError, Keyring};
 use crate::engines::EngineError;
@@ -47,11 +47,9 @@ use crate::engines::hosted::Hosted;
 use crate::http::{self, Api, Configured, Dashboard, Routes, Scraper};
 use crate::net::local::advertised_address;
 use crate::net::media::{Media, MediaAddress, MediaConfig};
-use crate::net::sip::{self, Sip, SipConfig, TlsSettings, Witness};
+use crate::net::sip::{self, Sip, SipConfig};
 use crate::observe::{Component, Health, Metrics, State, TrunkBoard};
 use crate::record::{EndedBy, EndedReason};
-use crate::sip::endpoint::{Credentials, InboundAuthentication, Limits, Protocol};
-use crate::sip::flood::FloodLimits;
 use crate::store::{Database, Journal, Ladders, NoDatabase, Store, StoreError};
 use crate::webhooks::{Requests, Webhooks};
 
@@ -242,7 +240,7 @@ impl Server {
         let (subscriptions, subscribed) = indicators::subscriptions(!config.mailboxes.is_empty());
         let sip_config = SipConfig {
             subscriptions,
-            ..sip_config(&config, ladders.as_ref())
+            ..signalling::sip_config(&config, ladders.as_ref())
         };
         let (sip, incoming) = Sip::start(sip_config, rand::rng().random()).await?;
         let (listener, http_address) = http::bind(config.http.listen).await?;
@@ -447,79 +445,6 @@ impl Server {
     }
 }
 
-/// The networks that calls come from.
-fn known_sources(config: &Config) -> Vec<IpNet> {
-    let allowed = config.sip.allow.iter().map(|network| network.0);
-    let trunks = config.trunks.values();
-    allowed
-        .chain(trunks.flat_map(crate::config::Trunk::sources))
-        .collect()
-}
-
-fn sip_config(config: &Config, ladders: Option<&Ladders>) -> SipConfig {
-    let known = known_sources(config);
-    let authentication = config
-        .sip
-        .digest
-        .as_ref()
-        .map(|digest| InboundAuthentication {
-            realm: digest.realm.clone(),
-            users: digest
-                .users
-                .iter()
-                .map(|(username, password)| Credentials {
-                    username: username.clone(),
-                    password: password.expose().to_owned(),
-                })
-                .collect(),
-            trusted: known.clone(),
-        });
-    SipConfig {
-        listen: config
-            .sip
-            .listen
-            .iter()
-            .map(|at| (protocol(at.transport), at.address))
-            .collect(),
-        tls: TlsSettings {
-            identity: config
-                .sip
-                .tls
-                .certificate
-                .clone()
-                .zip(config.sip.tls.key.clone()),
-            ca: config.sip.tls.ca.clone(),
-            verify_clients: config.sip.tls.verify_clients,
-        },
-        name_server: config.sip.name_server,
-        public_address: config.sip.public_address,
-        // With digest, strangers may knock: they are challenged.
-        allow: if authentication.is_some() {
-            Vec::new()
-        } else {
-            known.clone()
-        },
-        user_agent: config.sip.user_agent.clone(),
-        extensions: trunks::extensions(config),
-        authentication,
-        limits: Limits {
-            legs: Limits::default()
-                .legs
-                .max((count(config.limits.max_calls) + visits(config)) * 2),
-            ..Limits::default()
-        },
-        flood: Some(FloodLimits {
-            per_source: config.limits.requests_per_second_per_source,
-            strangers: config.limits.requests_per_second_of_strangers,
-            known,
-        }),
-        witness: ladders
-            .cloned()
-            .map(|ladders| Witness(Arc::new(move |message| ladders.message(message)))),
-        subscriptions: None,
-    }
-}
-
 fn count(count: u32) -> usize {
     usize::try_from(count).unwrap_or(usize::MAX)
 }
@@ -529,14 +454,6 @@ fn visits(config: &Config) -> usize {
     match config.mailboxes.is_empty() {
         true => 0,
         false => count(config.limits.max_voicemail_calls),
-    }
-}
-
-fn protocol(transport: Transport) -> Protocol {
-    match transport {
-        Transport::Udp => Protocol::Udp,
-        Transport::Tcp => Protocol::Tcp,
-        Transport::Tls => Protocol::Tls,
     }
 }
 

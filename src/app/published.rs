@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use super::{outbound, trunks};
+use super::{outbound, signalling, trunks};
 use crate::call::{self, Answers, Routes, ServedNumber, Trunks};
 use crate::config::{Answer, Config, Number, Service};
 use crate::conversation::settings::{AssistantSettings, Server};
@@ -83,7 +83,7 @@ impl Published {
         loop {
             let config = Arc::clone(&self.0.borrow_and_update());
             let peers = KnownPeers {
-                trusted: super::known_sources(&config),
+                trusted: signalling::known_sources(&config),
                 extensions: trunks::extensions(&config),
             };
             // An error means that SIP is gone.

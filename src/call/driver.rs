@@ -566,7 +566,7 @@ impl Driver {
         self.obey();
         self.leave_beyond();
         let call = self.call;
-        let reason = call.opening.reason(reason);
+        let (reason, by) = call.opening.reason(reason, by);
         let finishing = Finishing {
             told: Some(&call.settings),
             services: &call.services,

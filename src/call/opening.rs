@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 use super::command::{CallCommand, Manner};
 use super::driver::Driver;
 use crate::conversation::settings::{AssistantSettings, FirstMessageMode, TransferDestination};
-use crate::record::EndedReason;
+use crate::record::{EndedBy, EndedReason};
 
 /// What callers hear whom nobody can be found for.
 const APOLOGY: &str =
@@ -76,12 +76,17 @@ impl Opening {
         })
     }
 
-    /// The reason that the call is written down with, in place of its own.
-    pub(super) fn reason(&self, own: EndedReason) -> EndedReason {
+    /// The reason that the call is written down with, and by whom it ended, in place of its own
+    /// where it went the way that was decided. What is said here is said as if an operator had
+    /// asked for it.
+    pub(super) fn reason(&self, own: EndedReason, by: EndedBy) -> (EndedReason, EndedBy) {
         match (self, own) {
-            (Self::Words(_, reason), EndedReason::AssistantEndedCall)
-            | (Self::PassOn { reason, .. }, EndedReason::AssistantForwardedCall) => *reason,
-            _ => own,
+            (
+                Self::Words(_, reason) | Self::PassOn { reason, .. },
+                EndedReason::ManuallyCanceled,
+            ) => (*reason, EndedBy::Assistant),
+            (Self::PassOn { reason, .. }, EndedReason::AssistantForwardedCall) => (*reason, by),
+            _ => (own, by),
         }
     }
 
@@ -118,11 +123,12 @@ mod tests {
     fn a_call_ends_for_the_servers_reason_only_where_it_went_the_servers_way() {
         let error = EndedReason::AssistantRequestReturnedError;
         let opening = Opening::Words("Closed.".to_owned(), error);
-        assert_eq!(opening.reason(EndedReason::AssistantEndedCall), error);
-        let hung_up = EndedReason::CustomerEndedCall;
-        assert_eq!(opening.reason(hung_up), hung_up);
-        let own = EndedReason::AssistantEndedCall;
-        assert_eq!(Opening::Conversation.reason(own), own);
+        let said = opening.reason(EndedReason::ManuallyCanceled, EndedBy::Operator);
+        assert_eq!(said, (error, EndedBy::Assistant));
+        let hung_up = (EndedReason::CustomerEndedCall, EndedBy::Customer);
+        assert_eq!(opening.reason(hung_up.0, hung_up.1), hung_up);
+        let own = (EndedReason::ManuallyCanceled, EndedBy::Operator);
+        assert_eq!(Opening::Conversation.reason(own.0, own.1), own);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use super::extract::{Body, Page, Parameters, plain};
 use super::identity::Identity;
 use super::monitor::monitor;
 use super::placing::{self, Later};
-use super::shapes::{CallShape, CreateCallShape, ErrorShape, UpdateCallShape};
+use super::shapes::{CallShape, CreateCallShape, CreatedShape, ErrorShape, UpdateCallShape};
 use crate::call::{DialRefusal, DialRequest, Talker};
 use crate::directory::Refused;
 use crate::ids::{AssistantId, CallId};
@@ -130,7 +130,7 @@ pub(super) async fn get(
 /// Have an assistant call somebody, now or later, or several people.
 #[utoipa::path(post, path = "/call", tag = "Calls", operation_id = "Calls create",
     request_body = CreateCallShape, security(("key" = [])),
-    responses((status = 201, body = CallShape), (status = 400, body = ErrorShape),
+    responses((status = 201, body = CreatedShape), (status = 400, body = ErrorShape),
         (status = 401, body = ErrorShape), (status = 403, body = ErrorShape),
         (status = 413, body = ErrorShape), (status = 415, body = ErrorShape),
         (status = 503, body = ErrorShape)))]

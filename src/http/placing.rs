@@ -119,6 +119,7 @@ async fn keep(api: &Api, base: &str, body: &Fields, when: When) -> Result<Fields
         name,
         document,
         updated_at,
+        analysis: None,
     };
     Ok(call_shape::show(&call, base, Detail::Full))
 }

@@ -3,8 +3,12 @@
 
 #![allow(dead_code, reason = "read by the description only")]
 
+use std::borrow::Cow;
+
 use serde_json::Value;
-use utoipa::ToSchema;
+use utoipa::openapi::schema::OneOfBuilder;
+use utoipa::openapi::{Ref, RefOr, Schema};
+use utoipa::{PartialSchema, ToSchema};
 
 /// An error, as every endpoint answers it.
 #[derive(ToSchema)]
@@ -193,6 +197,53 @@ struct CustomerShape {
     /// Their name.
     #[schema(max_length = 40)]
     name: Option<String>,
+}
+
+/// What becomes of a request for calls: the call, or what became of each where there were several.
+pub(super) struct CreatedShape;
+
+impl PartialSchema for CreatedShape {
+    fn schema() -> RefOr<Schema> {
+        let either = OneOfBuilder::new()
+            .item(Ref::from_schema_name(CallShape::name()))
+            .item(Ref::from_schema_name(CallBatchShape::name()));
+        Schema::OneOf(either.build()).into()
+    }
+}
+
+impl ToSchema for CreatedShape {
+    fn name() -> Cow<'static, str> {
+        "CreatedCall".into()
+    }
+
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        schemas.push((CallShape::name().into_owned(), CallShape::schema()));
+        schemas.push((
+            CallBatchShape::name().into_owned(),
+            CallBatchShape::schema(),
+        ));
+        CallShape::schemas(schemas);
+        CallBatchShape::schemas(schemas);
+    }
+}
+
+/// What became of the calls to several customers.
+#[derive(ToSchema)]
+#[schema(as = CallBatch)]
+struct CallBatchShape {
+    /// Those that are kept.
+    results: Vec<CallShape>,
+    /// Those that are not.
+    errors: Vec<CallBatchErrorShape>,
+}
+
+/// A customer that cannot be called.
+#[derive(ToSchema)]
+#[schema(as = CallBatchError)]
+struct CallBatchErrorShape {
+    customer: CustomerShape,
+    /// Why not.
+    error: String,
 }
 
 /// A kept or live call.
