@@ -7,7 +7,6 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::Services;
 use super::answering_machine::MachineWatch;
-use super::command::CallCommand;
 use super::ending::ended;
 use super::finishing::{Finishing, finish};
 use super::hold::Holds;
@@ -17,7 +16,6 @@ use super::recording::Tape;
 use super::registry::Line;
 use super::session::Party;
 use super::timeline::Timeline;
-use super::transfer::Wish;
 use super::voicemail::{Errand, ToMailbox, Visit};
 use super::work::Work;
 use crate::audio::dtmf::Detector;
@@ -325,65 +323,6 @@ impl Driver {
                 by: EndedBy::System,
                 say_goodbye: false,
             }));
-        }
-    }
-
-    pub(super) fn command(&mut self, command: CallCommand) {
-        match command {
-            CallCommand::End { reason, by } => self.handle(Input::Control(Control::End {
-                reason,
-                by,
-                say_goodbye: false,
-            })),
-            CallCommand::Hold(reply) => {
-                // Whoever asked may have gone.
-                let _ = reply.send(self.hold());
-            }
-            CallCommand::Resume(reply) => {
-                let _ = reply.send(self.resume());
-            }
-            CallCommand::PauseRecording { pause, reply } => {
-                let _ = reply.send(self.pause_recording(pause));
-            }
-            CallCommand::Say {
-                text,
-                then_end,
-                reply,
-            } => {
-                let _ = reply.send(self.say(text, then_end));
-            }
-            CallCommand::AddMessage {
-                role,
-                content,
-                respond,
-                reply,
-            } => {
-                let _ = reply.send(self.add_message(role, content, respond));
-            }
-            CallCommand::Mute { mute, reply } => {
-                let _ = reply.send(self.mute(mute));
-            }
-            CallCommand::LeaveMessage { mailbox, reply } => {
-                let _ = reply.send(self.leave_message(mailbox.as_deref()));
-            }
-            CallCommand::TakeOver { take_over, reply } => {
-                let _ = reply.send(self.taken_over(*take_over));
-            }
-            CallCommand::Transfer {
-                target,
-                trunk,
-                manner,
-                briefing,
-                reply,
-            } => {
-                let wish = Wish {
-                    target,
-                    trunk,
-                    manner,
-                    briefing,
-                };
-                let _ = reply.send(self.transfer(wish));
-            }
         }
     }
 

@@ -15,6 +15,7 @@ mod admission;
 mod answering;
 mod answering_machine;
 mod command;
+mod commanding;
 mod driver;
 mod ending;
 mod engine_events;
