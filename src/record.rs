@@ -2,6 +2,7 @@
 //! Times are milliseconds since the call's media started (its clock), unless named otherwise.
 
 mod answered;
+mod document;
 mod latency;
 pub mod pcap;
 mod scope;
@@ -17,12 +18,13 @@ use time::OffsetDateTime;
 use crate::ids::{AssistantId, CallId, MailboxName, TrunkName, TurnNumber};
 
 pub use answered::{AnsweredBy, Answerer, AnswererEvidence};
+pub use document::CallDocument;
 pub use latency::{AssistantLatency, PartLatency, TurnPart, latencies, percentile};
 pub use scope::Scope;
 pub use voicemail::{
     MailboxCounts, RecordingEnd, Transcription, Voicemail, VoicemailReason, VoicemailState,
 };
-pub use webhook::{Analysis, WebhookDelivery, WebhookOutcome};
+pub use webhook::{Analysis, PARTIAL_TRANSCRIPT, TRANSCRIPT, WebhookDelivery, WebhookOutcome};
 
 /// Which way a call was set up. Vapi's names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,6 +40,10 @@ pub enum CallType {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum CallStatus {
+    /// To be made at its time.
+    Scheduled,
+    /// To be made when a line is free.
+    Queued,
     /// INVITE seen, not answered yet.
     Ringing,
     /// Answered.
@@ -102,6 +108,23 @@ pub enum EndedReason {
     IncompatibleMedia,
     /// An error of ours.
     InternalError,
+    /// Outbound: it was to be made later, and there is no such assistant by then. Vapi's name.
+    AssistantNotFound,
+    /// Outbound: it could not be made before its `latestAt`.
+    ScheduleExpired,
+    /// A number's server did not say who answers (`assistant-request`). Vapi's name, as those
+    /// that follow.
+    AssistantRequestFailed,
+    /// It said why nobody does, which the caller heard.
+    AssistantRequestReturnedError,
+    /// It said why nobody does, but not in words.
+    AssistantRequestReturnedUnspeakableError,
+    /// It named an assistant that there is not, or one that is wrong.
+    AssistantRequestReturnedInvalidAssistant,
+    /// It named none.
+    AssistantRequestReturnedNoAssistant,
+    /// It named a number that the caller was passed on to.
+    AssistantRequestReturnedForwardingPhoneNumber,
     /// Outbound: an answering machine answered. Vapi's name.
     Voicemail,
     /// Outbound: the person called was busy.

@@ -97,7 +97,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     // Objects of the API in Vapi's shape, put together with the configuration.
     (
         "directory",
-        &["ids", "conversation", "sip", "config", "store"],
+        &["ids", "record", "conversation", "sip", "config", "store"],
     ),
     (
         "call",

@@ -11,6 +11,7 @@
 
 mod prompts;
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,8 +37,12 @@ const MOST_TOKENS: u32 = 400;
 /// Pieces of an answer that may lie unread.
 const EVENTS: usize = 64;
 
-/// Finds an assistant's settings by its name.
-pub type Book = Arc<dyn Fn(&str) -> Option<AssistantSettings> + Send + Sync>;
+/// Finds the settings that are in force in a kept call; `None` where there are none any more.
+pub type Book = Arc<dyn Fn(CallId) -> Finding + Send + Sync>;
+
+/// A look into the [`Book`].
+pub type Finding =
+    Pin<Box<dyn Future<Output = Result<Option<AssistantSettings>, StoreError>> + Send>>;
 
 /// Looks at calls that are over.
 pub struct Analyst {
@@ -48,7 +53,7 @@ pub struct Analyst {
     /// Models elsewhere, for assistants that name one.
     pub hosted: Hosted,
     /// What is to be found out.
-    pub assistants: Book,
+    pub settings_of: Book,
     /// How many calls are up.
     pub calls_up: Arc<dyn Fn() -> usize + Send + Sync>,
 }
@@ -70,11 +75,11 @@ impl Analyst {
 
     /// Looks at the oldest call that waits; false where there is none.
     async fn next(&self) -> Result<bool, StoreError> {
-        let Some((id, assistant, attempts)) = self.store.next_analysis().await? else {
+        let Some((id, attempts)) = self.store.next_analysis().await? else {
             return Ok(false);
         };
         self.let_calls_go_first().await;
-        let settings = (self.assistants)(assistant.as_str());
+        let settings = (self.settings_of)(id).await?;
         let plan = settings
             .as_ref()
             .and_then(|settings| Some((settings, settings.analysis_plan.as_ref()?)));

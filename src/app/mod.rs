@@ -7,6 +7,7 @@
 
 mod afterwards;
 mod announcing;
+mod asking;
 mod calibration;
 mod engines;
 mod hold;
@@ -17,6 +18,8 @@ mod pings;
 mod published;
 mod registrations;
 mod replay;
+mod scheduling;
+mod signalling;
 mod test_calls;
 mod trunks;
 mod upkeep;
@@ -27,7 +30,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ipnet::IpNet;
 use rand::RngExt;
 use rustix::fs::FlockOperation;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -37,7 +39,7 @@ use tokio::task::JoinHandle;
 
 use crate::audio::Codec;
 use crate::call::{self, CallCommand, CallLimits, Mailboxes, Recorder, Registry, Services};
-use crate::config::{Config, Secret, Transport};
+use crate::config::{Config, Secret};
 use crate::control::{ControlError, Desk, Socket};
 use crate::directory::{Directory, DirectoryError, Keyring};
 use crate::engines::EngineError;
@@ -45,17 +47,16 @@ use crate::engines::hosted::Hosted;
 use crate::http::{self, Api, Configured, Dashboard, Routes, Scraper};
 use crate::net::local::advertised_address;
 use crate::net::media::{Media, MediaAddress, MediaConfig};
-use crate::net::sip::{self, Sip, SipConfig, TlsSettings, Witness};
+use crate::net::sip::{self, Sip, SipConfig};
 use crate::observe::{Component, Health, Metrics, State, TrunkBoard};
 use crate::record::{EndedBy, EndedReason};
-use crate::sip::endpoint::{Credentials, InboundAuthentication, Limits, Protocol};
-use crate::sip::flood::FloodLimits;
 use crate::store::{Database, Journal, Ladders, NoDatabase, Store, StoreError};
-use crate::webhooks::Webhooks;
+use crate::webhooks::{Requests, Webhooks};
 
 use engines::Engines;
 use published::Published;
 pub use replay::{Replay, ReplayError, replay};
+use scheduling::Scheduler;
 
 /// How long calls that outlast the drain get to say goodbye on the wire.
 const FAREWELL: Duration = Duration::from_secs(3);
@@ -188,6 +189,7 @@ struct Server {
     ladders: Option<Ladders>,
     engines: Engines,
     registrations: registrations::Registrations,
+    scheduler: JoinHandle<()>,
     http_stop: watch::Sender<bool>,
     http: JoinHandle<io::Result<()>>,
     background: Vec<JoinHandle<()>>,
@@ -212,9 +214,11 @@ impl Server {
         let store = Store::open_database(&database(&config)?).await?;
         let directory =
             Directory::open(store.clone(), Arc::clone(&config), keyring(&config)?).await?;
-        let published = Published::new(directory.published());
+        let objects = directory.published();
+        let published = Published::new(objects.clone());
         let closed = store.close_open_calls(OffsetDateTime::now_utc()).await?;
-        if closed > 0 {
+        if !closed.is_empty() {
+            let closed = closed.len();
             tracing::warn!(closed, "calls left open by a crash were closed");
         }
         let ladders = config
@@ -236,7 +240,7 @@ impl Server {
         let (subscriptions, subscribed) = indicators::subscriptions(!config.mailboxes.is_empty());
         let sip_config = SipConfig {
             subscriptions,
-            ..sip_config(&config, ladders.as_ref())
+            ..signalling::sip_config(&config, ladders.as_ref())
         };
         let (sip, incoming) = Sip::start(sip_config, rand::rng().random()).await?;
         let (listener, http_address) = http::bind(config.http.listen).await?;
@@ -270,19 +274,18 @@ impl Server {
         };
         let hosted = Hosted::new(config.providers.clone()).map_err(ServeError::Tls)?;
         let assistants = published.assistant_book();
-        let sender = afterwards::sender(&config, &store, &metrics, Arc::clone(&assistants))?;
-        let analyst = afterwards::analyst(
-            &store,
-            &engines.llm,
-            &hosted,
-            Arc::clone(&assistants),
-            &registry,
-        );
+        let sender = afterwards::sender(&config, &store, &metrics, &directory, http_address)?;
+        let analyst = afterwards::analyst(&store, &engines.llm, &hosted, &directory, &registry);
+        let requests = Requests::new(afterwards::client(&config)?);
         let tickets = test_calls::Tickets::default();
         let test_caller =
             test_calls::caller(&config, &sip, tickets.clone(), Arc::clone(&assistants));
+        let webhooks = Webhooks::new(journal.clone());
+        afterwards::tell_of_closed(&webhooks, &store, &directory, &closed).await?;
         let services = Services {
-            webhooks: Webhooks::new(journal.clone(), afterwards::book(Arc::clone(&assistants))),
+            webhooks: webhooks.clone(),
+            requests: asking::requests(requests, directory.clone(), Arc::clone(&assistants)),
+            servers: published.servers(),
             sip: sip.clone(),
             media,
             stt: engines.stt.clone(),
@@ -338,6 +341,11 @@ impl Server {
             setup: announcing::setup(&store, http_address).await?,
         });
         let load = dashboard.load.clone();
+        let scheduler = Scheduler {
+            api: api.clone(),
+            journal: journal.clone(),
+            webhooks,
+        };
         let (http_stop, mut stopped) = watch::channel(false);
         let http = tokio::spawn(http::serve(
             listener,
@@ -380,7 +388,7 @@ impl Server {
             )),
             tokio::spawn(upkeep::sweep(store, Arc::clone(&config))),
         ];
-        let registrations = registrations::start(&config, &sip, &trunks);
+        let registrations = registrations::start(objects, &sip, &trunks);
         background.extend(pings::start(&config, &sip, &trunks));
         Ok(Self {
             config,
@@ -392,6 +400,7 @@ impl Server {
             ladders,
             engines,
             registrations,
+            scheduler: tokio::spawn(scheduler.run()),
             http_stop,
             http,
             background,
@@ -403,6 +412,7 @@ impl Server {
         tracing::info!(calls = self.registry.snapshots().len(), "stopping");
         // An error means that SIP is gone, which is where this leads.
         let _ = self.sip.set_accepting(false).await;
+        self.scheduler.abort();
         let drain = Duration::from_secs(u64::from(self.config.limits.drain_seconds));
         if tokio::time::timeout(drain, self.registry.empty())
             .await
@@ -435,79 +445,6 @@ impl Server {
     }
 }
 
-/// The networks that calls come from.
-fn known_sources(config: &Config) -> Vec<IpNet> {
-    let allowed = config.sip.allow.iter().map(|network| network.0);
-    let trunks = config.trunks.values();
-    allowed
-        .chain(trunks.flat_map(crate::config::Trunk::sources))
-        .collect()
-}
-
-fn sip_config(config: &Config, ladders: Option<&Ladders>) -> SipConfig {
-    let known = known_sources(config);
-    let authentication = config
-        .sip
-        .digest
-        .as_ref()
-        .map(|digest| InboundAuthentication {
-            realm: digest.realm.clone(),
-            users: digest
-                .users
-                .iter()
-                .map(|(username, password)| Credentials {
-                    username: username.clone(),
-                    password: password.expose().to_owned(),
-                })
-                .collect(),
-            trusted: known.clone(),
-        });
-    SipConfig {
-        listen: config
-            .sip
-            .listen
-            .iter()
-            .map(|at| (protocol(at.transport), at.address))
-            .collect(),
-        tls: TlsSettings {
-            identity: config
-                .sip
-                .tls
-                .certificate
-                .clone()
-                .zip(config.sip.tls.key.clone()),
-            ca: config.sip.tls.ca.clone(),
-            verify_clients: config.sip.tls.verify_clients,
-        },
-        name_server: config.sip.name_server,
-        public_address: config.sip.public_address,
-        // With digest, strangers may knock: they are challenged.
-        allow: if authentication.is_some() {
-            Vec::new()
-        } else {
-            known.clone()
-        },
-        user_agent: config.sip.user_agent.clone(),
-        extensions: trunks::extensions(config),
-        authentication,
-        limits: Limits {
-            legs: Limits::default()
-                .legs
-                .max((count(config.limits.max_calls) + visits(config)) * 2),
-            ..Limits::default()
-        },
-        flood: Some(FloodLimits {
-            per_source: config.limits.requests_per_second_per_source,
-            strangers: config.limits.requests_per_second_of_strangers,
-            known,
-        }),
-        witness: ladders
-            .cloned()
-            .map(|ladders| Witness(Arc::new(move |message| ladders.message(message)))),
-        subscriptions: None,
-    }
-}
-
 fn count(count: u32) -> usize {
     usize::try_from(count).unwrap_or(usize::MAX)
 }
@@ -517,14 +454,6 @@ fn visits(config: &Config) -> usize {
     match config.mailboxes.is_empty() {
         true => 0,
         false => count(config.limits.max_voicemail_calls),
-    }
-}
-
-fn protocol(transport: Transport) -> Protocol {
-    match transport {
-        Transport::Udp => Protocol::Udp,
-        Transport::Tcp => Protocol::Tcp,
-        Transport::Tls => Protocol::Tls,
     }
 }
 

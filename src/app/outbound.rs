@@ -2,12 +2,11 @@
 
 use std::time::Duration;
 
-use super::registrations::registrar;
+use super::registrations::{credentials, registrar};
 use super::trunks::{encryption, keys, rates};
 use crate::call::{Route, Routes};
 use crate::config::{Config, FromUser, Trunk};
 use crate::ids::TrunkName;
-use crate::sip::endpoint::Credentials;
 
 /// How long a telephone rings where nothing else is configured.
 const RING: u32 = 60;
@@ -20,14 +19,13 @@ pub(super) fn routes(config: &Config) -> Routes {
 
 fn route(name: &str, trunk: &Trunk) -> Option<Route> {
     let outbound = trunk.outbound.as_ref()?;
-    let host = registrar(trunk.outbound_host()?, trunk.transport)
-        .inspect_err(|why| tracing::error!(trunk = name, why, "calls cannot be sent"))
-        .ok()?;
-    let credentials = trunk.username.as_ref().zip(trunk.password.as_ref());
-    let credentials = credentials.map(|(username, password)| Credentials {
-        username: username.clone(),
-        password: password.expose().to_owned(),
+    let hosts = trunk.outbound_hosts().iter();
+    let mut hosts = hosts.filter_map(|host| {
+        registrar(host, trunk.transport)
+            .inspect_err(|why| tracing::error!(trunk = name, why, "calls cannot be sent"))
+            .ok()
     });
+    let host = hosts.next()?;
     // Validation has read each of them already.
     let patterns = outbound.destinations.iter();
     let destinations = patterns.filter_map(|pattern| pattern.parse().ok());
@@ -35,7 +33,9 @@ fn route(name: &str, trunk: &Trunk) -> Option<Route> {
         ca: trunk.ca.clone(),
         trunk: TrunkName::new(name),
         host,
-        credentials,
+        other_hosts: hosts.collect(),
+        credentials: credentials(trunk),
+        account: trunk.username.clone(),
         caller_id: outbound.caller_id.clone(),
         shown_in: outbound.identity,
         from_account: outbound.from == FromUser::Account,

@@ -4,15 +4,16 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use super::{outbound, trunks};
-use crate::call::{self, Answers, Routes, Trunks};
-use crate::config::{Answer, Config, Service};
-use crate::conversation::settings::AssistantSettings;
+use super::{outbound, signalling, trunks};
+use crate::call::{self, Answers, Routes, ServedNumber, Trunks};
+use crate::config::{Answer, Config, Number, Service};
+use crate::conversation::settings::{AssistantSettings, Server};
 use crate::engines::hosted::Hosted;
 use crate::engines::phrases::PhraseBook;
 use crate::engines::tts::Tts;
-use crate::ids::AssistantId;
+use crate::ids::{AssistantId, MailboxName};
 use crate::net::sip::Sip;
+use crate::sip::endpoint::KnownPeers;
 
 /// The newest configuration. Cheap to clone.
 #[derive(Clone)]
@@ -30,7 +31,8 @@ impl Published {
     pub(super) fn number_plan(&self) -> call::NumberPlan {
         let published = self.clone();
         Arc::new(move |called| {
-            Some(match published.now().answer_for(called)? {
+            let config = published.now();
+            Some(match config.answer_for(called)? {
                 Answer::Assistant {
                     id,
                     settings,
@@ -42,6 +44,9 @@ impl Published {
                     mailbox,
                     phone_number,
                 },
+                Answer::Server { server, number } => {
+                    Answers::Server(Box::new(served(&config, server, number)))
+                }
                 Answer::Mailbox(name) => Answers::Mailbox(name),
                 Answer::Service(Service::VoicemailMenu) => Answers::VoicemailMenu,
             })
@@ -55,6 +60,11 @@ impl Published {
             let settings = config.assistants.get(name)?;
             Some((AssistantId::new(name), settings.clone()))
         })
+    }
+
+    pub(super) fn servers(&self) -> call::Servers {
+        let published = self.clone();
+        Arc::new(move |phone_number| published.now().server_of(phone_number))
     }
 
     pub(super) fn trunks(&self) -> Arc<dyn Fn() -> Trunks + Send + Sync> {
@@ -72,7 +82,12 @@ impl Published {
     pub(super) async fn follow(mut self, sip: Sip, phrases: PhraseBook, tts: Tts, hosted: Hosted) {
         loop {
             let config = Arc::clone(&self.0.borrow_and_update());
-            sip.allow(super::known_sources(&config));
+            let peers = KnownPeers {
+                trusted: signalling::known_sources(&config),
+                extensions: trunks::extensions(&config),
+            };
+            // An error means that SIP is gone.
+            let _ = sip.know(peers).await;
             let texts: Vec<String> = config
                 .assistants
                 .values()
@@ -90,6 +105,19 @@ impl Published {
                 return;
             }
         }
+    }
+}
+
+fn served(config: &Config, server: &Server, number: &Number) -> ServedNumber {
+    let fallback = config.webhooks.fallback_assistant.as_deref();
+    let fallback = fallback.and_then(|name| config.assistants.get_key_value(name));
+    ServedNumber {
+        server: server.clone(),
+        mailbox: number.mailbox.as_deref().map(MailboxName::new),
+        phone_number: Some(number.id().to_owned()),
+        fallback: number.fallback.clone().map(Box::new),
+        fallback_assistant: fallback
+            .map(|(name, settings)| (AssistantId::new(name), Box::new(settings.clone()))),
     }
 }
 

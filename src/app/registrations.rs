@@ -1,4 +1,5 @@
-//! Registers with the trunks that want it, for as long as the server runs: a task each.
+//! Registers with the trunks that want it, for as long as the server runs: a task each, which goes
+//! with the trunk and is another for a trunk that is changed.
 //!
 //! ```text
 //!  resolve ──▶ register ──▶ follow its states ──▶ stop: take it back
@@ -6,13 +7,15 @@
 //!    └──┘ pause                └──▶ retarget
 //! ```
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rand::RngExt;
 use time::OffsetDateTime;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 
 use crate::config::{Config, Transport, Trunk};
 use crate::ids::TrunkName;
@@ -21,7 +24,7 @@ use crate::observe::{TrunkBoard, TrunkState};
 use crate::sip::endpoint::{
     Credentials, Extensions, KeepAlive, RegisterRequest, RegistrarTarget, RegistrationState,
 };
-use crate::sip::uri::{SipUri, Uri};
+use crate::sip::uri::{Host, SipUri, Uri};
 
 /// How long a stop waits for the registrars.
 const GOODBYE: Duration = Duration::from_secs(2);
@@ -31,55 +34,160 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 
 /// The registrations of this server.
 pub(super) struct Registrations {
-    tasks: JoinSet<()>,
+    task: JoinHandle<()>,
     stop: watch::Sender<bool>,
 }
 
-/// Starts a registration for each trunk that registers.
-pub(super) fn start(config: &Config, sip: &Sip, board: &TrunkBoard) -> Registrations {
-    let (stop, stopped) = watch::channel(false);
-    let mut tasks = JoinSet::new();
-    for (name, trunk) in &config.trunks {
-        let entry = Entry {
-            trunk: TrunkName::new(name),
-            board: board.clone(),
-        };
-        if !trunk.registers() {
-            entry.set(TrunkState::NotRegistering, None, None);
-            continue;
-        }
-        entry.set(TrunkState::Registering, None, None);
-        let account = match Account::of(trunk) {
-            Ok(account) => account,
-            Err(why) => {
-                tracing::error!(trunk = name, why, "cannot register");
-                entry.set(TrunkState::Unregistered, None, Some(why));
-                continue;
+/// Registers with each trunk that wants it, those of the API as they come, change and go.
+pub(super) fn start(
+    mut published: watch::Receiver<Arc<Config>>,
+    sip: &Sip,
+    board: &TrunkBoard,
+) -> Registrations {
+    let (stop, mut stopped) = watch::channel(false);
+    let mut accounts = Accounts {
+        sip: sip.clone(),
+        board: board.clone(),
+        live: BTreeMap::new(),
+    };
+    let task = tokio::spawn(async move {
+        loop {
+            let config = Arc::clone(&published.borrow_and_update());
+            accounts.follow(&config).await;
+            tokio::select! {
+                // Without objects that change, what is there stays until the stop.
+                Ok(()) = published.changed() => {}
+                () = told_to_stop(&mut stopped) => break,
             }
-        };
-        let keeper = Keeper {
-            sip: sip.clone(),
-            account,
-            entry,
-        };
-        tasks.spawn(keeper.run(stopped.clone()));
-    }
-    Registrations { tasks, stop }
+        }
+        let all = std::mem::take(&mut accounts.live);
+        end(all.into_values().collect()).await;
+    });
+    Registrations { task, stop }
+}
+
+async fn told_to_stop(stopped: &mut watch::Receiver<bool>) {
+    // An error means that nobody can tell us any more.
+    let _ = stopped.wait_for(|stopped| *stopped).await;
 }
 
 impl Registrations {
     /// Takes all registrations back and waits shortly for the registrars to agree.
-    pub(super) async fn stop(mut self) {
+    pub(super) async fn stop(self) {
         self.stop.send_replace(true);
-        let all = async { while self.tasks.join_next().await.is_some() {} };
-        let _ = tokio::time::timeout(GOODBYE, all).await;
+        let _ = tokio::time::timeout(GOODBYE * 2, self.task).await;
     }
 }
 
+/// What a trunk registers: nothing, an account, or why it cannot.
+type Wanted = Result<Option<Account>, String>;
+
+/// A trunk as it is kept up.
+struct Live {
+    account: Wanted,
+    stop: watch::Sender<bool>,
+    task: Option<JoinHandle<()>>,
+}
+
+/// Every trunk's.
+struct Accounts {
+    sip: Sip,
+    board: TrunkBoard,
+    live: BTreeMap<TrunkName, Live>,
+}
+
+impl Accounts {
+    /// Ends what is no more or is another, then begins what is new.
+    async fn follow(&mut self, config: &Config) {
+        let trunks = config.trunks.iter();
+        let mut wanted: BTreeMap<TrunkName, Wanted> = trunks
+            .map(|(name, trunk)| (TrunkName::new(name), Account::wanted(trunk)))
+            .collect();
+        let other = |(name, live): (&TrunkName, &Live)| {
+            let same = wanted.get(name) == Some(&live.account);
+            (!same).then(|| name.clone())
+        };
+        let over: Vec<TrunkName> = self.live.iter().filter_map(other).collect();
+        let ended = over.iter().filter_map(|name| self.live.remove(name));
+        // The old one goes first, or its goodbye would take the new one back.
+        end(ended.collect()).await;
+        for name in over.iter().filter(|name| !wanted.contains_key(*name)) {
+            self.board.remove(name);
+        }
+        wanted.retain(|name, _| !self.live.contains_key(name));
+        for (name, account) in wanted {
+            let live = self.begin(&name, account);
+            self.live.insert(name, live);
+        }
+    }
+
+    fn begin(&self, name: &TrunkName, account: Wanted) -> Live {
+        let entry = Entry {
+            trunk: name.clone(),
+            board: self.board.clone(),
+        };
+        let (stop, stopped) = watch::channel(false);
+        let task = match &account {
+            Ok(None) => {
+                entry.set(TrunkState::NotRegistering, None, None);
+                None
+            }
+            Err(why) => {
+                tracing::error!(trunk = name.as_str(), why, "cannot register");
+                entry.set(TrunkState::Unregistered, None, Some(why.clone()));
+                None
+            }
+            Ok(Some(account)) => {
+                entry.set(TrunkState::Registering, None, None);
+                let keeper = Keeper {
+                    sip: self.sip.clone(),
+                    account: account.clone(),
+                    entry,
+                };
+                Some(tokio::spawn(keeper.run(stopped)))
+            }
+        };
+        Live {
+            account,
+            stop,
+            task,
+        }
+    }
+}
+
+/// Takes registrations back, all at once, and waits shortly for the registrars to agree.
+async fn end(registrations: Vec<Live>) {
+    let mut tasks = JoinSet::new();
+    for live in registrations {
+        live.stop.send_replace(true);
+        if let Some(task) = live.task {
+            tasks.spawn(async move {
+                let abort = task.abort_handle();
+                if tokio::time::timeout(GOODBYE, task).await.is_err() {
+                    abort.abort();
+                }
+            });
+        }
+    }
+    while tasks.join_next().await.is_some() {}
+}
+
+/// The name and the password that a trunk asks for, where there are both.
+pub(super) fn credentials(trunk: &Trunk) -> Option<Credentials> {
+    let (username, password) = trunk.credentials()?;
+    Some(Credentials {
+        username: username.to_owned(),
+        password: password.expose().to_owned(),
+    })
+}
+
 /// What a trunk registers, and with whom.
+#[derive(Clone, PartialEq)]
 struct Account {
     registrars: Vec<SipUri>,
     username: String,
+    /// Where it is not the registrar's host.
+    domain: Option<Host>,
     credentials: Credentials,
     expires: Duration,
     ca: Option<PathBuf>,
@@ -89,23 +197,32 @@ struct Account {
 }
 
 impl Account {
+    /// `None` where the trunk does not register.
+    fn wanted(trunk: &Trunk) -> Wanted {
+        match trunk.registers() {
+            true => Self::of(trunk).map(Some),
+            false => Ok(None),
+        }
+    }
+
     fn of(trunk: &Trunk) -> Result<Self, String> {
         let username = trunk.username.as_deref().ok_or("it has no username")?;
-        let password = trunk.password.as_ref().ok_or("it has no password")?;
         let registrars = trunk.registrar.iter();
         let registrars: Result<Vec<SipUri>, String> = registrars
             .map(|text| registrar(text, trunk.transport))
             .collect();
+        let domain = match &trunk.domain {
+            None => None,
+            Some(domain) => Some(registrar(domain, None)?.host),
+        };
         let expires = trunk
             .profile()
             .map_or(3600, |profile| profile.register_expires_seconds);
         Ok(Self {
             registrars: registrars?,
             username: username.to_owned(),
-            credentials: Credentials {
-                username: username.to_owned(),
-                password: password.expose().to_owned(),
-            },
+            domain,
+            credentials: credentials(trunk).ok_or("it has no password")?,
             expires: Duration::from_secs(u64::from(expires)),
             ca: trunk.ca.clone(),
             keep_alive: trunk.keep_alive,
@@ -132,9 +249,13 @@ impl Account {
     }
 
     fn target(&self, registrar: &SipUri, way: &Way) -> RegistrarTarget {
-        let mut domain = SipUri::new(None, registrar.host.clone(), registrar.port);
+        let (host, port) = match &self.domain {
+            Some(domain) => (domain.clone(), None),
+            None => (registrar.host.clone(), registrar.port),
+        };
+        let mut domain = SipUri::new(None, host.clone(), port);
         domain.secure = registrar.secure;
-        let mut address_of_record = SipUri::new(Some(&self.username), registrar.host.clone(), None);
+        let mut address_of_record = SipUri::new(Some(&self.username), host, None);
         address_of_record.secure = registrar.secure;
         RegistrarTarget {
             transport: way.transport,

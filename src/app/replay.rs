@@ -169,6 +169,7 @@ fn private(mut config: Config, folder: &Path) -> Config {
     config.http.listen = local;
     config.trunks.clear();
     config.numbers.clear();
+    config.webhooks.server = None;
     for mailbox in config.mailboxes.values_mut() {
         mailbox.notify.clear();
     }

@@ -7,16 +7,15 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::Services;
 use super::answering_machine::MachineWatch;
-use super::command::CallCommand;
 use super::ending::ended;
 use super::finishing::{Finishing, finish};
 use super::hold::Holds;
+use super::opening::Opening;
 use super::passing::{Passing, Words};
 use super::recording::Tape;
 use super::registry::Line;
 use super::session::Party;
 use super::timeline::Timeline;
-use super::transfer::Wish;
 use super::voicemail::{Errand, ToMailbox, Visit};
 use super::work::Work;
 use crate::audio::dtmf::Detector;
@@ -48,6 +47,7 @@ pub(super) struct Answered {
     pub(super) party: Party,
     pub(super) record: CallRecord,
     pub(super) settings: AssistantSettings,
+    pub(super) opening: Opening,
     pub(super) phrases: HashMap<PhraseKind, Sound>,
     pub(super) vad: VadStream,
     pub(super) turn: TurnStream,
@@ -217,6 +217,7 @@ impl Driver {
             self.epoch = Some(tick.at.checked_sub(before).unwrap_or(tick.at));
             self.last_arrival = tick.at;
             self.handle(Input::MediaStarted);
+            self.open();
         }
         let (samples, rate) = match &tick.heard_wide {
             Some(wide) => (&wide.samples()[..], SampleRate::WIDEBAND),
@@ -323,65 +324,6 @@ impl Driver {
         }
     }
 
-    fn command(&mut self, command: CallCommand) {
-        match command {
-            CallCommand::End { reason, by } => self.handle(Input::Control(Control::End {
-                reason,
-                by,
-                say_goodbye: false,
-            })),
-            CallCommand::Hold(reply) => {
-                // Whoever asked may have gone.
-                let _ = reply.send(self.hold());
-            }
-            CallCommand::Resume(reply) => {
-                let _ = reply.send(self.resume());
-            }
-            CallCommand::PauseRecording { pause, reply } => {
-                let _ = reply.send(self.pause_recording(pause));
-            }
-            CallCommand::Say {
-                text,
-                then_end,
-                reply,
-            } => {
-                let _ = reply.send(self.say(text, then_end));
-            }
-            CallCommand::AddMessage {
-                role,
-                content,
-                respond,
-                reply,
-            } => {
-                let _ = reply.send(self.add_message(role, content, respond));
-            }
-            CallCommand::Mute { mute, reply } => {
-                let _ = reply.send(self.mute(mute));
-            }
-            CallCommand::LeaveMessage { mailbox, reply } => {
-                let _ = reply.send(self.leave_message(mailbox.as_deref()));
-            }
-            CallCommand::TakeOver { take_over, reply } => {
-                let _ = reply.send(self.taken_over(*take_over));
-            }
-            CallCommand::Transfer {
-                target,
-                trunk,
-                manner,
-                briefing,
-                reply,
-            } => {
-                let wish = Wish {
-                    target,
-                    trunk,
-                    manner,
-                    briefing,
-                };
-                let _ = reply.send(self.transfer(wish));
-            }
-        }
-    }
-
     /// Keys in INFO count only where none come in RTP, or peers that send both would press twice.
     fn info(&mut self, content_type: &str, body: &[u8]) {
         if !self.call.party.session.has_key_events()
@@ -454,7 +396,9 @@ impl Driver {
         self.obey();
         self.leave_beyond();
         let call = self.call;
+        let (reason, by) = call.opening.reason(reason, by);
         let finishing = Finishing {
+            told: Some(&call.settings),
             services: &call.services,
             line: &call.line,
             party: &call.party,
@@ -476,6 +420,7 @@ impl Driver {
             line: call.line,
             party: call.party,
             record: call.record,
+            told: Some(call.settings),
             tape: call.tape,
             ticks_before: self.next_tick,
         };

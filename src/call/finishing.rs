@@ -9,6 +9,7 @@ use super::quality;
 use super::recording::{self, Tape};
 use super::registry::Line;
 use super::session::Party;
+use crate::conversation::settings::AssistantSettings;
 use crate::record::{CallRecord, CallStatus, EndedBy, EndedReason};
 use crate::store::Entry;
 
@@ -20,6 +21,8 @@ pub(super) struct Finishing<'a> {
     pub(super) services: &'a Services,
     pub(super) line: &'a Line,
     pub(super) party: &'a Party,
+    /// Whose server is told.
+    pub(super) told: Option<&'a AssistantSettings>,
     /// The peer has hung up already.
     pub(super) left_by_peer: bool,
 }
@@ -36,6 +39,7 @@ pub(super) async fn finish(
         services,
         line,
         party,
+        told,
         left_by_peer,
     } = call;
     if !left_by_peer {
@@ -62,7 +66,9 @@ pub(super) async fn finish(
     services
         .journal
         .write(Entry::Call(Box::new(record.clone())));
-    services.webhooks.ended(&record);
+    if let Some(settings) = told {
+        services.webhooks.ended(settings, &record);
+    }
     if let Some(tape) = tape {
         recording::finish(tape, id, &services.journal).await;
     }

@@ -11,8 +11,10 @@ use super::admission::Full;
 use super::answering::Proposed;
 use super::command::CallSnapshot;
 use super::driver::{Answered, Driver};
+use super::opening::Opening;
 use super::recording::Tape;
 use super::registry::{Kind, Line};
+use super::requesting::who_answers;
 use super::taking_over::take_over;
 use super::trunk;
 use super::voicemail::{Errand, ToMailbox, Visit};
@@ -23,9 +25,11 @@ use crate::conversation::settings::AssistantSettings;
 use crate::engines::turn::TurnStream;
 use crate::ids::{AssistantId, CallId, MailboxName};
 use crate::net::sip::{Incoming, LegCommand};
-use crate::record::{CallRecord, CallStatus, CallType, EndedBy, EndedReason, VoicemailReason};
+use crate::record::{
+    CallDocument, CallRecord, CallStatus, CallType, EndedBy, EndedReason, VoicemailReason,
+};
 use crate::sdp::SdpError;
-use crate::sip::endpoint::{ExtraHeaders, IncomingCall};
+use crate::sip::endpoint::{Event, ExtraHeaders, IncomingCall};
 use crate::store::{Entry, free_space};
 
 /// How long the database may take to take a new call's row.
@@ -82,6 +86,31 @@ impl Refusal {
     }
 }
 
+/// Why a call is not answered.
+pub(super) enum Unanswered {
+    /// We refuse it.
+    Refused(Refusal),
+    /// It is over.
+    Left(EndedReason, EndedBy),
+}
+
+impl From<Refusal> for Unanswered {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+/// Who answers a call.
+pub(super) struct Who {
+    pub(super) id: AssistantId,
+    pub(super) settings: Box<AssistantSettings>,
+    pub(super) mailbox: Option<MailboxName>,
+    pub(super) phone_number: Option<String>,
+    pub(super) opening: Opening,
+    /// Where it is no kept assistant, as it is kept.
+    pub(super) document: Option<Box<CallDocument>>,
+}
+
 /// What was prepared before the answer.
 struct Prepared {
     line: Line,
@@ -92,7 +121,7 @@ struct Prepared {
 
 /// What comes after the answer.
 enum Then {
-    Converse(Box<AssistantSettings>),
+    Converse(Box<AssistantSettings>, Opening),
     Visit(Errand),
 }
 
@@ -100,21 +129,27 @@ async fn take(services: Services, incoming: Incoming) {
     if let Some(replaced) = incoming.call.replaces {
         return take_over(services, incoming, replaced).await;
     }
-    let Incoming { call, events } = incoming;
+    let Incoming { call, mut events } = incoming;
     let mut record = new_record(&call);
+    let mut told = None;
     let leg = call.leg;
-    let prepared = match prepare(&services, &call, &mut record).await {
+    let prepared = prepare(&services, &call, &mut events, &mut record, &mut told).await;
+    let prepared = match prepared {
         Ok(prepared) => prepared,
-        Err(refusal) => {
+        Err(Unanswered::Refused(refusal)) => {
             services
                 .sip
                 .leg(leg, LegCommand::Reject(refusal.status, refusal.headers));
-            return close(&services, record, refusal.reason, EndedBy::System);
+            let over = (refusal.reason, EndedBy::System);
+            return close(&services, record, told.as_ref(), over);
+        }
+        Err(Unanswered::Left(reason, by)) => {
+            return close(&services, record, told.as_ref(), (reason, by));
         }
     };
     let party = match prepared.proposed.accept(&services, leg, events).await {
         Ok(party) => party,
-        Err((reason, by)) => return close(&services, record, reason, by),
+        Err(over) => return close(&services, record, told.as_ref(), over),
     };
     record.status = CallStatus::InProgress;
     record.started_at = Some(OffsetDateTime::now_utc());
@@ -124,7 +159,7 @@ async fn take(services: Services, incoming: Incoming) {
         .write(Entry::Call(Box::new(record.clone())));
     let (line, tape) = (prepared.line, prepared.tape);
     match prepared.then {
-        Then::Converse(settings) => {
+        Then::Converse(settings, opening) => {
             let answered = Answered {
                 vad: services.vad.stream(),
                 turn: TurnStream::new(services.turn.clone()),
@@ -134,6 +169,7 @@ async fn take(services: Services, incoming: Incoming) {
                 party,
                 record,
                 settings: *settings,
+                opening,
                 tape,
             };
             Driver::new(answered).run().await;
@@ -145,6 +181,7 @@ async fn take(services: Services, incoming: Incoming) {
                 line,
                 party,
                 record,
+                told,
                 tape,
                 ticks_before: 0,
             };
@@ -187,12 +224,15 @@ fn new_record(call: &IncomingCall) -> CallRecord {
     }
 }
 
-/// Everything that can go wrong goes wrong here, while a SIP status can still say so.
+/// Everything that can go wrong goes wrong here, while a SIP status can still say so. `told` is
+/// whose server is told of it, once that is known.
 async fn prepare(
     services: &Services,
     call: &IncomingCall,
+    events: &mut mpsc::Receiver<Event>,
     record: &mut CallRecord,
-) -> Result<Prepared, Refusal> {
+    told: &mut Option<AssistantSettings>,
+) -> Result<Prepared, Unanswered> {
     let trunks = (services.trunks)();
     let trunk = trunks.of(call);
     trunk::describe(trunk, call, record);
@@ -202,44 +242,73 @@ async fn prepare(
     let diverted = mailboxes.of_diverted(record.diverted_from.as_deref());
     if let Some(name) = diverted {
         let reason = VoicemailReason::Diverted;
-        return prepare_visit(services, call, record, leave(name, reason)).await;
+        return Ok(prepare_visit(services, call, record, leave(name, reason)).await?);
     }
     let answers =
         (services.numbers)(&called).ok_or_else(|| Refusal::new(404, EndedReason::CallRejected))?;
-    match answers {
+    let who = match answers {
         Answers::Mailbox(name) => {
             let errand = leave(name, VoicemailReason::Called);
-            prepare_visit(services, call, record, errand).await
+            return Ok(prepare_visit(services, call, record, errand).await?);
         }
-        Answers::VoicemailMenu => prepare_visit(services, call, record, Errand::Hear).await,
+        Answers::VoicemailMenu => {
+            return Ok(prepare_visit(services, call, record, Errand::Hear).await?);
+        }
         Answers::Assistant {
             id,
             settings,
             mailbox,
             phone_number,
-        } => {
-            let mut settings = settings;
-            record.phone_number_id = phone_number;
-            record.assistant = id;
-            let own = settings.mailbox_plan.mailbox.as_deref();
-            let mailbox = mailbox.or_else(|| mailboxes.named(own?));
-            settings.mailbox_plan.mailbox = mailbox.as_ref().map(ToString::to_string);
-            let now = OffsetDateTime::now_utc().unix_timestamp();
-            let closed = mailboxes.closed(mailbox.as_ref(), now);
-            let (name, reason) = match (mailbox, closed) {
-                (Some(name), true) => (name, VoicemailReason::OutOfHours),
-                (mailbox, _) => {
-                    let prepared = prepare_conversation(services, call, record, settings).await;
-                    match (prepared, mailbox) {
-                        (Ok(prepared), _) => return Ok(prepared),
-                        (Err(refusal), None) => return Err(refusal),
-                        (Err(refusal), Some(name)) => (name, refusal.for_mailbox().ok_or(refusal)?),
-                    }
-                }
-            };
-            prepare_visit(services, call, record, leave(name, reason)).await
+        } => Who {
+            id,
+            settings,
+            mailbox,
+            phone_number,
+            opening: Opening::Conversation,
+            document: None,
+        },
+        Answers::Server(number) => {
+            record.phone_number_id.clone_from(&number.phone_number);
+            *told = Some(services.serve(Opening::settings(), record));
+            who_answers(services, record, call.leg, events, *number).await?
         }
-    }
+    };
+    record.phone_number_id.clone_from(&who.phone_number);
+    record.assistant = who.id.clone();
+    let settings = services.serve((*who.settings).clone(), record);
+    *told = Some(settings.clone());
+    let who = Who {
+        settings: Box::new(settings),
+        ..who
+    };
+    Ok(prepare_answer(services, call, record, who).await?)
+}
+
+/// For the assistant, or for the mailbox that takes its calls.
+async fn prepare_answer(
+    services: &Services,
+    call: &IncomingCall,
+    record: &mut CallRecord,
+    mut who: Who,
+) -> Result<Prepared, Refusal> {
+    let mailboxes = &services.mailboxes;
+    let own = who.settings.mailbox_plan.mailbox.as_deref();
+    let mailbox = who.mailbox.take().or_else(|| mailboxes.named(own?));
+    who.settings.mailbox_plan.mailbox = mailbox.as_ref().map(ToString::to_string);
+    let now = OffsetDateTime::now_utc().unix_timestamp();
+    let closed = mailboxes.closed(mailbox.as_ref(), now);
+    let (name, reason) = match (mailbox, closed) {
+        (Some(name), true) => (name, VoicemailReason::OutOfHours),
+        (mailbox, _) => {
+            let prepared = prepare_conversation(services, call, record, who).await;
+            match (prepared, mailbox) {
+                (Ok(prepared), _) => return Ok(prepared),
+                (Err(refusal), None) => return Err(refusal),
+                (Err(refusal), Some(name)) => (name, refusal.for_mailbox().ok_or(refusal)?),
+            }
+        }
+    };
+    prepare_visit(services, call, record, leave(name, reason)).await
 }
 
 fn leave(name: MailboxName, reason: VoicemailReason) -> Errand {
@@ -251,7 +320,7 @@ async fn prepare_conversation(
     services: &Services,
     call: &IncomingCall,
     record: &mut CallRecord,
-    settings: Box<AssistantSettings>,
+    who: Who,
 ) -> Result<Prepared, Refusal> {
     let unavailable = || Refusal::retry_later(503, EndedReason::ServiceUnavailable);
     if let Some((component, state)) = services.health.refusal() {
@@ -266,11 +335,15 @@ async fn prepare_conversation(
     write_row(services, record)
         .await
         .map_err(|()| unavailable())?;
+    if let Some(document) = who.document {
+        let entry = Entry::Document(record.id, document);
+        services.journal.write(entry);
+    }
     Ok(Prepared {
         line,
         proposed,
         tape,
-        then: Then::Converse(settings),
+        then: Then::Converse(who.settings, who.opening),
     })
 }
 
@@ -404,8 +477,13 @@ pub(super) async fn write_row(services: &Services, record: &CallRecord) -> Resul
     }
 }
 
-/// Writes down a call that was never established.
-pub(super) fn close(services: &Services, mut record: CallRecord, reason: EndedReason, by: EndedBy) {
+/// Writes down a call that was never established, and tells whom it concerns.
+pub(super) fn close(
+    services: &Services,
+    mut record: CallRecord,
+    told: Option<&AssistantSettings>,
+    (reason, by): (EndedReason, EndedBy),
+) {
     record.status = CallStatus::Ended;
     record.ended_at = Some(OffsetDateTime::now_utc());
     record.ended_reason = Some(reason);
@@ -419,5 +497,8 @@ pub(super) fn close(services: &Services, mut record: CallRecord, reason: EndedRe
     tracing::info!(call = %record.id, %reason, "call not established");
     services
         .journal
-        .write(crate::store::Entry::Call(Box::new(record)));
+        .write(Entry::Call(Box::new(record.clone())));
+    if let Some(settings) = told {
+        services.webhooks.ended(settings, &record);
+    }
 }

@@ -15,6 +15,7 @@ mod admission;
 mod answering;
 mod answering_machine;
 mod command;
+mod commanding;
 mod driver;
 mod ending;
 mod engine_events;
@@ -25,11 +26,13 @@ mod inbound;
 mod live;
 mod notifying;
 mod obeying;
+mod opening;
 mod outbound;
 mod passing;
 mod quality;
 mod recording;
 mod registry;
+mod requesting;
 mod session;
 mod taking_over;
 mod telling;
@@ -45,7 +48,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::audio::Codec;
-use crate::conversation::settings::AssistantSettings;
+use crate::conversation::settings::{AssistantSettings, Server, TransferDestination};
 use crate::engines::hosted::Hosted;
 use crate::engines::llm::Llm;
 use crate::engines::phrases::PhraseBook;
@@ -57,6 +60,7 @@ use crate::ids::{AssistantId, MailboxName};
 use crate::net::media::Media;
 use crate::net::sip::Sip;
 use crate::observe::{Health, Metrics};
+use crate::record::{CallDocument, CallRecord, EndedReason};
 use crate::store::Journal;
 use crate::webhooks::Webhooks;
 
@@ -91,11 +95,65 @@ pub enum Answers {
         /// The phone number's id in the API.
         phone_number: Option<String>,
     },
+    /// Whoever the number's server says.
+    Server(Box<ServedNumber>),
     /// A mailbox takes messages at once.
     Mailbox(MailboxName),
     /// Owners hear their messages.
     VoicemailMenu,
 }
+
+/// A number whose server is asked who answers its calls.
+#[derive(Clone, Debug)]
+pub struct ServedNumber {
+    /// Its own server, or the account's.
+    pub server: Server,
+    /// The number's mailbox.
+    pub mailbox: Option<MailboxName>,
+    /// The phone number's id in the API.
+    pub phone_number: Option<String>,
+    /// Where callers are passed on to where the server does not say who answers.
+    pub fallback: Option<Box<TransferDestination>>,
+    /// Who answers them where there is no such place.
+    pub fallback_assistant: Option<(AssistantId, Box<AssistantSettings>)>,
+}
+
+/// A question to a number's server: who answers this call?
+#[derive(Clone, Debug)]
+pub struct AssistantRequest {
+    /// The server.
+    pub server: Server,
+    /// The call.
+    pub call: CallRecord,
+}
+
+/// What becomes of an [`AssistantRequest`].
+#[derive(Clone, Debug)]
+pub enum Requested {
+    /// An assistant answers.
+    Assistant {
+        /// Its id; empty where it is not kept.
+        id: AssistantId,
+        /// Its settings.
+        settings: Box<AssistantSettings>,
+        /// What is to be kept of it, where that is not all in the id.
+        document: Option<Box<CallDocument>>,
+    },
+    /// The caller is passed on.
+    Destination(Box<TransferDestination>),
+    /// The caller hears this and is hung up on.
+    Error(String),
+    /// The server did not say, for this reason.
+    Failed(EndedReason),
+}
+
+/// Asks numbers' servers, within a bounded time.
+pub type AssistantRequests =
+    Arc<dyn Fn(AssistantRequest) -> Pin<Box<dyn Future<Output = Requested> + Send>> + Send + Sync>;
+
+/// Finds the server that is told of calls whose assistant has none: the phone number's, by its
+/// id, or the account's.
+pub type Servers = Arc<dyn Fn(Option<&str>) -> Option<Server> + Send + Sync>;
 
 /// Places calls: [`place`] with the services that it needs.
 pub type Dialler = Arc<
@@ -133,6 +191,10 @@ pub struct Services {
     pub journal: Journal,
     /// The way to assistants' servers.
     pub webhooks: Webhooks,
+    /// Asks numbers' servers who answers.
+    pub requests: AssistantRequests,
+    /// Servers of numbers.
+    pub servers: Servers,
     /// What is recorded; `None` where recording is switched off.
     pub recorder: Option<Recorder>,
     /// Whether calls can be taken.
@@ -158,6 +220,18 @@ pub struct Services {
 }
 
 impl Services {
+    /// Settings of a call with the server that is told of it.
+    fn serve(&self, settings: AssistantSettings, record: &CallRecord) -> AssistantSettings {
+        let own = settings.server.as_ref();
+        if own.is_some_and(|server| server.url.is_some()) {
+            return settings;
+        }
+        AssistantSettings {
+            server: (self.servers)(record.phone_number_id.as_deref()),
+            ..settings
+        }
+    }
+
     /// With the engines that an assistant names.
     fn for_assistant(&self, settings: &AssistantSettings) -> Self {
         let (stt, llm, tts) = self.hosted.equip(settings, &self.stt, &self.llm, &self.tts);

@@ -2,7 +2,7 @@
 
 use super::driver::Driver;
 use crate::conversation::Progress;
-use crate::record::TurnLedger;
+use crate::record::{Role, TurnLedger};
 use crate::webhooks::Event;
 
 impl Driver {
@@ -20,8 +20,11 @@ impl Driver {
                 speaking: *speaking,
             }),
             Progress::UserInterrupted { turn } => self.notify(Event::UserInterrupted(*turn)),
-            Progress::PartialTranscript(_)
-            | Progress::Resumed { .. }
+            Progress::PartialTranscript(words) => self.notify(Event::PartialTranscript {
+                role: Role::User,
+                words,
+            }),
+            Progress::Resumed { .. }
             | Progress::TranscriptRefused
             | Progress::SpeculationDropped
             | Progress::SpeculationKept => {}

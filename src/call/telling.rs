@@ -66,6 +66,10 @@ impl Driver {
             self.saying.push(' ');
         }
         self.saying.push_str(&text);
+        self.notify(Told::PartialTranscript {
+            role: Role::Bot,
+            words: &self.saying,
+        });
         self.call.line.tell(LiveEvent::Transcript {
             role: Role::Bot,
             transcript: self.saying.clone(),

@@ -18,6 +18,7 @@ use crate::net::sip::LegCommand;
 use crate::record::{CallStatus, EndedBy, EndedReason, Message, Role, VoicemailReason};
 use crate::sip::endpoint::{Event, ReferOutcome, ReferRequest, ReferTarget};
 use crate::store::Entry;
+use crate::webhooks::Event as Told;
 
 /// What a person who is called hears where nothing else is configured.
 const BRIEFING_WORDS: &str = "I have a caller for you.";
@@ -457,6 +458,7 @@ impl Driver {
         self.call
             .line
             .show(|call| call.status = CallStatus::Forwarding);
+        self.notify(Told::Status(CallStatus::Forwarding));
         let music = Arc::clone(&self.call.services.limits.hold_music);
         self.call.party.session.stream.music(Some(music));
     }
@@ -474,7 +476,9 @@ impl Driver {
         self.call
             .line
             .show(|call| call.status = CallStatus::InProgress);
+        self.notify(Told::Status(CallStatus::InProgress));
         self.handle(Input::Control(Control::ComeBack(why)));
+        self.take_leave();
         if self.holds.any() {
             // Said when the caller takes us back.
             self.handle(Input::Control(Control::Hold));

@@ -67,15 +67,15 @@ pub(super) fn validate_number(
 ) {
     let mailbox = rule.mailbox.as_deref();
     exists(config, mailbox, || format!("{key}.mailbox"), report);
-    let answers = rule.assistant.is_some() || mailbox.is_some();
+    let answers = rule.assistant.is_some() || mailbox.is_some() || rule.server.is_some();
     match (answers, rule.service) {
         (false, None) => report(
             key.to_owned(),
-            "needs an assistant, a mailbox, or service = \"voicemail-menu\"".to_owned(),
+            "needs an assistant, a server, a mailbox, or service = \"voicemail-menu\"".to_owned(),
         ),
         (true, Some(_)) => report(
             format!("{key}.service"),
-            "answers in place of an assistant and a mailbox: name one of them".to_owned(),
+            "answers in place of an assistant, a server and a mailbox: name one of them".to_owned(),
         ),
         (_, _) => {}
     }

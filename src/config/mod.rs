@@ -29,7 +29,7 @@ pub use trunk::{CodecName, Dtmf, Profile, Srtp, Trunk};
 
 use listen::one_or_more;
 
-use crate::conversation::settings::AssistantSettings;
+use crate::conversation::settings::{AssistantSettings, Server};
 use crate::engines::hosted::Providers;
 use crate::engines::worker::Scheduling;
 use crate::voicemail::MailboxSettings;
@@ -369,6 +369,14 @@ pub struct Webhooks {
     pub allow: Vec<Network>,
     /// What could not be delivered for this long is given up.
     pub give_up_hours: u32,
+    /// Messages that may wait, for all servers together; beyond them the oldest are dropped of
+    /// the server that the most wait for.
+    pub max_waiting: u32,
+    /// The account's server, as an assistant's: for numbers and assistants that have none.
+    pub server: Option<Server>,
+    /// The assistant that answers where a number's server does not say who does, and the number
+    /// has no fallback; an apology where not set.
+    pub fallback_assistant: Option<String>,
 }
 
 impl Default for Webhooks {
@@ -376,6 +384,9 @@ impl Default for Webhooks {
         Self {
             allow: Vec::new(),
             give_up_hours: 24,
+            max_waiting: 100_000,
+            server: None,
+            fallback_assistant: None,
         }
     }
 }

@@ -3,11 +3,11 @@
 use serde::Deserialize;
 
 use super::{Config, DEMO_ASSISTANT};
-use crate::conversation::settings::AssistantSettings;
+use crate::conversation::settings::{AssistantSettings, Server, TransferDestination};
 use crate::ids::{AssistantId, MailboxName};
 
 /// One rule of the number plan.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Number {
     /// The called user part: exact, or with a trailing `*`, or `*` alone for any.
@@ -22,6 +22,13 @@ pub struct Number {
     /// What answers in place of both.
     #[serde(default)]
     pub service: Option<Service>,
+    /// Asked who answers where there is no assistant (`assistant-request`), and told of calls
+    /// whose assistant has no server of its own.
+    #[serde(default)]
+    pub server: Option<Server>,
+    /// Where callers are passed on to where the server does not say who answers.
+    #[serde(default)]
+    pub fallback: Option<TransferDestination>,
     /// Its id in the API; the number itself where the file has it.
     #[serde(skip)]
     pub id: Option<String>,
@@ -49,13 +56,25 @@ pub enum Answer<'a> {
         /// The phone number's id in the API; `None` where no rule is for it.
         phone_number: Option<String>,
     },
+    /// Whoever a server says.
+    Server {
+        /// The number's, or the account's.
+        server: &'a Server,
+        /// The rule.
+        number: &'a Number,
+    },
     /// A mailbox.
     Mailbox(MailboxName),
-    /// The server.
+    /// What this server has.
     Service(Service),
 }
 
 impl Number {
+    /// Its id in the API.
+    pub fn id(&self) -> &str {
+        self.id.as_deref().unwrap_or(&self.number)
+    }
+
     /// How well this rule fits a called user part: the length of what it fixes, exact rules
     /// before patterns. `None` where it does not fit.
     fn fit(&self, user: &str) -> Option<usize> {
@@ -79,12 +98,23 @@ impl Config {
         let Some(rule) = rule else {
             return self.assistant(self.by_name(called)?, None, None);
         };
-        let id = rule.id.as_deref().or(Some(&rule.number));
+        let id = Some(rule.id());
         let mailbox = rule.mailbox.as_deref().map(MailboxName::new);
         match (&rule.assistant, mailbox, rule.service) {
             (_, _, Some(service)) => Some(Answer::Service(service)),
             (Some(name), mailbox, None) => self.assistant(name, mailbox, id),
-            (None, mailbox, None) => mailbox.map(Answer::Mailbox),
+            (None, mailbox, None) => match (&rule.server, mailbox) {
+                (Some(server), _) => Some(Answer::Server {
+                    server,
+                    number: rule,
+                }),
+                (None, Some(mailbox)) => Some(Answer::Mailbox(mailbox)),
+                // A number of the API, which has neither.
+                (None, None) => self.webhooks.server.as_ref().map(|server| Answer::Server {
+                    server,
+                    number: rule,
+                }),
+            },
         }
     }
 
@@ -111,6 +141,15 @@ impl Config {
             None if self.numbers.is_empty() => self.default_assistant(),
             None => None,
         }
+    }
+
+    /// The server that is told of calls whose assistant has none: that of the phone number with
+    /// this id, or the account's.
+    pub fn server_of(&self, phone_number: Option<&str>) -> Option<Server> {
+        let mut rules = self.numbers.iter();
+        let rule = phone_number.and_then(|id| rules.find(|rule| rule.id() == id));
+        let own = rule.and_then(|rule| rule.server.clone());
+        own.or_else(|| self.webhooks.server.clone())
     }
 
     fn default_assistant(&self) -> Option<&str> {

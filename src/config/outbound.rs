@@ -3,14 +3,17 @@
 use serde::Deserialize;
 
 use super::Trunk;
+use super::listen::one_or_more;
 use crate::sip::identity::CallerHeader;
 
 /// The part of a trunk that concerns calls of ours. Without it none are sent there.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Outbound {
-    /// Where calls go, written as a registrar is; the first registrar where not set.
-    pub host: Option<String>,
+    /// Where calls go, the first that answers, written as registrars are; the registrars where not
+    /// set.
+    #[serde(deserialize_with = "one_or_more")]
+    pub host: Vec<String>,
     /// Numbers that may be called: whole ones, or beginnings with a `*`. None by default.
     pub destinations: Vec<String>,
     /// The number that we call from; the user name where not set.
@@ -28,7 +31,7 @@ pub struct Outbound {
 impl Default for Outbound {
     fn default() -> Self {
         Self {
-            host: None,
+            host: Vec::new(),
             destinations: Vec::new(),
             caller_id: None,
             identity: CallerHeader::From,
@@ -51,10 +54,12 @@ pub enum FromUser {
 }
 
 impl Trunk {
-    /// Where calls of ours go; `None` where there is no place.
-    pub fn outbound_host(&self) -> Option<&str> {
-        let outbound = self.outbound.as_ref()?;
-        let registrar = self.registrar.first().map(String::as_str);
-        outbound.host.as_deref().or(registrar)
+    /// Where calls of ours go, in the order to try; empty where there is no place.
+    pub fn outbound_hosts(&self) -> &[String] {
+        match &self.outbound {
+            None => &[],
+            Some(outbound) if outbound.host.is_empty() => &self.registrar,
+            Some(outbound) => &outbound.host,
+        }
     }
 }

@@ -33,6 +33,10 @@ pub struct Trunk {
     pub ca: Option<PathBuf>,
     /// User name of the account.
     pub username: Option<String>,
+    /// The name that goes with the password, where it is another one.
+    pub auth_username: Option<String>,
+    /// The account's domain, where it is not the registrar's host.
+    pub domain: Option<String>,
     /// Password of the account.
     pub password: Option<Secret>,
     /// Register at start and keep the registration fresh. The profile decides where not set.
@@ -78,6 +82,8 @@ impl Default for Trunk {
             registrar: Vec::new(),
             ca: None,
             username: None,
+            auth_username: None,
+            domain: None,
             password: None,
             register: None,
             refer: None,
@@ -260,6 +266,12 @@ impl Trunk {
         self.register
             .or_else(|| self.profile().map(|profile| profile.register))
             .unwrap_or(false)
+    }
+
+    /// The name and the password for 401 and 407, where there are both.
+    pub fn credentials(&self) -> Option<(&str, &Secret)> {
+        let name = self.auth_username.as_ref().or(self.username.as_ref())?;
+        Some((name, self.password.as_ref()?))
     }
 
     /// The extensions of SIP that are used with it.

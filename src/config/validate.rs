@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use super::{Config, FromUser, Profile, Rates, Trunk, listen, mailbox};
+use crate::conversation::settings::Server;
 use crate::numbers::{Number, Pattern};
 
 /// Every broken rule, as its dotted key and what is allowed.
@@ -29,12 +30,7 @@ pub(super) fn validate(config: &Config) -> Vec<(String, String)> {
     for (key, message) in config.providers.mistakes() {
         report(format!("providers.{key}"), message);
     }
-    if !(1..=720).contains(&config.webhooks.give_up_hours) {
-        report(
-            "webhooks.give_up_hours".to_owned(),
-            format!("{} is not from 1 to 720", config.webhooks.give_up_hours),
-        );
-    }
+    validate_webhooks(config, &mut report);
     mailbox::validate(config, &mut report);
     validate_limits(config, &mut report);
     if config.limits.max_calls == 0 {
@@ -44,6 +40,37 @@ pub(super) fn validate(config: &Config) -> Vec<(String, String)> {
         );
     }
     mistakes
+}
+
+fn validate_webhooks(config: &Config, report: &mut dyn FnMut(String, String)) {
+    let webhooks = &config.webhooks;
+    if !(1..=720).contains(&webhooks.give_up_hours) {
+        report(
+            "webhooks.give_up_hours".to_owned(),
+            format!("{} is not from 1 to 720", webhooks.give_up_hours),
+        );
+    }
+    if webhooks.max_waiting == 0 {
+        report(
+            "webhooks.max_waiting".to_owned(),
+            "must be at least 1".to_owned(),
+        );
+    }
+    validate_server("webhooks", webhooks.server.as_ref(), report);
+    if let Some(name) = &webhooks.fallback_assistant
+        && !config.assistants.contains_key(name)
+    {
+        report(
+            "webhooks.fallback_assistant".to_owned(),
+            format!("there is no assistant {name:?}"),
+        );
+    }
+}
+
+fn validate_server(key: &str, server: Option<&Server>, report: &mut dyn FnMut(String, String)) {
+    for (field, message) in server.map(Server::mistakes).unwrap_or_default() {
+        report(format!("{key}.{field}"), message);
+    }
 }
 
 fn validate_sip(config: &Config, report: &mut dyn FnMut(String, String)) {
@@ -186,6 +213,7 @@ fn validate_numbers(config: &Config, report: &mut dyn FnMut(String, String)) {
                 ),
             );
         }
+        validate_server(&format!("numbers.[{index}]"), rule.server.as_ref(), report);
         mailbox::validate_number(config, &format!("numbers.[{index}]"), rule, report);
         // A star code of a telephone, such as *97, begins with one.
         let code = rule.number.strip_prefix('*').unwrap_or(&rule.number);
@@ -206,9 +234,7 @@ fn validate_outbound(key: &str, trunk: &Trunk, report: &mut dyn FnMut(String, St
     let Some(outbound) = &trunk.outbound else {
         return;
     };
-    if let Some(host) = &outbound.host
-        && !is_host(host)
-    {
+    for host in outbound.host.iter().filter(|host| !is_host(host)) {
         report(format!("{key}.outbound.host"), no_host(host));
     }
     if outbound.from == FromUser::Account && trunk.username.is_none() {
@@ -217,7 +243,7 @@ fn validate_outbound(key: &str, trunk: &Trunk, report: &mut dyn FnMut(String, St
             "is needed, because calls come from the account (outbound.from)".to_owned(),
         );
     }
-    if trunk.outbound_host().is_none() {
+    if trunk.outbound_hosts().is_empty() {
         report(
             format!("{key}.outbound.host"),
             "is needed: the host that calls go to".to_owned(),
@@ -297,6 +323,16 @@ fn validate_trunk(key: &str, trunk: &Trunk, report: &mut dyn FnMut(String, Strin
         );
     }
     validate_rates(&format!("{key}.limits"), trunk.limits, report);
+    if trunk
+        .domain
+        .as_deref()
+        .is_some_and(|domain| !is_host(domain))
+    {
+        report(
+            format!("{key}.domain"),
+            "is not a host name or address".to_owned(),
+        );
+    }
     if trunk.registers() {
         let needed = [
             ("registrar", !trunk.registrar.is_empty()),

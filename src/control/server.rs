@@ -243,6 +243,8 @@ impl Desk {
                     caller_id: None,
                     phone_number_id: None,
                     customer_name: None,
+                    id: None,
+                    document: None,
                 };
                 self.dial(request, wait).await
             }

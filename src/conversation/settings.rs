@@ -125,12 +125,13 @@ impl Default for AssistantSettings {
 }
 
 impl AssistantSettings {
-    /// Whether a message of this kind goes to the assistant's server. Vapi's
-    /// `transcript[transcriptType="final"]` asks for transcripts, which are all final.
+    /// Whether a message of this kind goes to the assistant's server. Vapi's `transcript` asks for
+    /// partial and final ones, `transcript[transcriptType="final"]` for those only.
     pub fn server_wants(&self, kind: &str) -> bool {
+        let plain = kind.split('[').next().unwrap_or_default();
+        let narrowed = format!("{plain}[transcriptType=\"final\"]");
         let named = |wanted: &String| {
-            let plain = wanted.split('[').next().unwrap_or_default();
-            plain == kind
+            wanted == kind || wanted == plain || (plain == kind && *wanted == narrowed)
         };
         let server = self.server.as_ref();
         server.is_some_and(|server| server.url.is_some()) && self.server_messages.iter().any(named)

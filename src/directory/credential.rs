@@ -140,7 +140,8 @@ impl Reading {
 
     fn trunk(&mut self, document: &Map<String, Value>) -> Trunk {
         let gateways = self.gateways(document);
-        let mut ways = gateways.iter().filter(|gateway| gateway.outbound);
+        let ways = gateways.iter().filter(|gateway| gateway.outbound);
+        let hosts: Vec<String> = ways.map(|gateway| gateway.host.clone()).collect();
         let mut trunk = Trunk::of_profile("generic");
         // Vapi's trunks are not asked whether they are there unless they say so.
         trunk.ping_seconds = 0;
@@ -152,15 +153,12 @@ impl Reading {
         if gateways.iter().any(|gateway| gateway.secure_media) {
             trunk.srtp = Srtp::Required;
         }
-        trunk.outbound = ways.next().map(|gateway| Outbound {
-            host: Some(gateway.host.clone()),
+        trunk.outbound = (!hosts.is_empty()).then(|| Outbound {
+            host: hosts.clone(),
             destinations: vec!["*".to_owned()],
             ..Outbound::default()
         });
-        if ways.next().is_some() {
-            let message = "calls are sent to the first gateway with outboundEnabled only";
-            self.warnings.push(Warning::new("gateways", message));
-        }
+        trunk.registrar = hosts;
         self.manner(document, &mut trunk);
         for field in UNSUPPORTED {
             if document.get(*field).is_some_and(|value| !value.is_null()) {
@@ -200,15 +198,45 @@ impl Reading {
                 .text(&field("authPassword"), password, 200)
                 .map(Secret::new);
         }
-        if plan
-            .get("sipRegisterPlan")
-            .is_some_and(|plan| !plan.is_null())
-        {
-            let message =
-                "is kept, but trunks that are registered with are the configuration file's";
-            self.warnings
-                .push(Warning::new(field("sipRegisterPlan"), message));
+        match plan.get("sipRegisterPlan") {
+            None | Some(Value::Null) => {}
+            Some(Value::Object(register)) => self.register(register, trunk),
+            Some(_) => self.wrong(&field("sipRegisterPlan"), "must be an object"),
         }
+    }
+
+    /// The account is registered with the gateways that calls are sent to. A registrar names its
+    /// realm itself, so that nothing is done with the plan's.
+    fn register(&mut self, plan: &Map<String, Value>, trunk: &mut Trunk) {
+        let field = |name: &str| format!("outboundAuthenticationPlan.sipRegisterPlan.{name}");
+        let needed = [
+            ("authUsername", trunk.username.is_some()),
+            ("authPassword", trunk.password.is_some()),
+        ];
+        for (name, _) in needed.into_iter().filter(|(_, there)| !there) {
+            let place = format!("outboundAuthenticationPlan.{name}");
+            self.wrong(&place, "is needed, because the trunk registers");
+        }
+        if let Some(name) = plan.get("username")
+            && let Some(name) = self.text(&field("username"), name, 200)
+        {
+            trunk.auth_username = trunk.username.replace(name);
+        }
+        if let Some(domain) = plan.get("domain") {
+            trunk.domain = self.text(&field("domain"), domain, 255);
+            if trunk
+                .domain
+                .as_deref()
+                .is_some_and(|domain| !is_host(domain))
+            {
+                self.wrong(&field("domain"), "must be an address or a host name");
+            }
+        }
+        if trunk.registrar.is_empty() {
+            let message = "must have one with outboundEnabled, because the trunk registers";
+            self.wrong("gateways", message);
+        }
+        trunk.register = Some(true);
     }
 
     fn gateway(&mut self, index: usize, gateway: &Value) -> Option<Gateway> {
@@ -328,11 +356,43 @@ mod tests {
             trunk.sources(),
             ["198.51.100.0/28".parse().expect("a network")]
         );
-        assert_eq!(trunk.outbound_host(), Some("sips:sip.example.com"));
+        assert_eq!(trunk.outbound_hosts(), ["sips:sip.example.com"]);
+        assert!(!trunk.registers());
         assert_eq!(trunk.srtp, Srtp::Required);
         assert_eq!(trunk.numbers.write("+4930"), "4930");
         assert_eq!(trunk.username.as_deref(), Some("u"));
         assert_eq!(warnings[0].field, "gateways.[1].ip");
+    }
+
+    #[test]
+    fn a_trunk_with_a_plan_for_it_registers_with_its_gateways_in_order() {
+        let credential = |plan: Value| {
+            read(&fields(json!({
+                "provider": "byo-sip-trunk",
+                "gateways": [{ "ip": "192.0.2.1", "port": 5070 },
+                             { "ip": "192.0.2.2", "outboundProtocol": "tcp" }],
+                "outboundAuthenticationPlan": plan,
+            })))
+        };
+        let plan = json!({ "authUsername": "u", "authPassword": "p",
+            "sipRegisterPlan": { "domain": "example.com", "username": "200", "realm": "r" } });
+        let (trunk, warnings) = credential(plan).expect("right");
+        let trunk = trunk.expect("a trunk");
+        assert_eq!(warnings, []);
+        assert!(trunk.registers());
+        let hosts = [
+            "sip:192.0.2.1:5070;transport=udp",
+            "sip:192.0.2.2;transport=tcp",
+        ];
+        assert_eq!(trunk.outbound_hosts(), hosts);
+        assert_eq!(trunk.registrar, hosts);
+        assert_eq!(trunk.username.as_deref(), Some("200"));
+        assert_eq!(trunk.domain.as_deref(), Some("example.com"));
+        let (name, _) = trunk.credentials().expect("both");
+        assert_eq!(name, "u");
+        let without = credential(json!({ "authUsername": "u", "sipRegisterPlan": {} }));
+        let mistakes = without.expect_err("wrong");
+        assert!(mistakes[0].starts_with("outboundAuthenticationPlan.authPassword: is needed"));
     }
 
     #[test]

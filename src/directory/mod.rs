@@ -27,6 +27,8 @@ use uuid::Uuid;
 
 use crate::config::{Config, Configured};
 use crate::conversation::settings::AssistantSettings;
+use crate::ids::CallId;
+use crate::record::CallDocument;
 use crate::store::{Object, ObjectKind, ObjectQuery, Origin, Saved, Store, StoreError};
 
 pub use document::{ORGANISATION, Warning, stamp};
@@ -105,7 +107,8 @@ impl Directory {
                 changing: Mutex::new(()),
             }),
         };
-        seed::bring_in(&directory.inner.store, &directory.inner.base).await?;
+        let inner = &directory.inner;
+        seed::bring_in(&inner.store, &inner.base, &inner.keyring).await?;
         directory.publish().await?;
         Ok(directory)
     }
@@ -165,7 +168,13 @@ impl Directory {
         let before = self.object(kind, id).await?;
         not_pinned(&before)?;
         let mut document = self.whole(&before);
-        document::patch(&mut document, document::given_patch(patch)?);
+        let mut patch = document::given_patch(patch)?;
+        for (field, value) in &mut patch {
+            if let Some(before) = document.get(field) {
+                secrets::keep(before, value);
+            }
+        }
+        document::patch(&mut document, patch);
         self.check(kind, &document).await?;
         let now = OffsetDateTime::now_utc();
         let object = self.sealed(kind, before.id, document, before.created_at, now);
@@ -215,18 +224,21 @@ impl Directory {
     /// An object's document with its secrets, for whoever needs them.
     pub fn whole(&self, object: &Object) -> Map<String, Value> {
         let mut document = object.document.clone();
-        if let Some(sealed) = &object.secrets {
-            let context = context(object.kind, &object.id);
-            match self.inner.keyring.open(sealed, &context) {
-                Ok(secrets) => secrets::join(&mut document, &secrets),
-                Err(error) => tracing::error!(kind = object.kind.name(), id = object.id, %error,
-                    "secrets cannot be read"),
-            }
-        }
+        let context = context(object.kind, &object.id);
+        self.unseal(&mut document, object.secrets.as_deref(), &context);
         document
     }
 
-    /// The settings of an assistant that comes with a request, with fields of it replaced, and what is to be said of them.
+    fn unseal(&self, document: &mut Map<String, Value>, sealed: Option<&[u8]>, context: &str) {
+        let Some(sealed) = sealed else { return };
+        match self.inner.keyring.open(sealed, context) {
+            Ok(secrets) => secrets::join(document, &secrets),
+            Err(error) => tracing::error!(context, %error, "secrets cannot be read"),
+        }
+    }
+
+    /// The settings of an assistant that comes with a request, with fields of it replaced, and
+    /// what is to be said of them.
     ///
     /// # Errors
     /// What is wrong.
@@ -257,6 +269,58 @@ impl Directory {
         let read = assistant::read(&document, &self.inner.usable());
         let (settings, _) = read.map_err(Refused::Invalid)?;
         Ok(settings)
+    }
+
+    /// What is kept of a request that a call is made by: its secrets apart, encrypted.
+    pub fn seal_call(&self, call: CallId, mut fields: Map<String, Value>) -> CallDocument {
+        let secrets = secrets::split(&mut fields);
+        CallDocument {
+            fields,
+            secrets: sealed(&self.inner.keyring, &secrets, &call_context(call)),
+        }
+    }
+
+    /// A call's request with its secrets.
+    pub fn open_call(&self, call: CallId, document: &CallDocument) -> Map<String, Value> {
+        let mut fields = document.fields.clone();
+        self.unseal(
+            &mut fields,
+            document.secrets.as_deref(),
+            &call_context(call),
+        );
+        fields
+    }
+
+    /// The settings that a kept call was made with, as far as they are still known: those of its
+    /// request, else its assistant's as they are now. The server that is told of it is the
+    /// assistant's, the phone number's or the account's. `None` where there is none of all that.
+    ///
+    /// # Errors
+    /// Where the database fails.
+    pub async fn settings_of(&self, call: CallId) -> Result<Option<AssistantSettings>, StoreError> {
+        let Some(call) = self.inner.store.stored_call(call).await? else {
+            return Ok(None);
+        };
+        let record = &call.record;
+        let fields = self.open_call(record.id, &call.document);
+        let part = |name: &str| fields.get(name).and_then(Value::as_object);
+        let overrides = part("assistantOverrides");
+        let given = match (part("assistant"), overrides) {
+            (Some(assistant), overrides) => self.transient(assistant, overrides).map(|(it, _)| it),
+            (None, Some(overrides)) => self.overridden(record.assistant.as_str(), overrides).await,
+            (None, None) => Err(Refused::Unknown("assistant")),
+        };
+        let config = Arc::clone(&self.inner.published.borrow());
+        let kept = || config.assistants.get(record.assistant.as_str()).cloned();
+        let known = given.ok().or_else(kept);
+        let own = known.as_ref().and_then(|settings| settings.server.clone());
+        let own = own.filter(|server| server.url.is_some());
+        let server = own.or_else(|| config.server_of(record.phone_number_id.as_deref()));
+        if known.is_none() && server.is_none() {
+            return Ok(None);
+        }
+        let settings = known.unwrap_or_default();
+        Ok(Some(AssistantSettings { server, ..settings }))
     }
 
     async fn check(&self, kind: ObjectKind, document: &Map<String, Value>) -> Result<(), Refused> {
@@ -302,12 +366,9 @@ impl Directory {
             ObjectKind::Assistant | ObjectKind::Credential => None,
         };
         let secrets = secrets::split(&mut document);
-        let context = context(kind, &id);
-        let nonce = rand::rng().random();
         Object {
             kind,
-            secrets: (!secrets.is_empty())
-                .then(|| self.inner.keyring.seal(&secrets, &context, nonce)),
+            secrets: sealed(&self.inner.keyring, &secrets, &context(kind, &id)),
             id,
             document,
             unique_key,
@@ -331,7 +392,9 @@ impl Directory {
         let mut config = Config::clone(&self.inner.base);
         if config.store.configured == Configured::Seed {
             config.assistants.clear();
-            config.numbers.retain(|number| number.assistant.is_none());
+            config
+                .numbers
+                .retain(|number| !seed::is_phone_number(number));
         }
         for object in objects.iter().filter(|object| object.origin == Origin::Api) {
             if let Err(mistakes) = add(&mut config, object, &self.whole(object)) {
@@ -367,9 +430,9 @@ fn add(
             }
         }
         ObjectKind::PhoneNumber => {
-            config
-                .numbers
-                .extend(phone_number::read(whole)?.rule(&object.id));
+            let account = config.webhooks.server.is_some();
+            let read = phone_number::read(whole)?;
+            config.numbers.extend(read.rule(&object.id, account));
         }
     }
     Ok(())
@@ -387,8 +450,18 @@ fn warnings(object: &Object, usable: assistant::Usable<'_>) -> Vec<Warning> {
     read.unwrap_or_default()
 }
 
+/// Secrets as they are kept; `None` where there are none.
+fn sealed(keyring: &Keyring, secrets: &secrets::Secrets, context: &str) -> Option<Vec<u8>> {
+    let nonce = rand::rng().random();
+    (!secrets.is_empty()).then(|| keyring.seal(secrets, context, nonce))
+}
+
 fn context(kind: ObjectKind, id: &str) -> String {
     format!("{}/{id}", kind.name())
+}
+
+fn call_context(call: CallId) -> String {
+    format!("call/{call}")
 }
 
 fn taken(object: &Object) -> Refused {

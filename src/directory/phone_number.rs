@@ -2,17 +2,13 @@
 
 use serde_json::{Map, Value};
 
+use super::assistant;
 use super::document::Warning;
 use crate::config::Number;
+use crate::conversation::settings::{Server, TransferDestination};
 
 /// Fields of Vapi's that nothing is done with yet.
-const UNSUPPORTED: &[&str] = &[
-    "fallbackDestination",
-    "hooks",
-    "server",
-    "squadId",
-    "workflowId",
-];
+const UNSUPPORTED: &[&str] = &["hooks", "squadId", "workflowId"];
 
 /// What a phone number says.
 #[derive(Debug)]
@@ -20,17 +16,23 @@ pub(super) struct PhoneNumber {
     number: Option<String>,
     pub(super) credential_id: String,
     pub(super) assistant_id: Option<String>,
+    server: Option<Server>,
+    fallback: Option<TransferDestination>,
     pub(super) warnings: Vec<Warning>,
 }
 
 impl PhoneNumber {
-    /// Who answers it; nobody where it has no assistant.
-    pub(super) fn rule(self, id: &str) -> Option<Number> {
+    /// Who answers it: its assistant, or whoever its server says, or the account's where
+    /// `account` has one; nobody where there is none of these.
+    pub(super) fn rule(self, id: &str, account: bool) -> Option<Number> {
+        let answered = self.assistant_id.is_some() || self.server.is_some() || account;
         Some(Number {
-            number: self.number?,
-            assistant: Some(self.assistant_id?),
+            number: self.number.filter(|_| answered)?,
+            assistant: self.assistant_id,
             mailbox: None,
             service: None,
+            server: self.server,
+            fallback: self.fallback,
             id: Some(id.to_owned()),
         })
     }
@@ -93,12 +95,16 @@ pub(super) fn read(document: &Map<String, Value>) -> Result<PhoneNumber, Vec<Str
     if credential_id.is_none() && !mistakes.iter().any(|text| text.starts_with("credentialId")) {
         mistakes.push("credentialId: must name a credential, the trunk of the number".to_owned());
     }
+    let server = server(document, &mut mistakes);
+    let fallback = fallback(document, &mut mistakes);
     let set = |field: &&&str| document.get(**field).is_some_and(|value| !value.is_null());
     match (mistakes.is_empty(), credential_id) {
         (true, Some(credential_id)) => Ok(PhoneNumber {
             number,
             credential_id,
             assistant_id,
+            server,
+            fallback,
             warnings: UNSUPPORTED
                 .iter()
                 .filter(set)
@@ -107,6 +113,36 @@ pub(super) fn read(document: &Map<String, Value>) -> Result<PhoneNumber, Vec<Str
         }),
         _ => Err(mistakes),
     }
+}
+
+/// Its server, in an assistant's shape.
+fn server(document: &Map<String, Value>, mistakes: &mut Vec<String>) -> Option<Server> {
+    let given = document.get("server").filter(|value| !value.is_null())?;
+    let alone = Map::from_iter([("server".to_owned(), given.clone())]);
+    match assistant::read(&alone, &|_, _| false) {
+        Ok((settings, _)) => settings.server.filter(|server| server.url.is_some()),
+        Err(wrong) => {
+            mistakes.extend(wrong);
+            None
+        }
+    }
+}
+
+fn fallback(
+    document: &Map<String, Value>,
+    mistakes: &mut Vec<String>,
+) -> Option<TransferDestination> {
+    let given = document.get("fallbackDestination");
+    let given = given.filter(|value| !value.is_null())?;
+    let read = given.as_object().and_then(TransferDestination::read);
+    if read.is_none() {
+        mistakes.push(
+            "fallbackDestination: must have type \"number\" and a number, or type \"sip\" and a \
+             sipUri"
+                .to_owned(),
+        );
+    }
+    read
 }
 
 fn is_e164(number: &str) -> bool {
@@ -130,7 +166,7 @@ mod tests {
         });
         let read = read(&fields(number)).expect("right");
         assert_eq!(read.warnings[0].field, "hooks");
-        let rule = read.rule("id").expect("a rule");
+        let rule = read.rule("id", false).expect("a rule");
         assert_eq!(
             (rule.number.as_str(), rule.assistant.as_deref()),
             ("200", Some("a"))
@@ -138,13 +174,42 @@ mod tests {
     }
 
     #[test]
+    fn a_number_without_an_assistant_is_a_rule_where_somebody_can_be_asked() {
+        let number = json!({
+            "provider": "byo-phone-number", "number": "+4930123456", "credentialId": "c",
+            "server": { "url": "https://example.com/hook", "credentialId": "x" },
+            "fallbackDestination": { "type": "number", "number": "+4930999999", "callerId": "x" },
+        });
+        let rule = read(&fields(number.clone()))
+            .expect("right")
+            .rule("id", false);
+        let rule = rule.expect("a rule");
+        let server = rule.server.expect("a server");
+        assert_eq!(server.url.as_deref(), Some("https://example.com/hook"));
+        assert_eq!(rule.fallback.expect("a place").target(), "+4930999999");
+        let mut alone = fields(number);
+        alone.remove("server");
+        let rule = |account| read(&alone).expect("right").rule("id", account);
+        assert!(rule(false).is_none() && rule(true).is_some());
+    }
+
+    #[test]
     fn what_is_wrong_is_named() {
-        let number = json!({ "provider": "twilio", "number": "030 123", "name": "n".repeat(41) });
+        let number = json!({ "provider": "twilio", "number": "030 123", "name": "n".repeat(41),
+            "server": { "url": "ftp://example.com" }, "fallbackDestination": { "type": "fax" } });
         let mistakes = read(&fields(number)).expect_err("wrong");
         let named: Vec<&str> = mistakes
             .iter()
             .filter_map(|text| text.split(':').next())
             .collect();
-        assert_eq!(named, ["name", "provider", "number", "credentialId"]);
+        let expected = [
+            "name",
+            "provider",
+            "number",
+            "credentialId",
+            "server.url",
+            "fallbackDestination",
+        ];
+        assert_eq!(named, expected);
     }
 }

@@ -12,15 +12,38 @@ use chacha20poly1305::aead::{Aead, Payload};
 use chacha20poly1305::{KeyInit, XChaCha20Poly1305, XNonce};
 use serde_json::{Map, Value};
 
-/// Names of fields that hold secrets, wherever they are.
+/// How names of fields end that hold secrets, in lower case and wherever they are: `apiKey`,
+/// `authPassword`, `awsSecretAccessKey`, `clientSecret`, ...
 const SECRET_FIELDS: &[&str] = &[
-    "apiKey",
-    "authPassword",
-    "authToken",
+    "accesskey",
+    "accesstoken",
+    "apikey",
+    "authtoken",
+    "connectionstring",
+    "passphrase",
     "password",
-    "privateKey",
+    "privatekey",
+    "private_key",
+    "refreshtoken",
     "secret",
+    "secretkey",
+    "bearertoken",
 ];
+
+/// What the names of HTTP header fields have in them whose values are secrets, in lower case.
+const SECRET_HEADERS: &[&str] = &[
+    "auth",
+    "cookie",
+    "credential",
+    "key",
+    "password",
+    "secret",
+    "signature",
+    "token",
+];
+
+/// Fields that hold HTTP header fields.
+const HEADERS: &str = "headers";
 
 const NONCE: usize = 24;
 const KEY: usize = 32;
@@ -36,15 +59,45 @@ pub(super) fn split(document: &mut Map<String, Value>) -> Secrets {
 }
 
 fn take(fields: &mut Map<String, Value>, place: &str, secrets: &mut Secrets) {
+    take_where(fields, place, secrets, is_secret);
+}
+
+/// Whether a field holds a secret. What is no text is something that is named like one: the
+/// property of a schema, say.
+fn is_secret(name: &str, value: &Value) -> bool {
+    let name = name.to_ascii_lowercase();
+    value.is_string() && SECRET_FIELDS.iter().any(|end| name.ends_with(end))
+}
+
+fn is_secret_header(name: &str, value: &Value) -> bool {
+    let name = name.to_ascii_lowercase();
+    value.is_string() && SECRET_HEADERS.iter().any(|part| name.contains(part))
+}
+
+fn take_where(
+    fields: &mut Map<String, Value>,
+    place: &str,
+    secrets: &mut Secrets,
+    is_secret: fn(&str, &Value) -> bool,
+) {
     let names: Vec<String> = fields.keys().cloned().collect();
     for name in names {
         let here = format!("{place}/{}", name.replace('~', "~0").replace('/', "~1"));
-        if SECRET_FIELDS.contains(&name.as_str())
-            && let Some(secret) = fields.remove(&name)
+        if fields
+            .get(&name)
+            .is_some_and(|value| is_secret(&name, value))
         {
-            secrets.insert(here, secret);
-        } else if let Some(value) = fields.get_mut(&name) {
-            take_from(value, &here, secrets);
+            if let Some(secret) = fields.remove(&name) {
+                secrets.insert(here, secret);
+            }
+            continue;
+        }
+        match fields.get_mut(&name) {
+            Some(Value::Object(headers)) if name == HEADERS => {
+                take_where(headers, &here, secrets, is_secret_header);
+            }
+            Some(value) => take_from(value, &here, secrets),
+            None => {}
         }
     }
 }
@@ -75,6 +128,37 @@ pub(super) fn join(document: &mut Map<String, Value>, secrets: &Secrets) {
     }
     if let Value::Object(fields) = whole {
         *document = fields;
+    }
+}
+
+/// Lets a field that is written anew keep the secrets that it had, which nobody can send back
+/// because they are never shown. Not where it leads elsewhere (`url`), or whoever may write an
+/// object could have its secrets sent to a place of theirs; and not those that are `null` now.
+pub(super) fn keep(before: &Value, now: &mut Value) {
+    if urls(before) != urls(now) {
+        return;
+    }
+    let mut secrets = Secrets::new();
+    take_from(&mut before.clone(), "", &mut secrets);
+    for (pointer, secret) in secrets {
+        let Some((parent, name)) = pointer.rsplit_once('/') else {
+            continue;
+        };
+        if let Some(Value::Object(fields)) = now.pointer_mut(parent) {
+            let name = name.replace("~1", "/").replace("~0", "~");
+            fields.entry(name).or_insert(secret);
+        }
+    }
+}
+
+fn urls(value: &Value) -> Vec<&Value> {
+    match value {
+        Value::Object(fields) => {
+            let own = fields.get("url").into_iter();
+            own.chain(fields.values().flat_map(urls)).collect()
+        }
+        Value::Array(items) => items.iter().flat_map(urls).collect(),
+        _ => Vec::new(),
     }
 }
 
@@ -218,6 +302,45 @@ mod tests {
             &keyring.open(&sealed, "credential/1").expect("opened"),
         );
         assert_eq!(document, whole);
+    }
+
+    #[test]
+    fn header_fields_and_keys_of_providers_are_secrets_and_what_is_named_like_them_is_none() {
+        let mut document = fields(json!({
+            "server": { "secret": "s1", "headers": { "Authorization": "s2", "X-Api-Key": "s3",
+                "x-tenant": "seven" } },
+            "awsSecretAccessKey": "s4",
+            "model": { "tools": [{ "server": { "headers": { "cookie": "s5" } } }],
+                "maxTokens": 5, "schema": { "properties": { "password": { "type": "string" } } } },
+        }));
+        assert_eq!(split(&mut document).len(), 5);
+        let left = json!({
+            "server": { "headers": { "x-tenant": "seven" } },
+            "model": { "tools": [{ "server": { "headers": {} } }],
+                "maxTokens": 5, "schema": { "properties": { "password": { "type": "string" } } } },
+        });
+        assert_eq!(Value::Object(document), left);
+    }
+
+    #[test]
+    fn a_field_that_is_written_anew_keeps_its_secrets_unless_it_leads_elsewhere() {
+        let before = json!({ "url": "https://a", "secret": "s", "headers": { "x-key": "k" } });
+        let kept = |now: Value| {
+            let mut now = now;
+            keep(&before, &mut now);
+            now
+        };
+        let same = json!({ "url": "https://a", "timeoutSeconds": 5, "headers": {} });
+        assert_eq!(
+            kept(same),
+            json!({ "url": "https://a", "timeoutSeconds": 5, "secret": "s", "headers": { "x-key": "k" } })
+        );
+        let elsewhere = json!({ "url": "https://b", "headers": {} });
+        assert_eq!(kept(elsewhere.clone()), elsewhere);
+        let removed = json!({ "url": "https://a", "secret": null });
+        assert_eq!(kept(removed.clone()), removed);
+        let other = json!({ "url": "https://a", "secret": "t" });
+        assert_eq!(kept(other.clone()), other);
     }
 
     #[test]

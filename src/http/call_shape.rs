@@ -19,7 +19,7 @@ pub(super) enum Detail {
 /// A call. `base` is the server's own URL, with which those of its files begin.
 pub(super) fn show(call: &StoredCall, base: &str, detail: Detail) -> Map<String, Value> {
     let record = &call.record;
-    let mut shown = call.document.clone();
+    let mut shown = call.document.fields.clone();
     let time = |at: Option<OffsetDateTime>| at.map(stamp);
     let ours = json!({
         "id": record.id,
@@ -54,7 +54,11 @@ pub(super) fn show(call: &StoredCall, base: &str, detail: Detail) -> Map<String,
 
 /// What the request said of the person, under what the telephone knows.
 fn customer(call: &StoredCall) -> Option<Value> {
-    let given = call.document.get("customer").and_then(Value::as_object);
+    let given = call
+        .document
+        .fields
+        .get("customer")
+        .and_then(Value::as_object);
     let mut customer = given.cloned().unwrap_or_default();
     if let Some(known) = &call.record.customer {
         customer.insert("number".to_owned(), json!(known.number));

@@ -3,6 +3,7 @@
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
+use rand::RngExt;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
@@ -13,7 +14,8 @@ use super::error::ApiError;
 use super::extract::{Body, Page, Parameters, plain};
 use super::identity::Identity;
 use super::monitor::monitor;
-use super::shapes::{CallShape, CreateCallShape, ErrorShape, UpdateCallShape};
+use super::placing::{self, Later};
+use super::shapes::{CallShape, CreateCallShape, CreatedShape, ErrorShape, UpdateCallShape};
 use crate::call::{DialRefusal, DialRequest, Talker};
 use crate::directory::Refused;
 use crate::ids::{AssistantId, CallId};
@@ -35,7 +37,7 @@ pub(super) struct Filter {
     customer_number: Option<String>,
     /// By a part of either side's number or SIP address. Not in Vapi.
     number: Option<String>,
-    /// `ringing`, `in-progress`, `forwarding` or `ended`. Not in Vapi.
+    /// `scheduled`, `queued`, `ringing`, `in-progress`, `forwarding` or `ended`. Not in Vapi.
     status: Option<String>,
     /// `inboundPhoneCall` or `outboundPhoneCall`. Not in Vapi.
     r#type: Option<String>,
@@ -125,10 +127,10 @@ pub(super) async fn get(
     Ok(Json(shown))
 }
 
-/// Have an assistant call somebody.
+/// Have an assistant call somebody, now or later, or several people.
 #[utoipa::path(post, path = "/call", tag = "Calls", operation_id = "Calls create",
     request_body = CreateCallShape, security(("key" = [])),
-    responses((status = 201, body = CallShape), (status = 400, body = ErrorShape),
+    responses((status = 201, body = CreatedShape), (status = 400, body = ErrorShape),
         (status = 401, body = ErrorShape), (status = 403, body = ErrorShape),
         (status = 413, body = ErrorShape), (status = 415, body = ErrorShape),
         (status = 503, body = ErrorShape)))]
@@ -137,8 +139,19 @@ pub(super) async fn create(
     headers: HeaderMap,
     Body(body): Body,
 ) -> Result<(StatusCode, Json<Map<String, Value>>), ApiError> {
+    let base = api.base(&headers);
+    let kept = match placing::later(&body)? {
+        None => None,
+        Some(Later::One(body)) => Some(placing::schedule(&api, &base, &body).await?),
+        Some(Later::Batch(calls)) => Some(placing::schedule_all(&api, &base, calls).await?),
+    };
+    if let Some(kept) = kept {
+        return Ok((StatusCode::CREATED, Json(kept)));
+    }
     let name = call_name(&body)?;
-    let request = dial_request(&api, &body).await?;
+    let id = CallId::from_random(rand::rng().random());
+    let request = dial_request(&api, id, &body).await?;
+    let document = request.document.clone();
     let placed = (api.dialler)(request)
         .await
         .map_err(|refusal| match refusal {
@@ -150,14 +163,12 @@ pub(super) async fn create(
             | DialRefusal::AssistantBusy
             | DialRefusal::Unavailable(_) => ApiError::Unavailable(refusal.to_string()),
         })?;
-    let mut document = body;
-    document.remove("name");
-    api.store.keep_call_document(placed.id, &document).await?;
     if let Some(name) = name.as_deref() {
         api.store.name_call(placed.id, Some(name)).await?;
     }
-    let call = find(&api, &placed.id.to_string()).await?;
-    let base = api.base(&headers);
+    let mut call = find(&api, &placed.id.to_string()).await?;
+    // It may still wait to be written down.
+    call.document = document.map(|document| *document).unwrap_or_default();
     let mut shown = call_shape::show(&call, &base, Detail::Full);
     if let Some(monitor) = monitor(&api.registry, placed.id, &base) {
         shown.insert("monitor".to_owned(), monitor);
@@ -187,7 +198,7 @@ fn fields<'a>(
 }
 
 /// The name that a request gives a call; `null` for none.
-fn call_name(body: &Map<String, Value>) -> Result<Option<String>, ApiError> {
+pub(super) fn call_name(body: &Map<String, Value>) -> Result<Option<String>, ApiError> {
     let name = text(body, "name")?;
     match name.filter(|name| name.chars().count() > 40) {
         Some(_) => Err(ApiError::invalid("name: must have at most 40 characters")),
@@ -196,21 +207,19 @@ fn call_name(body: &Map<String, Value>) -> Result<Option<String>, ApiError> {
 }
 
 /// Who calls whom, through what.
-async fn dial_request(api: &Api, body: &Map<String, Value>) -> Result<DialRequest, ApiError> {
+pub(super) async fn dial_request(
+    api: &Api,
+    id: CallId,
+    body: &Map<String, Value>,
+) -> Result<DialRequest, ApiError> {
     // To leave these out silently would make another call than was asked for.
-    for field in [
-        "schedulePlan",
-        "customers",
-        "squadId",
-        "squad",
-        "phoneNumber",
-        "customerId",
-    ] {
+    for field in ["phoneNumber", "customerId"] {
         if body.get(field).is_some_and(|value| !value.is_null()) {
             return Err(ApiError::invalid(format!("{field}: is not supported yet")));
         }
     }
-    let customer = fields(body, "customer")?
+    let body = with_customers_overrides(body)?;
+    let customer = fields(&body, "customer")?
         .ok_or_else(|| ApiError::invalid("customer: must have a number or a sipUri"))?;
     let number = match (text(customer, "number")?, text(customer, "sipUri")?) {
         (Some(number), _) => number,
@@ -222,7 +231,7 @@ async fn dial_request(api: &Api, body: &Map<String, Value>) -> Result<DialReques
         }
     };
     let phone_number =
-        match text(body, "phoneNumberId")? {
+        match text(&body, "phoneNumberId")? {
             None => None,
             Some(id) => {
                 let found = api.directory.get(ObjectKind::PhoneNumber, id).await;
@@ -235,14 +244,35 @@ async fn dial_request(api: &Api, body: &Map<String, Value>) -> Result<DialReques
         let value = phone_number.as_ref()?.get(field)?.as_str()?;
         Some(value.to_owned())
     };
+    let mut kept = body.clone();
+    kept.remove("name");
     Ok(DialRequest {
-        talker: talker(api, body, of_number("assistantId")).await?,
+        id: Some(id),
+        document: Some(Box::new(api.directory.seal_call(id, kept))),
+        talker: talker(api, &body, of_number("assistantId")).await?,
         number: number.to_owned(),
         trunk: of_number("credentialId").filter(|id| id != "configuration"),
         caller_id: of_number("number"),
         phone_number_id: of_number("id"),
         customer_name: text(customer, "name")?.map(ToOwned::to_owned),
     })
+}
+
+/// What the assistant is to be for this customer counts before what it is to be for all.
+fn with_customers_overrides(body: &Map<String, Value>) -> Result<Map<String, Value>, ApiError> {
+    let mut body = body.clone();
+    let own = match fields(&body, "customer")? {
+        Some(customer) => fields(customer, "assistantOverrides")?.cloned(),
+        None => None,
+    };
+    if let Some(own) = own {
+        let mut all = fields(&body, "assistantOverrides")?
+            .cloned()
+            .unwrap_or_default();
+        all.extend(own);
+        body.insert("assistantOverrides".to_owned(), Value::Object(all));
+    }
+    Ok(body)
 }
 
 async fn talker(

@@ -16,6 +16,7 @@ mod identity;
 mod live;
 mod monitor;
 mod objects;
+mod placing;
 mod recordings;
 mod session;
 mod shapes;
@@ -58,6 +59,7 @@ pub use dashboard::{
 };
 pub use error::ApiError;
 pub use identity::{Identity, Rates, authorise, hash_of};
+pub use placing::scheduled_request;
 
 /// Largest body of a request, in bytes.
 pub const LARGEST_BODY: usize = 1 << 20;

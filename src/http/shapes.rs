@@ -3,8 +3,12 @@
 
 #![allow(dead_code, reason = "read by the description only")]
 
+use std::borrow::Cow;
+
 use serde_json::Value;
-use utoipa::ToSchema;
+use utoipa::openapi::schema::OneOfBuilder;
+use utoipa::openapi::{Ref, RefOr, Schema};
+use utoipa::{PartialSchema, ToSchema};
 
 /// An error, as every endpoint answers it.
 #[derive(ToSchema)]
@@ -169,7 +173,14 @@ pub(super) struct CreateCallShape {
     /// The number that is called from. Not needed where there is one trunk to call through.
     phone_number_id: Option<String>,
     /// Who is called.
-    customer: CustomerShape,
+    customer: Option<CustomerShape>,
+    /// In place of `customer`: a call to each of them, when lines are free. The answer is then
+    /// `results`, the calls, and `errors`.
+    #[schema(min_items = 1, max_items = 1000)]
+    customers: Option<Vec<CustomerShape>>,
+    /// When to call: `earliestAt` and `latestAt`, as RFC 3339 has times.
+    #[schema(value_type = Option<Object>)]
+    schedule_plan: Option<Value>,
     /// A name for people.
     #[schema(max_length = 40)]
     name: Option<String>,
@@ -188,6 +199,53 @@ struct CustomerShape {
     name: Option<String>,
 }
 
+/// What becomes of a request for calls: the call, or what became of each where there were several.
+pub(super) struct CreatedShape;
+
+impl PartialSchema for CreatedShape {
+    fn schema() -> RefOr<Schema> {
+        let either = OneOfBuilder::new()
+            .item(Ref::from_schema_name(CallShape::name()))
+            .item(Ref::from_schema_name(CallBatchShape::name()));
+        Schema::OneOf(either.build()).into()
+    }
+}
+
+impl ToSchema for CreatedShape {
+    fn name() -> Cow<'static, str> {
+        "CreatedCall".into()
+    }
+
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        schemas.push((CallShape::name().into_owned(), CallShape::schema()));
+        schemas.push((
+            CallBatchShape::name().into_owned(),
+            CallBatchShape::schema(),
+        ));
+        CallShape::schemas(schemas);
+        CallBatchShape::schemas(schemas);
+    }
+}
+
+/// What became of the calls to several customers.
+#[derive(ToSchema)]
+#[schema(as = CallBatch)]
+struct CallBatchShape {
+    /// Those that are kept.
+    results: Vec<CallShape>,
+    /// Those that are not.
+    errors: Vec<CallBatchErrorShape>,
+}
+
+/// A customer that cannot be called.
+#[derive(ToSchema)]
+#[schema(as = CallBatchError)]
+struct CallBatchErrorShape {
+    customer: CustomerShape,
+    /// Why not.
+    error: String,
+}
+
 /// A kept or live call.
 #[derive(ToSchema)]
 #[schema(as = Call, rename_all = "camelCase")]
@@ -197,7 +255,7 @@ pub(super) struct CallShape {
     /// `inboundPhoneCall` or `outboundPhoneCall`.
     #[schema(rename = "type")]
     call_type: String,
-    /// `ringing`, `in-progress`, `forwarding` or `ended`.
+    /// `scheduled`, `queued`, `ringing`, `in-progress`, `forwarding` or `ended`.
     status: String,
     ended_reason: Option<String>,
     created_at: String,

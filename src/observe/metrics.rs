@@ -304,7 +304,14 @@ impl Metrics {
 
     /// What became of an attempt to tell an assistant's server something.
     pub fn webhook(&self, outcome: &'static str) {
-        self.webhooks.get_or_create(&Outcome { outcome }).inc();
+        self.webhooks(outcome, 1);
+    }
+
+    /// The same for several messages.
+    pub fn webhooks(&self, outcome: &'static str, count: u64) {
+        self.webhooks
+            .get_or_create(&Outcome { outcome })
+            .inc_by(count);
     }
 
     /// A turn of an assistant is over.

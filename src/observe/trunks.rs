@@ -75,6 +75,11 @@ impl TrunkBoard {
         self.lock().values().cloned().collect()
     }
 
+    /// There is no such trunk any more.
+    pub fn remove(&self, trunk: &TrunkName) {
+        self.lock().remove(trunk);
+    }
+
     /// A trunk's new state. `since` moves only where the state is another one; an earlier error
     /// is kept until a later one.
     pub fn set(

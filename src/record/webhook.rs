@@ -7,6 +7,11 @@ use uuid::Uuid;
 
 use crate::ids::{AssistantId, CallId};
 
+/// Vapi's name of messages with words that stand.
+pub const TRANSCRIPT: &str = "transcript";
+/// And of those with words that may still change.
+pub const PARTIAL_TRANSCRIPT: &str = "transcript[transcriptType=\"partial\"]";
+
 /// One message for an assistant's server. Kept until it is delivered or given up.
 #[derive(Clone, Debug, PartialEq)]
 pub struct WebhookDelivery {
@@ -16,6 +21,8 @@ pub struct WebhookDelivery {
     pub call: CallId,
     /// Whose server.
     pub assistant: AssistantId,
+    /// Where the server is (scheme, host and port), to tell whose messages pile up.
+    pub receiver: String,
     /// Vapi's name, as `status-update`.
     pub kind: String,
     /// JSON; empty for a report that is written when the call's analysis is there.

@@ -91,6 +91,11 @@ impl Flood {
         }
     }
 
+    /// Whom we know from now on.
+    pub fn know(&mut self, known: Vec<IpNet>) {
+        self.limits.known = known;
+    }
+
     /// Whether a message may be looked at. Only requests that could begin something are counted:
     /// answers, and what belongs to calls, always may.
     pub fn admits(&mut self, now: Instant, source: IpAddr, message: &[u8]) -> bool {

@@ -21,11 +21,11 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use crate::ids::{AssistantId, CallId, VoicemailId};
-use crate::record::{CallRecord, Message, TurnLedger, Voicemail, WebhookDelivery};
+use crate::record::{CallDocument, CallRecord, Message, TurnLedger, Voicemail, WebhookDelivery};
 
 use super::{
-    Ladders, Store, StoreError, save_call, save_message, save_recording_hash, save_turn, trusted,
-    voicemail, webhooks,
+    Ladders, Store, StoreError, calls, save_call, save_message, save_recording_hash, save_turn,
+    trusted, voicemail, webhooks,
 };
 
 /// Entries that may wait; a call makes about two a turn.
@@ -40,6 +40,8 @@ const RETRY: Duration = Duration::from_secs(1);
 pub enum Entry {
     /// The call's own row, new or changed.
     Call(Box<CallRecord>),
+    /// What a call was made with.
+    Document(CallId, Box<CallDocument>),
     /// One message, with its place in the call.
     Message(CallId, u32, Message),
     /// One turn's ledger, new or changed.
@@ -248,6 +250,9 @@ async fn write(store: &Store, entry: &Entry) -> Result<(), StoreError> {
     let mut connection = store.pool.acquire().await?;
     let written = match entry {
         Entry::Call(call) => save_call(&mut connection, call).await,
+        Entry::Document(call, document) => {
+            calls::save_document(&mut connection, *call, document).await
+        }
         Entry::Message(call, position, message) => {
             save_message(&mut connection, *call, *position, message).await
         }

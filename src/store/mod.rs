@@ -13,6 +13,7 @@ mod objects;
 mod operators;
 mod overview;
 mod rows;
+mod scheduled;
 mod schema;
 mod statement;
 mod voicemail;
@@ -40,6 +41,7 @@ pub use objects::{Object, ObjectKind, ObjectQuery, Origin, Saved};
 pub use operators::{BadOperator, hash_password, is_password, operator_name};
 pub use overview::{CountedCalls, Every, KeptTurn, Overview};
 use rows::{Timestamp, name_of};
+pub use scheduled::ScheduledCall;
 pub use statement::Times;
 pub use voicemail::{MessageFile, RecoveredMailboxes, message_path};
 
@@ -170,27 +172,32 @@ impl Store {
         trusted(connection, saved)
     }
 
-    /// Ends every call that a crash left open and returns how many there were. They ended when
-    /// the server last showed a sign of life, or at `now` where it never did.
+    /// Ends every call that a crash left open and returns which. They ended when the server last
+    /// showed a sign of life, or at `now` where it never did.
     ///
     /// # Errors
     /// Where a statement fails.
-    pub async fn close_open_calls(&self, now: OffsetDateTime) -> Result<u64, StoreError> {
+    pub async fn close_open_calls(&self, now: OffsetDateTime) -> Result<Vec<CallId>, StoreError> {
         let beat: Option<String> = sqlx::query_scalar("SELECT beat_at FROM heartbeat")
             .fetch_optional(&self.pool)
             .await?;
-        let done = sqlx::query(
+        let closed = sqlx::query(
             "UPDATE calls SET status = $1, ended_reason = $3, ended_by = $4, ended_at = CASE \
              WHEN COALESCE(started_at, created_at) > $2 THEN COALESCE(started_at, created_at) ELSE $2 END \
-             WHERE status <> $1",
+             WHERE status NOT IN ($1, $5, $6) RETURNING id",
         )
         .bind(name_of(&CallStatus::Ended))
         .bind(beat.unwrap_or_else(|| Timestamp(now).to_string()))
         .bind(name_of(&EndedReason::ServerCrashed))
         .bind(name_of(&EndedBy::System))
-        .execute(&self.pool)
+        .bind(name_of(&CallStatus::Scheduled))
+        .bind(name_of(&CallStatus::Queued))
+        .fetch_all(&self.pool)
         .await?;
-        Ok(done.rows_affected())
+        closed
+            .iter()
+            .map(|row| rows::parsed(row, "id", |text: &str| text.parse().ok()))
+            .collect()
     }
 
     /// A call with everything that was kept of it. `None` where there is no such call.
@@ -349,7 +356,9 @@ async fn save_call(connection: &mut AnyConnection, call: &CallRecord) -> Result<
              started_at, ended_at, ended_reason, ended_by, greeting_ms, codec, recording, digits,
              customer_number, customer_name, trunk, diverted_from, quality, srtp, mailbox, answered_by, phone_number_id, updated_at, people, talked_ms)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29)
-         ON CONFLICT (id) DO UPDATE SET status = excluded.status, sip_call_id = excluded.sip_call_id, started_at = excluded.started_at,
+         ON CONFLICT (id) DO UPDATE SET status = excluded.status, caller = excluded.caller, called = excluded.called,
+             peer = excluded.peer, trunk = excluded.trunk, customer_number = excluded.customer_number,
+             customer_name = excluded.customer_name, people = excluded.people, sip_call_id = excluded.sip_call_id, started_at = excluded.started_at,
              ended_at = excluded.ended_at, ended_reason = excluded.ended_reason, ended_by = excluded.ended_by,
              greeting_ms = excluded.greeting_ms, codec = excluded.codec, recording = excluded.recording,
              digits = excluded.digits, quality = excluded.quality,
@@ -458,4 +467,6 @@ async fn save_recording_hash(
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod testing;
+#[cfg(test)]
+pub(crate) mod tests;

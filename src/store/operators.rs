@@ -241,13 +241,18 @@ impl Store {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::tests::Folder;
+    use crate::store::testing::{Place, on_both_databases};
     use time::Duration;
 
-    #[tokio::test]
-    async fn a_session_lasts_until_it_is_ended_is_over_or_its_operator_has_another_password() {
-        let folder = Folder::new();
-        let store = Store::open(&folder.0).await.expect("opened");
+    on_both_databases![
+        a_session_lasts_until_it_is_ended_is_over_or_its_operator_has_another_password,
+        an_operator_has_fifty_sessions_at_most,
+    ];
+
+    async fn a_session_lasts_until_it_is_ended_is_over_or_its_operator_has_another_password(
+        place: Place,
+    ) {
+        let store = place.open().await;
         let now = OffsetDateTime::UNIX_EPOCH;
         let hour = Duration::HOUR;
         assert!(
@@ -296,10 +301,8 @@ mod tests {
         assert_eq!(operator_name("ann.b-2_c"), Ok(()));
     }
 
-    #[tokio::test]
-    async fn an_operator_has_fifty_sessions_at_most() {
-        let folder = Folder::new();
-        let store = Store::open(&folder.0).await.expect("opened");
+    async fn an_operator_has_fifty_sessions_at_most(place: Place) {
+        let store = place.open().await;
         let now = OffsetDateTime::UNIX_EPOCH;
         store.save_operator("ann", "h", now).await.expect("kept");
         for at in 0..60_i64 {

@@ -180,7 +180,10 @@ mod tests {
     use time::Duration;
 
     use super::*;
-    use crate::store::tests::{Folder, call};
+    use crate::store::testing::{Place, on_both_databases};
+    use crate::store::tests::call;
+
+    on_both_databases![calls_are_counted_by_stretch_way_and_end];
 
     #[test]
     fn of_many_calls_a_part_is_picked_by_their_ids() {
@@ -190,10 +193,8 @@ mod tests {
         assert_eq!(ids_of_enough(256_000), "0100");
     }
 
-    #[tokio::test]
-    async fn calls_are_counted_by_stretch_way_and_end() {
-        let folder = Folder::new();
-        let store = Store::open(&folder.0).await.expect("opened");
+    async fn calls_are_counted_by_stretch_way_and_end(place: Place) {
+        let store = place.open().await;
         let start = OffsetDateTime::UNIX_EPOCH + Duration::days(20_000);
         for (seed, minutes) in [(1, 0), (2, 30), (3, 59), (4, 60), (5, 61)] {
             let mut call = call(seed, start + Duration::minutes(minutes));

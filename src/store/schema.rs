@@ -64,6 +64,16 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         "call search",
         include_str!("../../migrations/0040_call_search.sql"),
     ),
+    (
+        45,
+        "call settings",
+        include_str!("../../migrations/0045_call_settings.sql"),
+    ),
+    (
+        46,
+        "scheduled calls",
+        include_str!("../../migrations/0046_scheduled_calls.sql"),
+    ),
 ];
 
 /// Brings an empty or older database to this version's schema.

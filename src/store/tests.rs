@@ -2,6 +2,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use time::Duration as Span;
 
+use super::testing::{Place, on_both_databases};
 use super::*;
 use crate::ids::{AssistantId, MailboxName, TrunkName, TurnNumber};
 use crate::record::{
@@ -28,7 +29,7 @@ impl Drop for Folder {
     }
 }
 
-pub(super) fn call(seed: u8, created_at: OffsetDateTime) -> CallRecord {
+pub(crate) fn call(seed: u8, created_at: OffsetDateTime) -> CallRecord {
     CallRecord {
         id: CallId::from_random([seed; 16]),
         call_type: CallType::InboundPhoneCall,
@@ -82,14 +83,24 @@ pub(super) fn call(seed: u8, created_at: OffsetDateTime) -> CallRecord {
     }
 }
 
+on_both_databases![
+    a_call_is_read_back_as_it_was_written,
+    calls_left_open_by_a_crash_are_closed_with_the_reason_at_the_next_start,
+    a_call_cut_off_by_a_crash_ended_when_the_server_last_showed_a_sign_of_life,
+    an_entry_of_a_deleted_call_holds_nothing_up,
+    pages_come_newest_first,
+    the_quota_deletes_the_oldest_recordings_and_retention_whole_calls,
+    the_messages_of_a_call_are_kept_while_it_goes_on_and_go_with_it,
+    a_connection_that_cannot_write_is_replaced_by_one_that_can,
+    the_messages_of_a_call_wait_for_a_database_that_cannot_be_written,
+];
+
 fn moment() -> OffsetDateTime {
     OffsetDateTime::from_unix_timestamp(1_790_000_000).expect("in range")
 }
 
-#[tokio::test]
-async fn a_call_is_read_back_as_it_was_written() {
-    let folder = Folder::new();
-    let store = Store::open(&folder.0).await.expect("open");
+async fn a_call_is_read_back_as_it_was_written(place: Place) {
+    let store = place.open().await;
     let journal = Journal::start(store.clone(), None);
     let mut written = call(1, moment());
     written.messages = vec![Message {
@@ -125,27 +136,25 @@ async fn a_call_is_read_back_as_it_was_written() {
     assert!(store.ids_starting("%").await.expect("ids").is_empty());
 }
 
-#[tokio::test]
-async fn calls_left_open_by_a_crash_are_closed_with_the_reason_at_the_next_start() {
-    let folder = Folder::new();
-    let store = Store::open(&folder.0).await.expect("open");
+async fn calls_left_open_by_a_crash_are_closed_with_the_reason_at_the_next_start(place: Place) {
+    let store = place.open().await;
     let open = call(1, moment());
     store.save_call(&open).await.expect("save");
     store.close().await;
-    let store = Store::open(&folder.0).await.expect("open again");
+    let store = place.open().await;
     assert_eq!(
         store
             .close_open_calls(moment() + Span::HOUR)
             .await
             .expect("close"),
-        1
+        [open.id]
     );
     assert_eq!(
         store
             .close_open_calls(moment() + Span::HOUR)
             .await
             .expect("close"),
-        0
+        []
     );
     let read = store.call(open.id).await.expect("read").expect("there");
     assert_eq!(read.ended_reason, Some(EndedReason::ServerCrashed));
@@ -153,10 +162,8 @@ async fn calls_left_open_by_a_crash_are_closed_with_the_reason_at_the_next_start
     assert_eq!(read.status, CallStatus::Ended);
 }
 
-#[tokio::test]
-async fn a_call_cut_off_by_a_crash_ended_when_the_server_last_showed_a_sign_of_life() {
-    let folder = Folder::new();
-    let store = Store::open(&folder.0).await.expect("open");
+async fn a_call_cut_off_by_a_crash_ended_when_the_server_last_showed_a_sign_of_life(place: Place) {
+    let store = place.open().await;
     let (before, after) = (call(1, moment()), call(2, moment() + Span::minutes(2)));
     for call in [&before, &after] {
         store.save_call(call).await.expect("save");
@@ -168,7 +175,8 @@ async fn a_call_cut_off_by_a_crash_ended_when_the_server_last_showed_a_sign_of_l
             .expect("beat");
     }
     let restart = moment() + Span::HOUR;
-    assert_eq!(store.close_open_calls(restart).await.expect("close"), 2);
+    let closed = store.close_open_calls(restart).await.expect("close");
+    assert_eq!(closed.len(), 2);
     for (call, ended) in [
         (&before, moment() + Span::MINUTE),
         (&after, after.created_at),
@@ -219,10 +227,8 @@ async fn what_cannot_be_written_while_the_database_is_locked_is_written_afterwar
     );
 }
 
-#[tokio::test]
-async fn an_entry_of_a_deleted_call_holds_nothing_up() {
-    let folder = Folder::new();
-    let store = Store::open(&folder.0).await.expect("open");
+async fn an_entry_of_a_deleted_call_holds_nothing_up(place: Place) {
+    let store = place.open().await;
     let journal = Journal::start(store.clone(), None);
     let (gone, here) = (call(1, moment()), call(2, moment()));
     journal.write(Entry::Turn(gone.id, TurnLedger::default()));
@@ -232,10 +238,8 @@ async fn an_entry_of_a_deleted_call_holds_nothing_up() {
     assert_eq!(journal.dropped(), 1);
 }
 
-#[tokio::test]
-async fn pages_come_newest_first() {
-    let folder = Folder::new();
-    let store = Store::open(&folder.0).await.expect("open");
+async fn pages_come_newest_first(place: Place) {
+    let store = place.open().await;
     for seed in 1..=5u8 {
         store
             .save_call(&call(seed, moment() + Span::seconds(i64::from(seed))))
@@ -282,15 +286,13 @@ async fn a_read_only_database_fails_the_probe_and_shows_in_the_health() {
     assert!(matches!(journal.health(), JournalHealth::Failing(_)));
 }
 
-#[tokio::test]
-async fn the_quota_deletes_the_oldest_recordings_and_retention_whole_calls() {
-    let folder = Folder::new();
-    let store = Store::open(&folder.0).await.expect("open");
+async fn the_quota_deletes_the_oldest_recordings_and_retention_whole_calls(place: Place) {
+    let store = place.open().await;
     for seed in 1..=4u8 {
         let mut ended = call(seed, moment() + Span::days(i64::from(seed)));
         ended.status = CallStatus::Ended;
         let name = format!("{seed}.wav");
-        std::fs::write(folder.0.join(&name), [0; 100]).expect("file");
+        std::fs::write(place.folder.join(&name), [0; 100]).expect("file");
         ended.recording = Some(name);
         store.save_call(&ended).await.expect("save");
     }
@@ -298,7 +300,7 @@ async fn the_quota_deletes_the_oldest_recordings_and_retention_whole_calls() {
         calls_before: Some(moment() + Span::hours(36)),
         recordings_bytes: Some(250),
     };
-    assert_eq!(store.sweep(&folder.0, keep).await.expect("sweep"), 2);
+    assert_eq!(store.sweep(&place.folder, keep).await.expect("sweep"), 2);
     let left = store
         .calls(&CallQuery {
             limit: 10,
@@ -309,7 +311,7 @@ async fn the_quota_deletes_the_oldest_recordings_and_retention_whole_calls() {
         .expect("page");
     let names: Vec<Option<&str>> = left.iter().map(|c| c.recording.as_deref()).collect();
     assert_eq!(names, [Some("4.wav"), Some("3.wav"), None]);
-    assert!(!folder.0.join("1.wav").exists() && !folder.0.join("2.wav").exists());
+    assert!(!place.folder.join("1.wav").exists() && !place.folder.join("2.wav").exists());
 }
 
 fn sip_message(first_line: &str, at: OffsetDateTime) -> SipMessage {
@@ -324,10 +326,8 @@ fn sip_message(first_line: &str, at: OffsetDateTime) -> SipMessage {
     }
 }
 
-#[tokio::test]
-async fn the_messages_of_a_call_are_kept_while_it_goes_on_and_go_with_it() {
-    let folder = Folder::new();
-    let store = Store::open(&folder.0).await.expect("open");
+async fn the_messages_of_a_call_are_kept_while_it_goes_on_and_go_with_it(place: Place) {
+    let store = place.open().await;
     let ladders = Ladders::start(store.clone());
     let journal = Journal::start(store.clone(), Some(ladders.clone()));
     let ended = call(1, moment());
@@ -360,17 +360,17 @@ async fn the_messages_of_a_call_are_kept_while_it_goes_on_and_go_with_it() {
         calls_before: Some(moment() + Span::days(1)),
         recordings_bytes: None,
     };
-    store.sweep(&folder.0, sweep).await.expect("swept");
+    store.sweep(&place.folder, sweep).await.expect("swept");
     assert_eq!(store.sip_messages(ended.id).await.expect("read"), []);
 }
 
 /// Every connection of the pool refuses writes, as those do that were opened while the file was
 /// read-only.
-async fn refuse_writes(store: &Store) {
+async fn refuse_writes(place: &Place, store: &Store) {
     let mut held = Vec::new();
     for _ in 0..CONNECTIONS {
         let mut connection = store.pool.acquire().await.expect("connection");
-        sqlx::query("PRAGMA query_only = ON")
+        sqlx::query(place.refuses_writes())
             .execute(&mut *connection)
             .await
             .expect("pragma");
@@ -378,11 +378,9 @@ async fn refuse_writes(store: &Store) {
     }
 }
 
-#[tokio::test]
-async fn a_connection_that_cannot_write_is_replaced_by_one_that_can() {
-    let folder = Folder::new();
-    let store = Store::open(&folder.0).await.expect("open");
-    refuse_writes(&store).await;
+async fn a_connection_that_cannot_write_is_replaced_by_one_that_can(place: Place) {
+    let store = place.open().await;
+    refuse_writes(&place, &store).await;
     // A new one may be there before the last of the others comes back to the pool.
     let mut failures = 0;
     while store.beat(moment()).await.is_err() {
@@ -392,14 +390,12 @@ async fn a_connection_that_cannot_write_is_replaced_by_one_that_can() {
     assert!(failures > 0, "the first one is read-only");
 }
 
-#[tokio::test]
-async fn the_messages_of_a_call_wait_for_a_database_that_cannot_be_written() {
-    let folder = Folder::new();
-    let store = Store::open(&folder.0).await.expect("open");
+async fn the_messages_of_a_call_wait_for_a_database_that_cannot_be_written(place: Place) {
+    let store = place.open().await;
     let ladders = Ladders::start(store.clone());
     let journal = Journal::start(store.clone(), Some(ladders.clone()));
     journal.write_now(call(1, moment())).await.expect("row");
-    refuse_writes(&store).await;
+    refuse_writes(&place, &store).await;
     let invite = sip_message("INVITE sip:a SIP/2.0", moment());
     ladders.message(invite.clone());
     // The ladder hears of the row again, which is there already.

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::rows::{self, Timestamp, parsed};
 use super::{Store, StoreError, trusted};
 use crate::ids::{AssistantId, CallId};
-use crate::record::{Analysis, WebhookDelivery, WebhookOutcome};
+use crate::record::{Analysis, PARTIAL_TRANSCRIPT, TRANSCRIPT, WebhookDelivery, WebhookOutcome};
 
 const WAITING: &str = "waiting";
 const DELIVERED: &str = "delivered";
@@ -16,6 +16,9 @@ const GIVEN_UP: &str = "given-up";
 
 /// Messages of one call. Beyond them only its end is told.
 const MOST_OF_A_CALL: i64 = 10_000;
+
+/// Why a message was dropped that nobody failed to take.
+const TOO_MANY: &str = "too many messages waited";
 
 impl Store {
     /// The first waiting message of each call whose time has come, those due the longest first.
@@ -84,6 +87,38 @@ impl Store {
         Ok(u64::try_from(count).unwrap_or_default())
     }
 
+    /// Drops the oldest messages of the receiver that the most wait for, as far as more than
+    /// `most` wait altogether. Returns how many, and whose.
+    ///
+    /// # Errors
+    /// Where a statement fails.
+    pub async fn drop_webhooks_over(&self, most: u64) -> Result<Option<(u64, String)>, StoreError> {
+        let over = self.waiting_webhooks().await?.saturating_sub(most);
+        if over == 0 {
+            return Ok(None);
+        }
+        let receiver: String = sqlx::query_scalar(
+            "SELECT receiver FROM webhook_deliveries WHERE state = $1 \
+             GROUP BY receiver ORDER BY COUNT(*) DESC, receiver LIMIT 1",
+        )
+        .bind(WAITING)
+        .fetch_one(&self.pool)
+        .await?;
+        let done = sqlx::query(
+            "UPDATE webhook_deliveries SET state = $1, outcome = $2 WHERE id IN (SELECT id FROM \
+             webhook_deliveries WHERE state = $3 AND receiver = $4 \
+             ORDER BY created_at, call_id, position LIMIT $5)",
+        )
+        .bind(GIVEN_UP)
+        .bind(TOO_MANY)
+        .bind(WAITING)
+        .bind(&receiver)
+        .bind(rows::signed(over))
+        .execute(&self.pool)
+        .await?;
+        Ok(Some((done.rows_affected(), receiver)))
+    }
+
     /// Deletes what was delivered or given up before a time. Returns how many.
     ///
     /// # Errors
@@ -98,11 +133,11 @@ impl Store {
         Ok(done.rows_affected())
     }
 
-    /// The oldest call that waits for its analysis, by whose plan, and how often it was tried.
+    /// The oldest call that waits for its analysis, and how often it was tried.
     ///
     /// # Errors
     /// Where the statement fails or the row is unreadable.
-    pub async fn next_analysis(&self) -> Result<Option<(CallId, AssistantId, u32)>, StoreError> {
+    pub async fn next_analysis(&self) -> Result<Option<(CallId, u32)>, StoreError> {
         let row = sqlx::query(
             "SELECT * FROM call_analyses WHERE analysis = '' ORDER BY attempts, created_at LIMIT 1",
         )
@@ -110,9 +145,8 @@ impl Store {
         .await?;
         let Some(row) = row else { return Ok(None) };
         let call = parsed(&row, "call_id", |text| text.parse().ok())?;
-        let assistant = AssistantId::new(row.try_get::<String, _>("assistant")?);
         let attempts = u32::try_from(rows::unsigned(&row, "attempts")?).unwrap_or(u32::MAX);
-        Ok(Some((call, assistant, attempts)))
+        Ok(Some((call, attempts)))
     }
 
     /// Keeps a call's analysis; without one, counts an attempt that failed.
@@ -173,11 +207,22 @@ pub(super) async fn queue(
     if last >= MOST_OF_A_CALL && !new.body.is_empty() {
         return Ok(());
     }
+    if new.kind.starts_with(TRANSCRIPT) {
+        // Words that may still change are of no use once there are newer ones.
+        sqlx::query(
+            "DELETE FROM webhook_deliveries WHERE call_id = $1 AND type = $2 AND state = $3",
+        )
+        .bind(new.call.to_string())
+        .bind(PARTIAL_TRANSCRIPT)
+        .bind(WAITING)
+        .execute(&mut *connection)
+        .await?;
+    }
     let at = Timestamp(new.created_at).to_string();
     sqlx::query(
         "INSERT INTO webhook_deliveries \
-         (call_id, position, id, assistant, type, body, state, created_at, next_at) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8) ON CONFLICT (id) DO NOTHING",
+         (call_id, position, id, assistant, type, body, state, created_at, next_at, receiver) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8, $9) ON CONFLICT (id) DO NOTHING",
     )
     .bind(new.call.to_string())
     .bind(last + 1)
@@ -187,6 +232,7 @@ pub(super) async fn queue(
     .bind(&new.body)
     .bind(WAITING)
     .bind(at)
+    .bind(&new.receiver)
     .execute(connection)
     .await?;
     Ok(())
@@ -216,6 +262,7 @@ fn delivery(row: &AnyRow) -> Result<WebhookDelivery, StoreError> {
         id: parsed(row, "id", |text| text.parse().ok())?,
         call: parsed(row, "call_id", |text| text.parse().ok())?,
         assistant: AssistantId::new(row.try_get::<String, _>("assistant")?),
+        receiver: row.try_get("receiver")?,
         kind: row.try_get("type")?,
         body: row.try_get("body")?,
         attempts: u32::try_from(rows::unsigned(row, "attempts")?).unwrap_or(u32::MAX),

@@ -10,7 +10,7 @@ use crate::record::{Analysis, CallRecord, Message, Role};
 /// A message about something that happened in a call.
 pub(super) fn message(call: &CallRecord, event: Event<'_>, now: OffsetDateTime) -> String {
     let mut message = json!({
-        "type": event.kind(),
+        "type": event.name(),
         "timestamp": millis(now),
         "call": call_object(call),
     });
@@ -24,6 +24,11 @@ pub(super) fn message(call: &CallRecord, event: Event<'_>, now: OffsetDateTime) 
             "transcriptType": "final",
             "transcript": words.message,
         }),
+        Event::PartialTranscript { role, words } => json!({
+            "role": speaker(role),
+            "transcriptType": "partial",
+            "transcript": words,
+        }),
         Event::Speech { role, speaking } => json!({
             "role": speaker(role),
             "status": if speaking { "started" } else { "stopped" },
@@ -35,10 +40,27 @@ pub(super) fn message(call: &CallRecord, event: Event<'_>, now: OffsetDateTime) 
     json!({ "message": message }).to_string()
 }
 
-/// A call's `end-of-call-report`.
+/// An `assistant-request`. `phone_number` is the number's object, where it has one.
+pub(super) fn assistant_request(
+    call: &CallRecord,
+    phone_number: Option<&Value>,
+    now: OffsetDateTime,
+) -> String {
+    let message = json!({
+        "type": "assistant-request",
+        "timestamp": millis(now),
+        "call": call_object(call),
+        "customer": call.customer,
+        "phoneNumber": phone_number,
+    });
+    json!({ "message": message }).to_string()
+}
+
+/// A call's `end-of-call-report`. `base` is this server's own URL, where receivers can use it.
 pub(super) fn report(
     call: &CallRecord,
     analysis: Option<&Analysis>,
+    base: Option<&str>,
     now: OffsetDateTime,
 ) -> String {
     let messages: Vec<Value> = call
@@ -51,6 +73,14 @@ pub(super) fn report(
         .iter()
         .map(|said| json!({"role": speaker(said.role), "content": said.message}))
         .collect();
+    let mut artifact = json!({
+        "messages": messages,
+        "messagesOpenAIFormatted": openai,
+        "transcript": transcript(&call.messages),
+    });
+    if let Some(base) = base {
+        merge(&mut artifact, files(call, base));
+    }
     let message = json!({
         "type": REPORT,
         "timestamp": millis(now),
@@ -59,14 +89,33 @@ pub(super) fn report(
         "startedAt": call.started_at.and_then(rfc3339),
         "endedAt": call.ended_at.and_then(rfc3339),
         "endedReason": call.ended_reason,
-        "artifact": {
-            "messages": messages,
-            "messagesOpenAIFormatted": openai,
-            "transcript": transcript(&call.messages),
-        },
+        "artifact": artifact,
         "analysis": analysis.cloned().unwrap_or_default(),
     });
     json!({ "message": message }).to_string()
+}
+
+/// Where a call's files are. They are shown to whoever has a key of the API.
+fn files(call: &CallRecord, base: &str) -> Value {
+    let base = base.trim_end_matches('/');
+    let at = |path: &str| format!("{base}/call/{}/{path}", call.id);
+    let mut files = json!({ "logUrl": at("call-logs"), "pcapUrl": at("pcap") });
+    if call.recording.is_some() {
+        let recordings = json!({
+            "recordingUrl": at("mono-recording"),
+            "stereoRecordingUrl": at("stereo-recording"),
+            "recording": {
+                "stereoUrl": at("stereo-recording"),
+                "mono": {
+                    "combinedUrl": at("mono-recording"),
+                    "customerUrl": at("customer-recording"),
+                    "assistantUrl": at("assistant-recording"),
+                },
+            },
+        });
+        merge(&mut files, recordings);
+    }
+    files
 }
 
 /// What was said, a line for each message.
@@ -87,6 +136,7 @@ fn spoken(call: &CallRecord, said: &Message) -> Value {
         "time": start + u128::from(said.start_ms),
         "endTime": start + u128::from(said.end_ms),
         "secondsFromStart": said.start_ms as f64 / 1000.0,
+        "duration": said.end_ms.saturating_sub(said.start_ms),
     })
 }
 
@@ -95,7 +145,9 @@ fn call_object(call: &CallRecord) -> Value {
         "id": call.id,
         "type": call.call_type,
         "status": call.status,
-        "assistantId": call.assistant,
+        "phoneCallTransport": "sip",
+        "assistantId": Some(call.assistant.as_str()).filter(|id| !id.is_empty()),
+        "phoneNumberId": call.phone_number_id,
         "customer": call.customer,
         "createdAt": rfc3339(call.created_at),
         "startedAt": call.started_at.and_then(rfc3339),

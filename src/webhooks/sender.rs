@@ -3,13 +3,13 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use reqwest::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
+use reqwest::header::RETRY_AFTER;
 use time::OffsetDateTime;
 use tokio::task::JoinSet;
 use url::Url;
 
-use super::{Book, body, signature};
-use crate::conversation::settings::{AssistantSettings, Backoff, Server};
+use super::{Book, body, posting};
+use crate::conversation::settings::{Backoff, Server};
 use crate::ids::CallId;
 use crate::observe::Metrics;
 use crate::record::{WebhookDelivery, WebhookOutcome};
@@ -31,12 +31,17 @@ const KEPT: Duration = Duration::from_secs(7 * 86_400);
 const SWEEP: Duration = Duration::from_secs(3600);
 
 /// What an operator says about sending.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct SenderSettings {
     /// What could not be delivered for this long is given up.
     pub give_up: Duration,
     /// How often is looked for messages.
     pub poll: Duration,
+    /// Messages that may wait, for all receivers together; see
+    /// [`Store::drop_webhooks_over`].
+    pub most_waiting: u64,
+    /// This server's own URL, for the links in reports; without it they have none.
+    pub base: Option<String>,
 }
 
 /// Sends what waits in the database.
@@ -47,7 +52,7 @@ pub struct Sender {
     /// Connects only where it may.
     pub client: Client,
     /// Whose server is where.
-    pub assistants: Book,
+    pub settings_of: Book,
     /// What is counted.
     pub metrics: Metrics,
     /// How.
@@ -60,7 +65,12 @@ impl Sender {
         let mut busy = HashSet::new();
         let mut under_way = JoinSet::new();
         let mut swept = tokio::time::Instant::now();
+        let mut counted = tokio::time::Instant::now();
         loop {
+            if counted.elapsed() >= self.settings.poll {
+                counted = tokio::time::Instant::now();
+                self.keep_to_the_limit().await;
+            }
             match self.begin(&mut busy, &mut under_way).await {
                 Ok(()) => {}
                 Err(error) => tracing::warn!(%error, "webhooks: cannot be read"),
@@ -96,6 +106,23 @@ impl Sender {
         Ok(())
     }
 
+    /// A receiver that is gone for good, or too slow, must not fill the disk.
+    async fn keep_to_the_limit(&self) {
+        let most = self.settings.most_waiting;
+        match self.store.drop_webhooks_over(most).await {
+            Ok(None) => {}
+            Ok(Some((dropped, receiver))) => {
+                self.metrics.webhooks("dropped", dropped);
+                tracing::warn!(
+                    dropped,
+                    receiver,
+                    "webhooks: too many wait, the oldest are dropped"
+                );
+            }
+            Err(error) => tracing::warn!(%error, "webhooks: cannot be counted"),
+        }
+    }
+
     async fn sweep(&self) {
         let before = OffsetDateTime::now_utc() - KEPT;
         if let Err(error) = self.store.sweep_webhooks(before).await {
@@ -129,8 +156,15 @@ impl Sender {
         let given_up = |why: &str| WebhookOutcome::GivenUp {
             why: why.to_owned(),
         };
-        let settings = (self.assistants)(delivery.assistant.as_str());
-        let Some((server, url)) = settings.as_ref().and_then(server_of) else {
+        let settings = match (self.settings_of)(delivery.call).await {
+            Ok(settings) => settings.and_then(|settings| settings.server),
+            Err(error) => {
+                return self.again(delivery, &Server::default(), None, &error.to_string());
+            }
+        };
+        let found = settings.as_ref();
+        let found = found.and_then(|server| Some((server, posting::url_of(server)?)));
+        let Some((server, url)) = found else {
             return given_up("the assistant has no server any more");
         };
         let body = match self.body(delivery).await {
@@ -160,7 +194,10 @@ impl Sender {
             return Ok(None);
         }
         let call = self.store.call(delivery.call).await?;
-        Ok(call.map(|call| body::report(&call, analysis.flatten().as_ref(), now)))
+        Ok(call.map(|call| {
+            let base = self.settings.base.as_deref();
+            body::report(&call, analysis.flatten().as_ref(), base, now)
+        }))
     }
 
     fn again(
@@ -202,31 +239,10 @@ impl Sender {
         body: String,
     ) -> Attempt {
         let id = delivery.id.to_string();
-        let seconds = OffsetDateTime::now_utc().unix_timestamp();
-        let mut request = match self.client.post(url) {
-            Ok(request) => request,
+        let sent = match posting::request(&self.client, server, url, &id, body) {
+            Ok(request) => request.send().await,
             Err(refused) => return Attempt::Refused(refused.to_string()),
         };
-        for (name, value) in &server.headers {
-            let name = HeaderName::from_bytes(name.as_bytes());
-            if let (Ok(name), Ok(value)) = (name, HeaderValue::from_str(value)) {
-                request = request.header(name, value);
-            }
-        }
-        if let Some(secret) = &server.secret {
-            let signed = signature::sign(secret.expose(), &id, seconds, &body);
-            request = request.header("webhook-signature", signed);
-        }
-        let sent = request
-            .header("webhook-id", id)
-            .header("webhook-timestamp", seconds)
-            .header(CONTENT_TYPE, "application/json")
-            .timeout(Duration::from_secs_f64(
-                server.timeout_seconds.clamp(1.0, 300.0),
-            ))
-            .body(body)
-            .send()
-            .await;
         match sent {
             // What the answer says is of no interest, and so is not read.
             Ok(answer) => Attempt::of_answer(&answer, server),
@@ -235,11 +251,6 @@ impl Sender {
             Err(_) => Attempt::failed("the answer broke off"),
         }
     }
-}
-
-fn server_of(settings: &AssistantSettings) -> Option<(&Server, Url)> {
-    let server = settings.server.as_ref()?;
-    Some((server, server.url.as_deref()?.parse().ok()?))
 }
 
 enum Attempt {

@@ -1,8 +1,6 @@
 //! Messages to a real HTTP server, from a real database.
 
-use std::path::PathBuf;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -18,27 +16,23 @@ use crate::ids::{AssistantId, CallId};
 use crate::observe::Metrics;
 use crate::record::{Analysis, CallType, EndedBy, EndedReason};
 use crate::store::Store;
+use crate::store::testing::{Place, on_both_databases};
 use crate::web::{Client, Reach};
 
+on_both_databases![
+    a_call_is_told_in_order_signed_and_in_vapis_shapes,
+    a_receiver_that_fails_gets_everything_in_order_with_the_same_ids,
+    calls_do_not_wait_for_each_other,
+    what_waits_outlives_the_server,
+    a_private_address_is_not_told_anything,
+    what_is_not_wanted_is_not_kept_and_what_is_gone_is_given_up,
+    the_report_waits_for_the_analysis_and_has_it,
+    words_that_may_still_change_are_told_where_they_are_wanted_and_the_newest_only,
+    of_too_many_messages_the_oldest_of_the_busiest_receiver_are_dropped,
+    a_receiver_that_was_down_for_a_minute_has_everything_in_order_afterwards,
+];
+
 const PATIENCE: Duration = Duration::from_secs(60);
-
-/// A data folder that goes with the test.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new() -> Self {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("offhook-webhooks-{}-{number}", std::process::id());
-        Self(std::env::temp_dir().join(name))
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
 
 /// What a receiver got: header fields and the message.
 type Received = (HeaderMap, Value);
@@ -67,19 +61,19 @@ async fn receive(State(receiver): State<Receiver>, headers: HeaderMap, body: Str
 }
 
 struct World {
-    folder: Folder,
+    place: Place,
     store: Store,
     journal: Journal,
     url: String,
     got: mpsc::UnboundedReceiver<Received>,
     reach: Reach,
     more: String,
+    most_waiting: u64,
 }
 
 impl World {
-    async fn new(answers: &[u16]) -> Self {
-        let folder = Folder::new();
-        let store = Store::open(&folder.0).await.unwrap();
+    async fn new(place: Place, answers: &[u16]) -> Self {
+        let store = place.open().await;
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/hook", listener.local_addr().unwrap());
         let (sender, got) = mpsc::unbounded_channel();
@@ -93,13 +87,14 @@ impl World {
         tokio::spawn(async move { axum::serve(listener, router).await });
         let journal = Journal::start(store.clone(), None);
         Self {
-            folder,
+            place,
             store,
             journal,
             url,
             got,
             reach: Reach::Anywhere,
             more: String::new(),
+            most_waiting: 1000,
         }
     }
 
@@ -117,22 +112,27 @@ impl World {
 
     fn book(&self) -> Book {
         let settings = self.settings();
-        Arc::new(move |name| (name == "reception").then(|| settings.clone()))
+        Arc::new(move |_| {
+            let settings = settings.clone();
+            Box::pin(async { Ok(Some(settings)) })
+        })
     }
 
     fn webhooks(&self) -> Webhooks {
-        Webhooks::new(self.journal.clone(), self.book())
+        Webhooks::new(self.journal.clone())
     }
 
     fn start(&self) -> tokio::task::JoinHandle<()> {
         let sender = Sender {
             store: self.store.clone(),
             client: Client::new(self.reach.clone(), Duration::from_secs(5)).unwrap(),
-            assistants: self.book(),
+            settings_of: self.book(),
             metrics: Metrics::default(),
             settings: SenderSettings {
                 give_up: Duration::from_secs(3600),
                 poll: Duration::from_millis(10),
+                most_waiting: self.most_waiting,
+                base: Some("https://offhook.example.com/".to_owned()),
             },
         };
         tokio::spawn(sender.run())
@@ -165,7 +165,7 @@ impl World {
         call.ended_reason = Some(EndedReason::CustomerEndedCall);
         call.ended_by = Some(EndedBy::Customer);
         self.journal.write(Entry::Call(Box::new(call.clone())));
-        webhooks.ended(&call);
+        webhooks.ended(&settings, &call);
         self.journal.flush().await;
         call
     }
@@ -211,7 +211,7 @@ fn record(number: u8) -> CallRecord {
         codec: None,
         srtp: None,
         quality: None,
-        recording: None,
+        recording: Some("recordings/x.wav".into()),
         recording_sha256: None,
         messages: Vec::new(),
         turns: Vec::new(),
@@ -234,9 +234,8 @@ const WHOLE: [&str; 5] = [
     "end-of-call-report",
 ];
 
-#[tokio::test]
-async fn a_call_is_told_in_order_signed_and_in_vapis_shapes() {
-    let mut world = World::new(&[200]).await;
+async fn a_call_is_told_in_order_signed_and_in_vapis_shapes(place: Place) {
+    let mut world = World::new(place, &[200]).await;
     let call = world.whole_call(1).await;
     let _sender = world.start();
     let mut got = Vec::new();
@@ -260,13 +259,18 @@ async fn a_call_is_told_in_order_signed_and_in_vapis_shapes() {
     assert_eq!(report["endedReason"], "customer-ended-call");
     assert_eq!(report["artifact"]["transcript"], "AI: Hello.\nUser: Hi!\n");
     assert_eq!(report["artifact"]["messages"][1]["secondsFromStart"], 1.0);
+    let recording = report["artifact"]["recordingUrl"].as_str().unwrap();
+    let expected = format!(
+        "https://offhook.example.com/call/{}/mono-recording",
+        call.id
+    );
+    assert_eq!(recording, expected);
     world.all_delivered().await;
 }
 
-#[tokio::test]
-async fn a_receiver_that_fails_gets_everything_in_order_with_the_same_ids() {
+async fn a_receiver_that_fails_gets_everything_in_order_with_the_same_ids(place: Place) {
     // Down, slow beyond its time, busy, and well again.
-    let mut world = World::new(&[503, 0, 429, 404, 200]).await;
+    let mut world = World::new(place, &[503, 0, 429, 404, 200]).await;
     world.whole_call(1).await;
     let _sender = world.start();
     let mut kinds = Vec::new();
@@ -285,9 +289,8 @@ async fn a_receiver_that_fails_gets_everything_in_order_with_the_same_ids() {
     world.all_delivered().await;
 }
 
-#[tokio::test]
-async fn calls_do_not_wait_for_each_other() {
-    let mut world = World::new(&[500, 200]).await;
+async fn calls_do_not_wait_for_each_other(place: Place) {
+    let mut world = World::new(place, &[500, 200]).await;
     world.more = r#", "name": "x""#.into();
     for number in 1..=4 {
         world.whole_call(number).await;
@@ -310,16 +313,15 @@ async fn calls_do_not_wait_for_each_other() {
     world.all_delivered().await;
 }
 
-#[tokio::test]
-async fn what_waits_outlives_the_server() {
-    let mut world = World::new(&[503, 503, 200]).await;
+async fn what_waits_outlives_the_server(place: Place) {
+    let mut world = World::new(place, &[503, 503, 200]).await;
     world.whole_call(1).await;
     let first = world.start();
     world.next().await;
     first.abort();
     let _ = first.await;
     world.journal = Journal::start(world.store.clone(), None);
-    world.store = Store::open(&world.folder.0).await.unwrap();
+    world.store = world.place.open().await;
     assert_eq!(world.store.waiting_webhooks().await.unwrap(), 5);
     let _second = world.start();
     let mut kinds = Vec::new();
@@ -337,9 +339,8 @@ async fn what_waits_outlives_the_server() {
     world.all_delivered().await;
 }
 
-#[tokio::test]
-async fn a_private_address_is_not_told_anything() {
-    let mut world = World::new(&[200]).await;
+async fn a_private_address_is_not_told_anything(place: Place) {
+    let mut world = World::new(place, &[200]).await;
     world.reach = Reach::Public { except: Vec::new() };
     world.whole_call(1).await;
     let sender = world.start();
@@ -348,9 +349,8 @@ async fn a_private_address_is_not_told_anything() {
     assert!(world.got.try_recv().is_err());
 }
 
-#[tokio::test]
-async fn what_is_not_wanted_is_not_kept_and_what_is_gone_is_given_up() {
-    let mut world = World::new(&[410]).await;
+async fn what_is_not_wanted_is_not_kept_and_what_is_gone_is_given_up(place: Place) {
+    let mut world = World::new(place, &[410]).await;
     let call = record(1);
     world.journal.write_now(call.clone()).await.unwrap();
     let (webhooks, mut settings) = (world.webhooks(), world.settings());
@@ -368,9 +368,8 @@ async fn what_is_not_wanted_is_not_kept_and_what_is_gone_is_given_up() {
     assert!(world.got.try_recv().is_err(), "410 is final");
 }
 
-#[tokio::test]
-async fn the_report_waits_for_the_analysis_and_has_it() {
-    let mut world = World::new(&[200]).await;
+async fn the_report_waits_for_the_analysis_and_has_it(place: Place) {
+    let mut world = World::new(place, &[200]).await;
     world.more = r#", "analysisPlan": {"summaryPlan": {}}"#.into();
     let call = world.whole_call(1).await;
     let _sender = world.start();
@@ -393,4 +392,169 @@ async fn the_report_waits_for_the_analysis_and_has_it() {
         "Somebody said hi."
     );
     world.all_delivered().await;
+}
+
+async fn words_that_may_still_change_are_told_where_they_are_wanted_and_the_newest_only(
+    place: Place,
+) {
+    let mut world = World::new(place, &[200]).await;
+    let call = record(1);
+    world.journal.write_now(call.clone()).await.unwrap();
+    let (webhooks, settings) = (world.webhooks(), world.settings());
+    let partial = |words| Event::PartialTranscript {
+        role: Role::User,
+        words,
+    };
+    for words in ["I", "I would", "I would like"] {
+        webhooks.tell(&settings, &call, partial(words));
+    }
+    let final_only = AssistantSettings {
+        server_messages: vec![r#"transcript[transcriptType="final"]"#.into()],
+        ..settings.clone()
+    };
+    webhooks.tell(&final_only, &call, partial("I would like nothing"));
+    world.journal.flush().await;
+    let sender = world.start();
+    let first = world.next().await.1;
+    assert_eq!(first["message"]["type"], "transcript");
+    assert_eq!(first["message"]["transcriptType"], "partial");
+    assert_eq!(first["message"]["transcript"], "I would like");
+    world.all_delivered().await;
+    sender.abort();
+    let _ = sender.await;
+    webhooks.tell(&settings, &call, partial("I would like a"));
+    let message = Message {
+        role: Role::User,
+        message: "I would like a room.".into(),
+        start_ms: 0,
+        end_ms: 1,
+        turn: TurnNumber(1),
+        interrupted: false,
+    };
+    webhooks.tell(&final_only, &call, Event::Transcript(&message));
+    world.journal.flush().await;
+    let _sender = world.start();
+    assert_eq!(world.next().await.1["message"]["transcriptType"], "final");
+    world.all_delivered().await;
+}
+
+async fn of_too_many_messages_the_oldest_of_the_busiest_receiver_are_dropped(place: Place) {
+    let mut world = World::new(place, &[200]).await;
+    let (busy, quiet) = (record(1), record(2));
+    let (webhooks, settings) = (world.webhooks(), world.settings());
+    let mut elsewhere = settings.clone();
+    elsewhere.server.as_mut().unwrap().url = Some("http://192.0.2.1/hook".into());
+    for call in [&busy, &quiet] {
+        world.journal.write_now(call.clone()).await.unwrap();
+    }
+    webhooks.tell(&elsewhere, &quiet, Event::Hang);
+    for turn in 0..6 {
+        webhooks.tell(&settings, &busy, Event::UserInterrupted(TurnNumber(turn)));
+    }
+    world.journal.flush().await;
+    let dropped = world.store.drop_webhooks_over(4).await.unwrap();
+    let (count, receiver) = dropped.expect("some were dropped");
+    assert_eq!(count, 3);
+    assert!(world.url.starts_with(&receiver), "{receiver}");
+    assert_eq!(world.store.drop_webhooks_over(4).await.unwrap(), None);
+    let _sender = world.start();
+    let mut turns = Vec::new();
+    for _ in 0..4 {
+        let message = world.next().await.1["message"].clone();
+        turns.extend(message["turnId"].as_str().map(str::to_owned));
+    }
+    assert_eq!(turns, ["3", "4", "5"], "the newest are told");
+    world.all_delivered().await;
+}
+
+async fn a_receiver_that_was_down_for_a_minute_has_everything_in_order_afterwards(place: Place) {
+    let mut world = World::new(place, &[200]).await;
+    world.whole_call(1).await;
+    // It refused its connections for as long as six pauses of ten seconds.
+    let mut now = OffsetDateTime::now_utc();
+    for _ in 0..6 {
+        let due = world.store.due_webhooks(now, 8).await.unwrap();
+        assert_eq!(due.len(), 1, "one of the call at a time");
+        now += Duration::from_secs(10);
+        let again = crate::record::WebhookOutcome::Again {
+            at: now,
+            why: "no connection".into(),
+        };
+        world.store.webhook_tried(due[0].id, &again).await.unwrap();
+    }
+    assert!(world.store.due_webhooks(now, 8).await.unwrap().len() == 1);
+    assert_eq!(world.store.waiting_webhooks().await.unwrap(), 5);
+    let due = &world.store.due_webhooks(now, 8).await.unwrap()[0];
+    assert_eq!(due.attempts, 6);
+    let up = crate::record::WebhookOutcome::Again {
+        at: OffsetDateTime::now_utc(),
+        why: "no connection".into(),
+    };
+    world.store.webhook_tried(due.id, &up).await.unwrap();
+    let _sender = world.start();
+    let mut kinds = Vec::new();
+    for _ in 0..5 {
+        kinds.push(kind(&world.next().await).to_owned());
+    }
+    assert_eq!(kinds, WHOLE);
+    world.all_delivered().await;
+}
+
+/// A server of a number that says this, after so long.
+async fn said(answer: &'static str, status: u16, after: Duration) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/hook", listener.local_addr().unwrap());
+    let say = move |body: String| async move {
+        let asked: Value = serde_json::from_str(&body).unwrap();
+        assert_eq!(asked["message"]["type"], "assistant-request");
+        assert_eq!(asked["message"]["phoneNumber"]["number"], "+4930");
+        assert!(asked["message"]["call"]["id"].is_string());
+        tokio::time::sleep(after).await;
+        (StatusCode::from_u16(status).unwrap(), answer)
+    };
+    let router = Router::new().route("/hook", post(say));
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    url
+}
+
+async fn asked(url: &str, reach: Reach) -> Result<ServerAnswer, EndedReason> {
+    let client = Client::new(reach, Duration::from_secs(5)).unwrap();
+    let requests = Requests::with_deadline(client, Duration::from_millis(300));
+    let server = serde_json::from_value(serde_json::json!({ "url": url })).unwrap();
+    let number = serde_json::json!({ "number": "+4930" });
+    requests.ask(&server, &record(1), Some(&number)).await
+}
+
+#[tokio::test]
+async fn a_numbers_server_says_who_answers() {
+    let url = said(r#"{"assistantId": "reception"}"#, 201, Duration::ZERO).await;
+    let answer = ServerAnswer::AssistantId {
+        id: "reception".into(),
+        overrides: None,
+    };
+    // Any wait would do: the machine may be slow.
+    let client = Client::new(Reach::Anywhere, Duration::from_secs(5)).unwrap();
+    let server = serde_json::from_value(serde_json::json!({ "url": url })).unwrap();
+    let requests = Requests::with_deadline(client, PATIENCE);
+    let number = serde_json::json!({ "number": "+4930" });
+    let said = requests.ask(&server, &record(1), Some(&number)).await;
+    assert_eq!(said, Ok(answer));
+}
+
+#[tokio::test]
+async fn a_numbers_server_that_is_slow_down_private_or_talks_garbage_fails() {
+    let failed = Err(EndedReason::AssistantRequestFailed);
+    let never = Duration::from_secs(3600);
+    let slow = said(r#"{"assistantId": "reception"}"#, 200, never).await;
+    assert_eq!(asked(&slow, Reach::Anywhere).await, failed);
+    let public = Reach::Public { except: Vec::new() };
+    assert_eq!(asked(&slow, public).await, failed);
+    for (answer, status) in [("<html>", 200), ("[]", 200), ("", 200), ("{}", 500)] {
+        let url = said(answer, status, Duration::ZERO).await;
+        assert_eq!(asked(&url, Reach::Anywhere).await, failed, "{answer}");
+    }
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let nobody = format!("http://{}/", listener.local_addr().unwrap());
+    drop(listener);
+    assert_eq!(asked(&nobody, Reach::Anywhere).await, failed);
 }

@@ -28,7 +28,7 @@ fn sdks() -> PathBuf {
 }
 
 /// A key made by the command; the database is as the server has it.
-fn key(server: &Server, more: &[&str]) -> String {
+pub(crate) fn key(server: &Server, more: &[&str]) -> String {
     let mut arguments = vec!["api-key", "create", "--name", "test"];
     arguments.extend(more);
     let made = server.told(&arguments);

@@ -1,41 +1,22 @@
 //! Engines elsewhere and assistants' servers, both as programs that come and go.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::State;
-use axum::http::StatusCode;
 use axum::response::Response;
 use axum::routing::post;
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
-use tokio::runtime::Runtime;
 
 use crate::in_peace;
+use crate::support::program::{Program, Told, receiver};
 use crate::support::server::Setup;
 use crate::support::softphone::call;
 use crate::support::{speech, tcp_port, until};
 
 const REPLY: &str = "We open at nine sharp.";
-
-/// Serves on a port of its own, in threads of its own, until it is dropped.
-struct Program {
-    _runtime: Runtime,
-}
-
-impl Program {
-    fn serve(port: u16, router: Router) -> Self {
-        let runtime = Runtime::new().expect("threads");
-        let listener = runtime
-            .block_on(TcpListener::bind(("127.0.0.1", port)))
-            .expect("the port");
-        runtime.spawn(async move { axum::serve(listener, router).await });
-        Self { _runtime: runtime }
-    }
-}
 
 /// OpenAI's chat completions and ElevenLabs' speech, at one address.
 fn providers() -> Router {
@@ -56,19 +37,6 @@ fn providers() -> Router {
     Router::new()
         .route("/v1/chat/completions", post(chat))
         .route("/v1/text-to-speech/{voice}/stream", post(voice))
-}
-
-type Told = Arc<Mutex<Vec<Value>>>;
-
-fn receiver(told: Told) -> Router {
-    async fn take(State(told): State<Told>, body: String) -> StatusCode {
-        let message: Value = serde_json::from_str(&body).expect("JSON");
-        told.lock()
-            .expect("no panic")
-            .push(message["message"].clone());
-        StatusCode::OK
-    }
-    Router::new().route("/hook", post(take)).with_state(told)
 }
 
 #[test]

@@ -21,6 +21,7 @@
 
 mod answering_machines;
 mod api;
+mod api_trunks;
 mod commands;
 mod control;
 mod conversations;
@@ -45,6 +46,7 @@ mod transfers;
 mod transports;
 mod trunks;
 mod voicemail;
+mod webhooks;
 mod wideband;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -143,15 +143,16 @@ impl Attempt {
     /// Calls by one way after another, as long as nobody was reached (RFC 3263 section 4.3).
     async fn call(&mut self) -> Result<(), Next> {
         let sip = self.services.sip.clone();
-        let invitation = self.target.invitation(&sip).await.map_err(|why| {
+        let invitations = self.target.invitations(&sip).await.map_err(|why| {
             tracing::warn!(why, "a call cannot be made");
             Next::failed(EndedReason::SipGatewayFailedToConnectCall)
         })?;
         let mut outcome = Err(Next::failed(EndedReason::SipGatewayFailedToConnectCall));
-        for (index, way) in invitation.ways.iter().enumerate() {
-            let is_last = index + 1 == invitation.ways.len();
-            let patience = (!is_last).then(|| self.target.patience());
-            outcome = self.call_by(&invitation, *way, patience).await;
+        let mut left: usize = invitations.iter().map(|found| found.ways.len()).sum();
+        for (invitation, way) in all_ways(&invitations) {
+            left -= 1;
+            let patience = (left > 0).then(|| self.target.patience());
+            outcome = self.call_by(invitation, way, patience).await;
             if !matches!(&outcome, Err(Next::Unreached(_))) {
                 break;
             }
@@ -334,6 +335,15 @@ impl Attempt {
         let hangup = LegCommand::Hangup(Hangup::default());
         self.services.sip.leg(leg, hangup);
     }
+}
+
+/// Each way with what is said on it, in the order to try.
+fn all_ways(invitations: &[Invitation]) -> Vec<(&Invitation, Way)> {
+    let mut all = Vec::new();
+    for invitation in invitations {
+        all.extend(invitation.ways.iter().map(|way| (invitation, *way)));
+    }
+    all
 }
 
 async fn early_tick(early: &mut Option<Early>) -> Option<Tick> {

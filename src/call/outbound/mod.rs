@@ -27,16 +27,18 @@ use super::admission::Full;
 use super::command::{CallCommand, CallSnapshot};
 use super::driver::{Answered, Driver};
 use super::inbound::{check_disk, close, open_recording, phrases, write_row};
+use super::opening::Opening;
 use super::recording::Tape;
 use super::registry::Line;
 use super::session::Party;
 use crate::conversation::settings::AssistantSettings;
 use crate::engines::turn::TurnStream;
 use crate::ids::{AssistantId, CallId, TrunkName};
-use crate::record::{CallRecord, CallStatus, CallType, Customer};
+use crate::record::{CallDocument, CallRecord, CallStatus, CallType, Customer};
 use crate::sip::endpoint::LegId;
 use crate::sip::uri::Uri;
 use crate::store::Entry;
+use crate::webhooks::Event;
 
 /// Whom an assistant shall call.
 #[derive(Clone, Debug, PartialEq)]
@@ -53,6 +55,10 @@ pub struct DialRequest {
     pub phone_number_id: Option<String>,
     /// The name of who is called.
     pub customer_name: Option<String>,
+    /// The call's id, where it has one already.
+    pub id: Option<CallId>,
+    /// What is kept of the request.
+    pub document: Option<Box<CallDocument>>,
 }
 
 /// Who talks in a call of ours.
@@ -108,6 +114,8 @@ pub async fn place(services: Services, request: DialRequest) -> Result<Placed, D
         caller_id,
         phone_number_id,
         customer_name,
+        id: call_id,
+        document,
     } = request;
     let (id, settings) = match talker {
         Talker::Named(name) => {
@@ -124,7 +132,7 @@ pub async fn place(services: Services, request: DialRequest) -> Result<Placed, D
     }
     check_disk(&services).map_err(|()| DialRefusal::Unavailable("the disk is full"))?;
     let mut record = CallRecord {
-        id: CallId::from_random(rand::rng().random()),
+        id: call_id.unwrap_or_else(|| CallId::from_random(rand::rng().random())),
         call_type: CallType::OutboundPhoneCall,
         status: CallStatus::Ringing,
         assistant: id,
@@ -171,6 +179,10 @@ pub async fn place(services: Services, request: DialRequest) -> Result<Placed, D
         .await
         .map_err(unwritable)?;
     write_row(&services, &record).await.map_err(unwritable)?;
+    if let Some(document) = document {
+        services.journal.write(Entry::Document(record.id, document));
+    }
+    let settings = services.serve(settings, &record);
     let placed = Placed {
         id: record.id,
         seen,
@@ -182,6 +194,7 @@ pub async fn place(services: Services, request: DialRequest) -> Result<Placed, D
         settings,
         record,
         tape,
+        rang: false,
     };
     tokio::spawn(outgoing.run(dialling));
     Ok(placed)
@@ -232,6 +245,8 @@ struct Outgoing {
     settings: AssistantSettings,
     record: CallRecord,
     tape: Option<Tape>,
+    /// Its server was told that it rings.
+    rang: bool,
 }
 
 impl Outgoing {
@@ -240,7 +255,7 @@ impl Outgoing {
             tokio::select! {
                 step = dialling.next() => match step {
                     Step::Sent { leg, call_id } => self.sent(leg, call_id),
-                    Step::Ringing(_) => {}
+                    Step::Ringing(_) => self.rings(),
                     Step::Answered(party) => return self.answered(*party).await,
                     Step::Failed(failure) => break failure,
                 },
@@ -270,6 +285,14 @@ impl Outgoing {
         self.services.journal.write(entry);
     }
 
+    fn rings(&mut self) {
+        if !std::mem::replace(&mut self.rang, true) {
+            let ringing = Event::Status(CallStatus::Ringing);
+            let webhooks = &self.services.webhooks;
+            webhooks.tell(&self.settings, &self.record, ringing);
+        }
+    }
+
     async fn answered(mut self, party: Party) {
         self.record.status = CallStatus::InProgress;
         self.record.started_at = Some(OffsetDateTime::now_utc());
@@ -285,6 +308,7 @@ impl Outgoing {
             party,
             record: self.record,
             settings: self.settings,
+            opening: Opening::Conversation,
             tape: self.tape,
         };
         Driver::new(answered).run().await;
@@ -296,6 +320,7 @@ impl Outgoing {
             call.status = CallStatus::Ended;
             call.ended_reason = Some(reason);
         });
-        close(&self.services, self.record, reason, by);
+        let told = Some(&self.settings);
+        close(&self.services, self.record, told, (reason, by));
     }
 }

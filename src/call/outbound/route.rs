@@ -26,10 +26,14 @@ pub struct Route {
     pub trunk: TrunkName,
     /// Where calls go.
     pub host: SipUri,
+    /// Where they go if nobody answers there, in the order to try.
+    pub other_hosts: Vec<SipUri>,
     /// PEM file of the certificates that its own must lead to, in TLS.
     pub ca: Option<PathBuf>,
     /// For 401 and 407.
     pub credentials: Option<Credentials>,
+    /// The account that a trunk knows us by.
+    pub account: Option<String>,
     /// The number that we call from.
     pub caller_id: Option<String>,
     /// The header field that says it, beside From.
@@ -68,6 +72,18 @@ impl Route {
         read.unwrap_or(number)
     }
 
+    /// The route to each of the hosts alone.
+    fn by_host(&self) -> impl Iterator<Item = Arc<Self>> + '_ {
+        let hosts = std::iter::once(&self.host).chain(&self.other_hosts);
+        hosts.map(|host| {
+            Arc::new(Self {
+                host: host.clone(),
+                other_hosts: Vec::new(),
+                ..self.clone()
+            })
+        })
+    }
+
     fn uri(&self, number: &Number) -> Uri {
         let user = self.numbers.dial(number.as_str());
         Uri::Sip(SipUri {
@@ -84,7 +100,7 @@ impl Route {
     }
 
     fn identity(&self) -> Identity {
-        let account = self.credentials.as_ref().map(|known| &known.username);
+        let account = self.account.as_ref();
         let number = self.caller_id.as_deref();
         let caller = match (number, account) {
             (Some(number), _) => self.numbers.write(number),
@@ -257,8 +273,32 @@ impl Target {
         }
     }
 
-    /// Finds the ways on the wire. Words for the log where there are none.
-    pub(in crate::call) async fn invitation(&self, sip: &Sip) -> Result<Invitation, String> {
+    /// Finds the ways on the wire, those of each host together. Words for the log where there are
+    /// none at all.
+    pub(in crate::call) async fn invitations(&self, sip: &Sip) -> Result<Vec<Invitation>, String> {
+        let targets: Vec<Self> = match self {
+            Self::Number(number, route) => {
+                let routes = route.by_host();
+                let target = |route| Self::Number(number.clone(), route);
+                routes.map(target).collect()
+            }
+            Self::Address(_) => vec![self.clone()],
+        };
+        let mut found = Vec::new();
+        let mut failure = "it has no host".to_owned();
+        for target in targets {
+            match target.invitation(sip).await {
+                Ok(invitation) => found.push(invitation),
+                Err(why) => failure = why,
+            }
+        }
+        match found.is_empty() {
+            true => Err(failure),
+            false => Ok(found),
+        }
+    }
+
+    async fn invitation(&self, sip: &Sip) -> Result<Invitation, String> {
         let request_uri = self.uri();
         let ca = match self {
             Self::Number(_, route) => route.ca.as_deref(),
@@ -341,8 +381,10 @@ mod tests {
         Route {
             trunk: TrunkName::new(name),
             host: SipUri::new(None, host, Some(5070)),
+            other_hosts: Vec::new(),
             ca: None,
             credentials: None,
+            account: None,
             caller_id: Some("+4930555".to_owned()),
             shown_in: CallerHeader::From,
             from_account: false,
@@ -423,10 +465,7 @@ mod tests {
     #[test]
     fn a_pbx_sees_the_account_in_from_and_the_number_beside_it() {
         let extension = Route {
-            credentials: Some(Credentials {
-                username: "200".to_owned(),
-                password: String::new(),
-            }),
+            account: Some("200".to_owned()),
             shown_in: CallerHeader::PAssertedIdentity,
             from_account: true,
             ..route("one")

@@ -21,6 +21,7 @@ use crate::call::inbound::check_disk;
 use crate::call::recording::Tape;
 use crate::call::registry::Line;
 use crate::call::session::Party;
+use crate::conversation::settings::AssistantSettings;
 use crate::ids::VoicemailId;
 use crate::net::media::{TICK_MS, Tick};
 use crate::net::sip::LegCommand;
@@ -74,6 +75,8 @@ pub(in crate::call) struct Visit {
     pub(in crate::call) line: Line,
     pub(in crate::call) party: Party,
     pub(in crate::call) record: CallRecord,
+    /// Whose server is told.
+    pub(in crate::call) told: Option<AssistantSettings>,
     pub(in crate::call) tape: Option<Tape>,
     /// Ticks of the call before this.
     pub(in crate::call) ticks_before: u64,
@@ -480,6 +483,7 @@ impl Attending {
             line,
             party,
             record,
+            told,
             tape,
             ..
         } = self.visit;
@@ -490,6 +494,7 @@ impl Attending {
             services: &services,
             line: &line,
             party: &party,
+            told: told.as_ref(),
             left_by_peer: self.left_by_peer,
         };
         finish(finishing, record, tape, reason, by).await;

@@ -1,6 +1,7 @@
 //! What happens to a caller who is put on hold or passed on.
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use super::super::phrases::words;
 
@@ -192,6 +193,14 @@ pub enum TransferDestination {
 pub(super) const ANNOUNCEMENT: &str = "One moment, I'll put you through.";
 
 impl TransferDestination {
+    /// A destination in Vapi's shape, fields that we do not know left out.
+    pub fn read(given: &Map<String, Value>) -> Option<Self> {
+        const KNOWN: &[&str] = &["type", "number", "sipUri", "description"];
+        let mut fields = given.clone();
+        fields.retain(|name, value| KNOWN.contains(&name.as_str()) && !value.is_null());
+        serde_json::from_value(Value::Object(fields)).ok()
+    }
+
     /// The number or address.
     pub fn target(&self) -> &str {
         match self {

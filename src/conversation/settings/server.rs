@@ -6,6 +6,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::AssistantSettings;
+
 /// Where an assistant's messages go.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
@@ -32,6 +34,17 @@ impl Default for Server {
             timeout_seconds: 20.0,
             backoff_plan: BackoffPlan::default(),
         }
+    }
+}
+
+impl Server {
+    /// Everything that is wrong with it: fields, `server.` before them, and what is allowed.
+    pub fn mistakes(&self) -> Vec<(String, String)> {
+        let settings = AssistantSettings {
+            server: Some(self.clone()),
+            ..AssistantSettings::default()
+        };
+        settings.mistakes()
     }
 }
 

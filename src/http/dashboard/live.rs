@@ -90,6 +90,8 @@ pub(super) async fn dial(
         caller_id: None,
         phone_number_id: None,
         customer_name: None,
+        id: None,
+        document: None,
     };
     match (dashboard.dialler)(request).await {
         Ok(placed) => Ok((StatusCode::CREATED, Json(json!({ "id": placed.id })))),

@@ -301,6 +301,12 @@ impl Driver {
             Command::Unregister(id) => {
                 let _ = self.endpoint.unregister(now, id);
             }
+            Command::Know(peers) => {
+                if let Some(flood) = &mut self.flood {
+                    flood.know(peers.trusted.clone());
+                }
+                self.endpoint.know(peers);
+            }
             Command::SetAccepting(accepting) => self.endpoint.set_accepting(accepting),
             Command::TlsPeer(peer, client, reply) => {
                 let _ = reply.send(self.tls_peer(&peer, client));

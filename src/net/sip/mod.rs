@@ -46,7 +46,7 @@ pub use witness::Witness;
 use super::resolve::{ResolveError, Resolver, SetupError, Target};
 use crate::sip::endpoint::{
     CommandError, Counters, Endpoint, EndpointConfig, Event, Extensions, ExtraHeaders, Hangup,
-    InboundAuthentication, IncomingCall, InviteRequest, LegId, Limits, LocalTransport,
+    InboundAuthentication, IncomingCall, InviteRequest, KnownPeers, LegId, Limits, LocalTransport,
     NotifyRequest, PingRequest, Protocol, ReferRequest, RegisterRequest, RegistrarTarget,
     RegistrationId, RegistrationState, Stats, SubscriptionId, TransportId,
 };
@@ -170,6 +170,7 @@ enum Command {
     NotifyUnsolicited(Box<NotifyRequest>, oneshot::Sender<Option<u16>>),
     Unregister(RegistrationId),
     SetAccepting(bool),
+    Know(KnownPeers),
     TlsPeer(TlsPeer, ClientTls, oneshot::Sender<Option<TransportId>>),
     Snapshot(oneshot::Sender<Snapshot>),
 }
@@ -353,9 +354,13 @@ impl Sip {
         Ok((sip, incoming_queue))
     }
 
-    /// Lets these networks in from now on, where not everybody is let in.
-    pub fn allow(&self, networks: Vec<IpNet>) {
-        self.gate.allow(networks);
+    /// Knows these peers from now on, and lets them in where not everybody is let in.
+    ///
+    /// # Errors
+    /// Where the driver is gone.
+    pub async fn know(&self, peers: KnownPeers) -> Result<(), SipGone> {
+        self.gate.allow(peers.trusted.clone());
+        self.send(Command::Know(peers)).await
     }
 
     /// Lets the datagrams of one socket in for as long as the guest lives.

@@ -125,6 +125,16 @@ pub struct InboundAuthentication {
     pub trusted: Vec<ipnet::IpNet>,
 }
 
+/// The peers that are known by their addresses.
+#[derive(Clone, Debug, Default)]
+pub struct KnownPeers {
+    /// Their networks, which are not challenged and count as no strangers.
+    pub trusted: Vec<ipnet::IpNet>,
+    /// The extensions of SIP that are used with those that differ from the rest; the first that
+    /// fits.
+    pub extensions: Vec<(ipnet::IpNet, Extensions)>,
+}
+
 /// How the endpoint presents itself and where it stops.
 #[derive(Clone, Debug)]
 pub struct EndpointConfig {

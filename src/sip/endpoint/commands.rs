@@ -4,13 +4,21 @@ use std::time::Instant;
 
 use super::Endpoint;
 use super::api::{
-    CommandError, EndCause, ExtraHeaders, Hangup, InviteRequest, LegId, ReferRequest,
+    CommandError, EndCause, ExtraHeaders, Hangup, InviteRequest, KnownPeers, LegId, ReferRequest,
     RegisterRequest, RegistrarTarget, RegistrationId,
 };
 use super::leg::{Asked, Draft, Means, OfferState, Phase};
 use crate::sip::headers::HeaderName;
 
 impl Endpoint {
+    /// Peers are known from now on; calls that are there keep what they began with.
+    pub fn know(&mut self, peers: KnownPeers) {
+        if let Some(policy) = &mut self.config.authentication {
+            policy.trusted = peers.trusted;
+        }
+        self.config.extensions_by_source = peers.extensions;
+    }
+
     /// Sends 180 Ringing for an incoming call. It is sent again every minute by itself.
     pub fn ring(&mut self, now: Instant, leg: LegId) -> Result<(), CommandError> {
         self.send_provisional(now, leg, 180, None)

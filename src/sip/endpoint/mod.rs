@@ -58,10 +58,10 @@ use rand::{Rng, SeedableRng};
 
 pub use api::{
     CommandError, Counters, Credentials, EndCause, EndpointConfig, Extensions, ExtraHeaders,
-    Hangup, Hop, InboundAuthentication, InviteRequest, KeepAlive, LegId, Limits, LocalTransport,
-    NotifyRequest, Output, PingId, PingRequest, Protocol, Reason, ReferOutcome, ReferRequest,
-    ReferTarget, RefreshedBy, RegisterRequest, RegistrarTarget, RegistrationId, RegistrationState,
-    SessionTimerSettings, Stats, SubscriptionId, Support, TransportId,
+    Hangup, Hop, InboundAuthentication, InviteRequest, KeepAlive, KnownPeers, LegId, Limits,
+    LocalTransport, NotifyRequest, Output, PingId, PingRequest, Protocol, Reason, ReferOutcome,
+    ReferRequest, ReferTarget, RefreshedBy, RegisterRequest, RegistrarTarget, RegistrationId,
+    RegistrationState, SessionTimerSettings, Stats, SubscriptionId, Support, TransportId,
 };
 pub use event::{Event, IncomingCall, ReferRequested, SubscribeRequested};
 

@@ -1,6 +1,5 @@
 //! Kept calls as they are looked for: by number, assistant, time, outcome, and by what was said.
 
-use serde_json::{Map, Value};
 use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, Row};
 use time::OffsetDateTime;
@@ -9,7 +8,7 @@ use super::rows::{self, Timestamp, name_of, parsed_option};
 use super::statement::{Statement, Times};
 use super::{Store, StoreError, trusted};
 use crate::ids::CallId;
-use crate::record::{Analysis, CallRecord, CallStatus, CallType, EndedReason};
+use crate::record::{Analysis, CallDocument, CallRecord, CallStatus, CallType, EndedReason};
 
 /// Words of a message that can be found, and of a search.
 const MOST_WORDS: usize = 200;
@@ -64,8 +63,8 @@ pub struct StoredCall {
     pub record: CallRecord,
     /// A name for people.
     pub name: Option<String>,
-    /// What it was made with, where the API made it.
-    pub document: Map<String, Value>,
+    /// What it was made with, where the API or a number's server made it.
+    pub document: CallDocument,
     /// When its row changed last.
     pub updated_at: OffsetDateTime,
     /// What the model says of it, once it does; not in lists.
@@ -177,24 +176,6 @@ impl Store {
         let done = done.map(|done| done.rows_affected() > 0);
         trusted(connection, done.map_err(StoreError::from))
     }
-
-    /// Keeps what a call was made with.
-    ///
-    /// # Errors
-    /// Where the statement fails.
-    pub async fn keep_call_document(
-        &self,
-        id: CallId,
-        document: &Map<String, Value>,
-    ) -> Result<(), StoreError> {
-        let mut connection = self.pool.acquire().await?;
-        let done = sqlx::query("UPDATE calls SET document = $2 WHERE id = $1")
-            .bind(id.to_string())
-            .bind(serde_json::to_string(document).unwrap_or_default())
-            .execute(&mut *connection)
-            .await;
-        trusted(connection, done.map(drop).map_err(StoreError::from))
-    }
 }
 
 fn conditions(statement: &mut Statement, query: &CallQuery) {
@@ -229,12 +210,16 @@ fn conditions(statement: &mut Statement, query: &CallQuery) {
     statement.within("calls.updated_at", &query.updated);
 }
 
-fn stored(row: &AnyRow) -> Result<StoredCall, StoreError> {
+pub(super) fn stored(row: &AnyRow) -> Result<StoredCall, StoreError> {
     let record = rows::call(row)?;
-    let document = parsed_option(row, "document", |text| serde_json::from_str(text).ok())?;
+    let fields = parsed_option(row, "document", |text| serde_json::from_str(text).ok())?;
+    let document = CallDocument {
+        fields: fields.unwrap_or_default(),
+        secrets: row.try_get("secrets")?,
+    };
     Ok(StoredCall {
         name: row.try_get("name")?,
-        document: document.unwrap_or_default(),
+        document,
         updated_at: parsed_option(row, "updated_at", rows::time_of)?.unwrap_or(record.created_at),
         analysis: None,
         record,
@@ -298,6 +283,22 @@ pub(super) fn people(call: &CallRecord) -> String {
     let customer = call.customer.as_ref().map(|customer| &*customer.number);
     let people = format!("{} {} {}", customer.unwrap_or_default(), call.from, call.to);
     people.to_lowercase().chars().take(LONGEST_PEOPLE).collect()
+}
+
+/// Keeps what a call was made with.
+pub(super) async fn save_document(
+    connection: &mut AnyConnection,
+    call: CallId,
+    document: &CallDocument,
+) -> Result<(), StoreError> {
+    sqlx::query("UPDATE calls SET document = $2, secrets = $3 WHERE id = $1")
+        .bind(call.to_string())
+        // JSON always serialises.
+        .bind(serde_json::to_string(&document.fields).unwrap_or_default())
+        .bind(document.secrets.clone())
+        .execute(connection)
+        .await?;
+    Ok(())
 }
 
 /// The words of a text as they are looked for: lower case, each once.

@@ -6,7 +6,15 @@ use super::*;
 use crate::ids::{AssistantId, TurnNumber};
 use crate::record::{Message, Role};
 use crate::store::save_message;
-use crate::store::tests::{Folder, call};
+use crate::store::testing::{Place, on_both_databases};
+use crate::store::tests::call;
+
+on_both_databases![
+    calls_are_found_by_number_assistant_outcome_and_time,
+    calls_are_found_by_all_words_of_which_the_last_may_be_begun,
+    a_frequent_beginning_is_found_as_a_rare_one_is,
+    pages_follow_each_other_without_gap_or_repetition,
+];
 
 async fn ids(store: &Store, query: CallQuery) -> Vec<CallId> {
     let query = CallQuery { limit: 10, ..query };
@@ -47,10 +55,8 @@ async fn four_calls(store: &Store) -> Vec<CallId> {
     all
 }
 
-#[tokio::test]
-async fn calls_are_found_by_number_assistant_outcome_and_time() {
-    let folder = Folder::new();
-    let store = Store::open(&folder.0).await.expect("opened");
+async fn calls_are_found_by_number_assistant_outcome_and_time(place: Place) {
+    let store = place.open().await;
     let all = four_calls(&store).await;
     let by = CallQuery::default;
     let number = Some("+49155".to_owned());
@@ -83,10 +89,8 @@ async fn calls_are_found_by_number_assistant_outcome_and_time() {
     );
 }
 
-#[tokio::test]
-async fn calls_are_found_by_all_words_of_which_the_last_may_be_begun() {
-    let folder = Folder::new();
-    let store = Store::open(&folder.0).await.expect("opened");
+async fn calls_are_found_by_all_words_of_which_the_last_may_be_begun(place: Place) {
+    let store = place.open().await;
     let all = four_calls(&store).await;
     let found = async |words: &str| {
         let words = Some(words.to_owned());
@@ -108,10 +112,8 @@ async fn calls_are_found_by_all_words_of_which_the_last_may_be_begun() {
     assert!(found("%").await.is_empty());
 }
 
-#[tokio::test]
-async fn a_frequent_beginning_is_found_as_a_rare_one_is() {
-    let folder = Folder::new();
-    let store = Store::open(&folder.0).await.expect("opened");
+async fn a_frequent_beginning_is_found_as_a_rare_one_is(place: Place) {
+    let store = place.open().await;
     let all = four_calls(&store).await;
     let many = usize::try_from(RARE).expect("small") / MOST_WORDS + 1;
     for part in 0..many {
@@ -133,14 +135,12 @@ async fn a_frequent_beginning_is_found_as_a_rare_one_is() {
     }
 }
 
-#[tokio::test]
-async fn pages_follow_each_other_without_gap_or_repetition() {
-    let folder = Folder::new();
-    let store = Store::open(&folder.0).await.expect("opened");
-    for place in 0..7_u8 {
+async fn pages_follow_each_other_without_gap_or_repetition(place: Place) {
+    let store = place.open().await;
+    for number in 0..7_u8 {
         // Several at the same time.
-        let at = OffsetDateTime::UNIX_EPOCH + Duration::hours(i64::from(place / 3));
-        store.save_call(&call(place, at)).await.expect("saved");
+        let at = OffsetDateTime::UNIX_EPOCH + Duration::hours(i64::from(number / 3));
+        store.save_call(&call(number, at)).await.expect("saved");
     }
     let mut seen = Vec::new();
     let mut query = CallQuery {

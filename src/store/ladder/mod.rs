@@ -77,6 +77,7 @@ impl Ladders {
         let milestone = match call.status {
             // A call of ours has no Call-ID before its INVITE.
             CallStatus::Ringing if call.sip_call_id.is_empty() => return,
+            CallStatus::Scheduled | CallStatus::Queued => return,
             CallStatus::Ringing | CallStatus::InProgress | CallStatus::Forwarding => {
                 Milestone::Made
             }

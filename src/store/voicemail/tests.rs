@@ -3,8 +3,15 @@ use std::fs;
 use super::*;
 use crate::ids::CallId;
 use crate::record::{Customer, RecordingEnd, VoicemailReason};
+use crate::store::testing::{Place, on_both_databases};
 use crate::store::tests::Folder;
 use crate::store::{Entry, Journal};
+
+on_both_databases![
+    a_message_is_read_back_as_it_was_left,
+    a_crash_at_any_moment_loses_no_message,
+    the_journal_keeps_messages_and_forgets_those_that_came_to_nothing,
+];
 
 fn message(seed: u8) -> Voicemail {
     let mailbox = MailboxName::new("office");
@@ -49,10 +56,8 @@ fn samples(path: &std::path::Path) -> Vec<i16> {
     reader.into_samples().map(|s| s.expect("whole")).collect()
 }
 
-#[tokio::test]
-async fn a_message_is_read_back_as_it_was_left() {
-    let folder = Folder::new();
-    let store = Store::open(&folder.0).await.expect("opens");
+async fn a_message_is_read_back_as_it_was_left(place: Place) {
+    let store = place.open().await;
     let draft = message(1);
     save_now(&store, &draft).await;
     assert_eq!(
@@ -94,7 +99,7 @@ async fn a_message_is_read_back_as_it_was_left() {
     assert_eq!(kept.state, VoicemailState::Saved);
     assert_eq!(kept.transcript.as_deref(), Some("Call me back."));
     store
-        .delete_voicemail(&folder.0, &kept)
+        .delete_voicemail(&place.folder, &kept)
         .await
         .expect("deleted");
     assert_eq!(store.voicemails(None).await.expect("read"), []);
@@ -135,12 +140,10 @@ fn a_finished_file_is_cut_to_its_length_and_a_discarded_one_is_gone() {
     assert_eq!(left.count(), 2, "the first one's sound and description");
 }
 
-#[tokio::test]
-async fn a_crash_at_any_moment_loses_no_message() {
-    let folder = Folder::new();
-    let store = Store::open(&folder.0).await.expect("opens");
+async fn a_crash_at_any_moment_loses_no_message(place: Place) {
+    let store = place.open().await;
     let speak = |message: &Voicemail| {
-        let mut file = MessageFile::create(&folder.0, message).expect("room");
+        let mut file = MessageFile::create(&place.folder, message).expect("room");
         file.append(&[9; 24_000]).expect("room");
         file
     };
@@ -160,17 +163,21 @@ async fn a_crash_at_any_moment_loses_no_message() {
     // Before a word was said.
     let silent = message(13);
     save_now(&store, &silent).await;
-    drop(MessageFile::create(&folder.0, &silent).expect("room"));
+    drop(MessageFile::create(&place.folder, &silent).expect("room"));
     // With its description torn, and no row.
     let torn = message(14);
     drop(speak(&torn));
-    fs::write(file::description(&folder.0.join(&torn.file)), b"{\"id\":").expect("written");
+    fs::write(
+        file::description(&place.folder.join(&torn.file)),
+        b"{\"id\":",
+    )
+    .expect("written");
     // A row whose file somebody removed.
     let removed = complete(message(15), 1000);
     save_now(&store, &removed).await;
 
     let found = store
-        .recover_voicemails(&folder.0)
+        .recover_voicemails(&place.folder)
         .await
         .expect("recovered");
     let expected = RecoveredMailboxes {
@@ -187,7 +194,7 @@ async fn a_crash_at_any_moment_loses_no_message() {
         assert_eq!(kept.ended, Some(RecordingEnd::Crashed));
         assert_eq!((kept.duration_ms, kept.state), (3000, VoicemailState::New));
         assert_eq!(kept.customer, cut.customer);
-        assert_eq!(samples(&folder.0.join(&kept.file)).len(), 24_000);
+        assert_eq!(samples(&place.folder.join(&kept.file)).len(), 24_000);
     }
     let ended = kept(ended.id).await.expect("recovered");
     assert_eq!(ended.ended, Some(RecordingEnd::HungUp));
@@ -197,16 +204,14 @@ async fn a_crash_at_any_moment_loses_no_message() {
     assert_eq!(kept(silent.id).await, None);
     assert_eq!(kept(removed.id).await, None);
     let again = store
-        .recover_voicemails(&folder.0)
+        .recover_voicemails(&place.folder)
         .await
         .expect("recovered");
     assert_eq!(again, RecoveredMailboxes::default(), "once is enough");
 }
 
-#[tokio::test]
-async fn the_journal_keeps_messages_and_forgets_those_that_came_to_nothing() {
-    let folder = Folder::new();
-    let store = Store::open(&folder.0).await.expect("opens");
+async fn the_journal_keeps_messages_and_forgets_those_that_came_to_nothing(place: Place) {
+    let store = place.open().await;
     let journal = Journal::start(store.clone(), None);
     let (one, two) = (message(20), message(21));
     journal.write(Entry::Voicemail(Box::new(one.clone())));
@@ -218,7 +223,7 @@ async fn the_journal_keeps_messages_and_forgets_those_that_came_to_nothing() {
     assert_eq!(kept, [complete(two, 900)]);
     let old = OffsetDateTime::from_unix_timestamp(1_800_000_000).expect("in range");
     let expired = store
-        .expire_voicemails(&folder.0, &kept[0].mailbox, old)
+        .expire_voicemails(&place.folder, &kept[0].mailbox, old)
         .await
         .expect("expired");
     assert_eq!(expired, 1);

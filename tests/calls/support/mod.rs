@@ -10,6 +10,7 @@ pub(crate) mod phone;
 pub(crate) mod pjsip;
 pub(crate) mod postgres;
 pub(crate) mod process;
+pub(crate) mod program;
 pub(crate) mod record;
 pub(crate) mod relay;
 pub(crate) mod server;

@@ -9,7 +9,8 @@ const OUTCOMES = ['customer-ended-call', 'assistant-ended-call', 'assistant-said
   'customer-busy', 'customer-did-not-answer', 'call-rejected', 'admission-refused', 'service-unavailable', 'incompatible-media',
   'media-timed-out', 'signalling-timed-out', 'server-shutdown', 'server-crashed', 'internal-error',
   'sip-gateway-failed-to-connect-call', 'sip-outbound-number-invalid', 'sip-outbound-forbidden', 'sip-outbound-redirect-refused',
-  'sip-outbound-server-failed'];
+  'sip-outbound-server-failed', 'assistant-request-failed', 'assistant-request-returned-error',
+  'assistant-request-returned-forwarding-phone-number', 'schedule-expired'];
 
 function row(call) {
   return h('tr', { class: 'link' },
