@@ -23,7 +23,12 @@ use crate::statistics::{Sample, percent, whole};
 use crate::watching::Watching;
 
 /// What listeners say without wanting the turn.
-const BACKCHANNELS: [&str; 6] = ["Mm-hm.", "Right.", "Okay.", "Yeah.", "Uh-huh.", "Sure."];
+const BACKCHANNELS: [&str; 6] = [HUM, "Right.", "Okay.", "Yeah.", "Uh-huh.", "Sure."];
+/// Made here: voices spell it out, "em em aitch em".
+const HUM: &str = "Mm-hm.";
+/// Of the lowest voice that hums, and from one to the next, in Hz.
+const LOWEST_HUM: f32 = 95.0;
+const HUM_STEP: f32 = 9.0;
 /// Below the level of a caller who speaks.
 const LOWER_DB: f32 = 10.0;
 /// Noises last from half a second to so long, in ms.
@@ -54,9 +59,13 @@ pub(super) fn backchannels(bench: &mut Bench<'_>) -> Result<Findings> {
     for number in 0..count {
         let text = BACKCHANNELS[number % BACKCHANNELS.len()];
         let speaker = &speakers[number / BACKCHANNELS.len() % speakers.len()];
+        let sound = match text {
+            HUM => hum(LOWEST_HUM + HUM_STEP * (number / BACKCHANNELS.len()) as f32),
+            text => voices.say(speaker, text)?,
+        };
         clips.push(Clip {
             name: text.to_owned(),
-            sound: lowered(voices.say(speaker, text)?),
+            sound: lowered(sound),
         });
     }
     voices.rest();
@@ -99,6 +108,34 @@ fn recordings(folder: &Path) -> Result<Vec<(String, Vec<i16>)>> {
 }
 
 /// At its level: that of its audible frames.
+/// "Mm-hm" at `pitch` Hz, 8 kHz: two murmurs, the second higher, with a breath between them.
+fn hum(pitch: f32) -> Vec<i16> {
+    let mut sound = murmur(pitch, 190);
+    sound.extend([0; 8 * 50]);
+    sound.extend(murmur(pitch * 1.18, 250));
+    sound
+}
+
+/// A closed mouth: harmonics that fall from 300 Hz on, swelling and dying away over 40 ms.
+fn murmur(pitch: f32, ms: usize) -> Vec<i16> {
+    let length = 8 * ms;
+    let edge = 8.0 * 40.0;
+    let harmonics = (1_600.0 / pitch) as u32;
+    let sample = |at: usize| {
+        let time = at as f32 / 8_000.0;
+        let sum: f32 = (1..=harmonics)
+            .map(|k| {
+                let hz = pitch * k as f32;
+                (std::f32::consts::TAU * hz * time).sin() / (1.0 + (hz / 300.0).powi(2))
+            })
+            .sum();
+        let swell = (at as f32 / edge).min((length - at) as f32 / edge).min(1.0);
+        // At most some ten harmonics that halve.
+        (sum * swell * 5_000.0) as i16
+    };
+    (0..length).map(sample).collect()
+}
+
 fn lowered(mut sound: Vec<i16>) -> Vec<i16> {
     let audible: Vec<i16> = sound
         .chunks(160)
