@@ -35,7 +35,7 @@ fn replay(server: &Server, id: &str, options: &[&str], temporary: &Path) -> Fini
 fn a_recorded_caller_is_heard_again_and_answered_by_another_configuration() {
     let _peace = in_peace();
     let server = PLAIN.take();
-    let (_, record) = server.record_of(|| call(&server, "demo", &[speech("help_me")], &[]));
+    let (_, record) = server.record_of(|| call(&server, "demo", &[speech("order_status")], &[]));
     // The recording is complete a little after the record.
     server.recording(&record);
     let id = record.text("id");
@@ -67,7 +67,7 @@ fn a_recorded_caller_is_heard_again_and_answered_by_another_configuration() {
         .unwrap_or_else(|| panic!("no turn of both in {calls:#}"));
     for call in ["then", "now"] {
         let heard = words(answered[call]["caller"].as_str().expect("words"));
-        let share = share_understood("Can you help me with something?", &heard);
+        let share = share_understood("I'd like to check my order status, please.", &heard);
         assert!(share >= 0.6, "{call}: {heard:?}");
         assert!(answered[call]["voiceToVoiceMs"].is_u64(), "{calls:#}");
     }
