@@ -17,6 +17,8 @@ use crate::speech::{self, Kind, Line};
 use crate::voices::Voices;
 use crate::words;
 
+/// So often at most a recorded sentence is cut: few say little, and where they are cut is chance.
+const TIMES_RECORDED: usize = 2;
 /// The longest pause inside, in ms.
 const LONGEST_PAUSE: u64 = 900;
 /// The shortest that tries a policy.
@@ -241,8 +243,8 @@ fn strung(random: &mut StdRng, speakers: &[Digits], groups: &[String]) -> Option
     Some(with_pauses(random, pieces))
 }
 
-/// So many sentences: up to a quarter recordings with a pause put in, the rest made, half of them
-/// such that their first half could be all.
+/// So many sentences: up to a quarter recordings with a pause put in where they are quietest, the
+/// rest made, half of them such that their first half could be all.
 pub(super) fn sentences(
     recorded: &[Line],
     voices: &mut Voices,
@@ -261,7 +263,7 @@ pub(super) fn sentences(
     let mut cases = Vec::new();
     for number in 0..count {
         let (kind, text, pieces) = match number % 4 {
-            0 if !halved.is_empty() => {
+            0 if number / 4 < halved.len() * TIMES_RECORDED => {
                 let (name, (first, second)) = &halved[number / 4 % halved.len()];
                 (
                     SENTENCES[0],
