@@ -76,8 +76,13 @@ fn a_recorded_caller_is_heard_again_and_answered_by_another_configuration() {
         server.call_ids().iter().filter(|kept| *kept == id).count(),
         1
     );
-    let left = fs::read_dir(&temporary).expect("a folder").count();
-    assert_eq!(left, 0, "everything of it is gone");
+    // Not the only one who leaves things there: ONNX Runtime has a file of its own.
+    let left = fs::read_dir(&temporary).expect("a folder").flatten();
+    let ours = left.filter(|entry| {
+        let name = entry.file_name();
+        name.to_string_lossy().starts_with("offhook")
+    });
+    assert_eq!(ours.count(), 0, "everything of it is gone");
 
     the_mistakes_are_named(&server, id, &temporary);
 }
