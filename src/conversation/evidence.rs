@@ -86,7 +86,8 @@ fn is_credible(transcript: &Transcript, text: &str, count: usize, heard: SpeechE
     let silent = no_speech_probability > 0.8 && mean_logprob < -0.6;
     let looped = repeated && mean_logprob < -0.8;
     // Nobody says eight words a second.
-    let seconds = heard.speech.as_secs_f64().max(0.05);
+    // The detector may have missed a first or a last quarter of a second.
+    let seconds = heard.speech.as_secs_f64() + 0.25;
     let rushed = count >= 5 && count as f64 / seconds > 8.0;
     let doubtful = !heard.is_strong() || no_speech_probability > 0.5 || mean_logprob < -0.7;
     let invented = doubtful && PhraseSet::new(INVENTED).is(text)

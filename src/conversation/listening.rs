@@ -204,7 +204,7 @@ impl Conversation {
                 .last_sound_of_any()
                 .0
                 .saturating_add(SOUND_DECIDES_MS)
-            && self.clock().0 < due.saturating_add(2 * SOUND_DECIDES_MS);
+            && self.clock().0 < due.saturating_add(4 * SOUND_DECIDES_MS);
         early || sounds || (behind || self.hearing.may_be_speaking()) && waiting
     }
 

@@ -34,7 +34,7 @@ const WORD_CHECK_MS: u64 = 400;
 /// Speech before the words of somebody for whom the assistant fell silent are looked at, in ms.
 const FIRST_LOOK_MS: u64 = 240;
 /// Half a sentence is gone by only if its words are likelier than this.
-const CLEAR_LOGPROB: f32 = -0.7;
+const CLEAR_LOGPROB: f32 = -1.1;
 /// And between two looks, in ms.
 const NEXT_LOOK_MS: u64 = 160;
 
