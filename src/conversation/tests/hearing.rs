@@ -36,6 +36,19 @@ fn partials(call: &Call) -> Vec<String> {
         .collect()
 }
 
+/// A call in which the assistant has been counting for a second.
+fn counting() -> Call {
+    let mut call = quiet_call();
+    call.pass(500);
+    call.model_says("One two three four five. Six seven eight nine ten. Eleven twelve.");
+    call.says("Count for me.", 700);
+    while !call.is_speaking() {
+        call.pass(20);
+    }
+    call.pass(900);
+    call
+}
+
 #[test]
 fn the_words_so_far_are_known_while_the_caller_speaks_and_the_model_reads_them() {
     let mut call = quiet_call();
@@ -193,14 +206,7 @@ fn after_its_own_words_the_model_reads_what_the_next_turn_will_begin_with() {
 
 #[test]
 fn two_words_are_enough_to_tell_an_interruption_while_it_is_spoken() {
-    let mut call = quiet_call();
-    call.pass(500);
-    call.model_says("One two three four five. Six seven eight nine ten. Eleven twelve.");
-    call.says("Count for me.", 700);
-    while !call.is_speaking() {
-        call.pass(20);
-    }
-    call.pass(900);
+    let mut call = counting();
     let began = call.clock;
     call.says("I want something else entirely today please.", 2600);
     let yielded = call.outputs.iter().find_map(|(at, output)| match output {
@@ -212,14 +218,7 @@ fn two_words_are_enough_to_tell_an_interruption_while_it_is_spoken() {
 
 #[test]
 fn a_long_acknowledgement_is_none() {
-    let mut call = quiet_call();
-    call.pass(500);
-    call.model_says("One two three four five. Six seven eight nine ten. Eleven twelve.");
-    call.says("Count for me.", 700);
-    while !call.is_speaking() {
-        call.pass(20);
-    }
-    call.pass(900);
+    let mut call = counting();
     call.says("Right, okay, yeah.", 900);
     call.pass(9000);
     assert!(!call.messages()[1].interrupted);

@@ -32,7 +32,7 @@ struct Music {
 /// Over this the music ends, in ms.
 const MUSIC_FADE_MS: u32 = 100;
 
-/// Lowered to a quarter of a quarter and a bit: 18 dB.
+/// An eighth: 18 dB lower.
 const LOWERED: f32 = 0.125;
 /// Over this it is lowered, in ms...
 const LOWERING_MS: u32 = 15;
