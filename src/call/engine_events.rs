@@ -26,6 +26,10 @@ impl Driver {
             } => {
                 return self.failed(Engine::Stt, generation, Failing::Transcribe, &error);
             }
+            EngineEvent::SentenceEnds { probability, .. } => Input::SentenceEnds {
+                generation,
+                probability,
+            },
             EngineEvent::ReplyText { text, .. } => Input::ReplyText { generation, text },
             EngineEvent::FellBack { engine, error, .. } => {
                 return self.fell_back(generation, engine, &error);

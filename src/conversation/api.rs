@@ -258,6 +258,14 @@ pub enum Input {
         /// What was heard.
         transcript: Transcript,
     },
+    /// A language model's judgement of whether the caller's words are a whole sentence
+    /// (optional), before the first piece of a reply that is made ahead.
+    SentenceEnds {
+        /// Of the [`Output::Generate`].
+        generation: Generation,
+        /// Probability that no more words follow, 0 to 1.
+        probability: f32,
+    },
     /// The next piece of a reply: any split of the text, at UTF-8 boundaries.
     ReplyText {
         /// Of the [`Output::Generate`].

@@ -1,9 +1,9 @@
 //! How much silence ends a turn: one pure policy over what is known of the caller's words and ways,
 //! and of what they were asked. Its main knob is `startSpeakingPlan.transcriptionEndpointingPlan`.
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
+use super::habits::Ways;
 use super::phrases::{PhraseSet, UNFINISHED, words};
 
 /// What is known when the caller pauses.
@@ -14,8 +14,37 @@ pub(super) struct Evidence<'a> {
     pub(super) ways: Ways,
     /// The words up to the pause, where they are there already.
     pub(super) transcript: Option<&'a str>,
+    /// Whether the language model takes the words for a whole sentence.
+    pub(super) whole: Whole,
     /// An end-of-turn model's probability that the caller has finished.
     pub(super) finished: Option<f32>,
+}
+
+impl Evidence<'_> {
+    /// How likely the words are a whole sentence, where somebody can tell. People's melody on the
+    /// telephone tells less than their words do.
+    fn whole(&self) -> Option<f32> {
+        match (self.whole, self.finished) {
+            (Whole::Known(probability), _) => Some(probability),
+            // It is known before the reply could be heard.
+            (Whole::Expected, _) => Some(0.0),
+            (Whole::Unknown, Some(sure)) if sure >= SURELY_FINISHED => Some(1.0),
+            (Whole::Unknown, Some(sure)) if sure <= SURELY_UNFINISHED => Some(0.0),
+            (Whole::Unknown, _) => None,
+        }
+    }
+}
+
+/// The language model's word on the caller's words.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) enum Whole {
+    /// There is none, and there will be none.
+    #[default]
+    Unknown,
+    /// It comes before the reply does.
+    Expected,
+    /// The probability that the sentence ends with them.
+    Known(f32),
 }
 
 /// `startSpeakingPlan`, as durations.
@@ -33,56 +62,17 @@ pub(super) struct Waits {
     pub(super) transcript_expected: bool,
     /// Words that leave a sentence unfinished.
     pub(super) unfinished_words: PhraseSet,
-}
-
-/// How this caller has spoken so far in this call.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Ways {
-    /// How long they pause without having finished.
-    pub(super) pause: Duration,
-    /// How often they went on as soon as they were answered.
-    pub(super) cut_ins: u32,
-}
-
-/// What [`Ways`] is drawn from.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Habits {
-    /// The latest pauses inside turns.
-    pauses: VecDeque<Duration>,
-    cut_ins: u32,
-}
-
-impl Habits {
-    /// The caller went on after a pause.
-    pub(super) fn paused(&mut self, pause: Duration) {
-        if pause < NOTABLE_PAUSE || pause > LONGEST_PAUSE {
-            return;
-        }
-        if self.pauses.len() >= REMEMBERED_PAUSES {
-            self.pauses.pop_front();
-        }
-        self.pauses.push_back(pause);
-    }
-
-    /// The caller went on although the assistant had begun to answer.
-    pub(super) fn was_cut_short(&mut self) {
-        self.cut_ins = self.cut_ins.saturating_add(1);
-    }
-
-    /// One long pause is none; two are a habit.
-    pub(super) fn ways(&self) -> Ways {
-        let mut pauses: Vec<Duration> = self.pauses.iter().copied().collect();
-        pauses.sort_unstable();
-        Ways {
-            pause: pauses.iter().rev().nth(1).copied().unwrap_or_default(),
-            cut_ins: self.cut_ins,
-        }
-    }
+    /// What is an answer by itself.
+    pub(super) answers: PhraseSet,
 }
 
 /// How the caller's words look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ending {
+    /// No words: noise, or half a word.
+    Nothing,
+    /// "Yes, please."
+    Answer,
     Finished,
     Unfinished,
     Number,
@@ -90,11 +80,6 @@ enum Ending {
     NumberInQuestion,
 }
 
-/// A shorter pause is a gap between words.
-const NOTABLE_PAUSE: Duration = Duration::from_millis(300);
-/// A longer one is a turn of its own.
-const LONGEST_PAUSE: Duration = Duration::from_millis(2000);
-const REMEMBERED_PAUSES: usize = 6;
 /// What is read out digit by digit or letter by letter.
 const READ_OUT: &[&str] = &[
     "number", "numbers", "digit", "digits", "code", "zip", "postcode", "spell", "spelling", "pin",
@@ -113,11 +98,50 @@ const MOST_CUT_INS: u32 = 3;
 const SURELY_FINISHED: f32 = 0.8;
 /// Below this it is sure that they have not.
 const SURELY_UNFINISHED: f32 = 0.2;
+/// From here on the language model takes words for a whole sentence: of sentences with a pause
+/// inside few are above it at the pause, and half at their end.
+const WHOLE: f32 = 0.7;
+/// Up to here it doubts them: most are below at a pause, and a fifth at their end.
+const DOUBTED: f32 = 0.4;
+/// Whole in themselves, whatever might follow.
+const ANSWERS: &[&str] = &[
+    "yes",
+    "yeah",
+    "yep",
+    "no",
+    "nope",
+    "no thanks",
+    "no thank you",
+    "yes please",
+    "okay",
+    "ok",
+    "sure",
+    "right",
+    "hello",
+    "hi",
+    "hey",
+    "good morning",
+    "good afternoon",
+    "good evening",
+    "thanks",
+    "thank you",
+    "thank you very much",
+    "bye",
+    "goodbye",
+    "what",
+    "pardon",
+    "sorry",
+];
 
 impl Waits {
     /// `UNFINISHED` words, ready to compare.
     pub(super) fn default_unfinished_words() -> PhraseSet {
         PhraseSet::new(UNFINISHED)
+    }
+
+    /// `ANSWERS`, ready to compare.
+    pub(super) fn default_answers() -> PhraseSet {
+        PhraseSet::new(ANSWERS)
     }
 
     /// The silence that ends the turn.
@@ -134,29 +158,49 @@ impl Waits {
         let ending = self.ending(transcript, evidence.asked);
         let ways = evidence.ways;
         let least = self.least + AFTER_CUT_IN * ways.cut_ins.min(MOST_CUT_INS);
-        let usual = match ways.pause {
+        let usual = |pause| match pause {
             Duration::ZERO => Duration::ZERO,
             pause => (pause + BEYOND_PAUSE).min(MOST_PATIENCE),
         };
-        let wait = match (ending, evidence.finished) {
-            // Models of sentence melody are at a loss with digits.
-            (Ending::Number, _) => self.number.max(usual),
-            (Ending::NumberInQuestion, Some(sure)) if sure <= SURELY_UNFINISHED => self.number,
-            (Ending::NumberInQuestion, _) => (self.finished + self.number) / 2,
-            // Where words and melody disagree: the melody of a greeting often says to go on, and
-            // a recogniser writes a full stop wherever it can.
-            (Ending::Finished, Some(sure)) if sure <= SURELY_UNFINISHED => {
-                (self.finished + self.unfinished) / 2
+        let in_sentences = usual(ways.in_sentences);
+        let wait = match ending {
+            // Models of sentences are at a loss with digits.
+            Ending::Number => self.number.max(usual(ways.in_numbers)),
+            Ending::NumberInQuestion => match evidence.whole() {
+                Some(whole) => between(whole, least, self.number),
+                None => (self.finished + self.number) / 2,
+            },
+            Ending::Nothing => self.doubtful(),
+            Ending::Answer => self.finished,
+            Ending::Finished => {
+                // A recogniser writes a full stop wherever it can.
+                let wait = match evidence.whole() {
+                    Some(whole) => between(whole, least, self.doubtful()),
+                    None => self.finished,
+                };
+                wait.max(in_sentences.min(self.doubtful()))
             }
-            (Ending::Unfinished, Some(sure)) if sure >= SURELY_FINISHED => self.finished,
-            (Ending::Finished, _) => self.finished,
-            (Ending::Unfinished, _) => self.unfinished.max(usual),
+            Ending::Unfinished => match evidence.whole() {
+                Some(WHOLE..) => self.doubtful(),
+                Some(_) | None => self.unfinished.max(in_sentences),
+            },
         };
         wait.max(least)
     }
 
+    /// Where it can be either: longer than most people pause.
+    fn doubtful(&self) -> Duration {
+        (self.finished * 2 + self.unfinished * 3) / 5
+    }
+
     fn ending(&self, transcript: &str, asked: Option<&str>) -> Ending {
         let text = transcript.trim();
+        if text.is_empty() {
+            return Ending::Nothing;
+        }
+        if self.answers.is(text) {
+            return Ending::Answer;
+        }
         let question = text.ends_with('?');
         if ends_in_number(text) {
             let wanted = asked.is_some_and(asks_for_number);
@@ -182,6 +226,12 @@ impl Waits {
     }
 }
 
+/// The wait for words that are so likely whole.
+fn between(whole: f32, least: Duration, most: Duration) -> Duration {
+    let doubt = ((WHOLE - whole) / (WHOLE - DOUBTED)).clamp(0.0, 1.0);
+    least + most.saturating_sub(least) * (1000.0 * doubt) as u32 / 1000
+}
+
 /// The assistant wants something that is read out.
 fn asks_for_number(said: &str) -> bool {
     let said = words(said);
@@ -191,7 +241,7 @@ fn asks_for_number(said: &str) -> bool {
 }
 
 /// The text ends with digits or letters being read out: two or more, or nothing else.
-fn ends_in_number(text: &str) -> bool {
+pub(super) fn ends_in_number(text: &str) -> bool {
     let mut read_out = 0;
     let mut others = false;
     for word in text.split_whitespace().rev() {
@@ -243,6 +293,7 @@ mod tests {
             number: MS(1100),
             transcript_expected: true,
             unfinished_words: Waits::default_unfinished_words(),
+            answers: Waits::default_answers(),
         }
     }
 
@@ -315,38 +366,43 @@ mod tests {
 
     #[test]
     fn who_pauses_long_is_waited_for_longer_where_they_have_not_finished() {
-        let mut habits = Habits::default();
-        for ms in [100, 1400, 5000] {
-            habits.paused(MS(ms));
-        }
-        let silence = |habits: &Habits, transcript| {
+        let with = |transcript, in_sentences, in_numbers| {
+            let ways = Ways {
+                in_sentences: MS(in_sentences),
+                in_numbers: MS(in_numbers),
+                cut_ins: 0,
+            };
             waits().silence(Evidence {
                 transcript: Some(transcript),
-                ways: habits.ways(),
+                ways,
                 ..Evidence::default()
             })
         };
-        assert_eq!(silence(&habits, "five five"), MS(1100), "one is no habit");
-        habits.paused(MS(1300));
-        assert_eq!(silence(&habits, "five five"), MS(1600));
-        assert_eq!(silence(&habits, "I would like to"), MS(1600));
-        assert_eq!(silence(&habits, "I need help."), MS(400));
+        assert_eq!(with("five five", 0, 1300), MS(1600));
+        assert_eq!(with("five five", 1300, 0), MS(1100));
+        assert_eq!(with("I would like to", 1300, 0), MS(1600));
+        assert_eq!(with("I need help.", 0, 1300), MS(400));
+        assert_eq!(with("I need help.", 450, 0), MS(750));
+        assert_eq!(
+            with("I need help.", 1300, 0),
+            MS(940),
+            "but they have, it seems"
+        );
+        assert_eq!(with("Yes.", 1300, 0), MS(400));
     }
 
     #[test]
     fn who_was_cut_short_is_answered_later_but_not_ever_later() {
-        let mut habits = Habits::default();
-        let waits_for = [400, 550, 700, 850, 850].map(|expected| {
+        for (cut_ins, expected) in [(0, 400), (1, 550), (2, 700), (3, 850), (4, 850)] {
             let wait = waits().silence(Evidence {
                 transcript: Some("I need help."),
-                ways: habits.ways(),
+                ways: Ways {
+                    cut_ins,
+                    ..Ways::default()
+                },
                 ..Evidence::default()
             });
-            habits.was_cut_short();
-            (wait, MS(expected))
-        });
-        for (wait, expected) in waits_for {
-            assert_eq!(wait, expected);
+            assert_eq!(wait, MS(expected));
         }
     }
 
@@ -361,6 +417,45 @@ mod tests {
     }
 
     #[test]
+    fn the_language_model_says_which_full_stops_are_ones() {
+        let with = |transcript, whole| {
+            waits().silence(Evidence {
+                transcript: Some(transcript),
+                whole,
+                finished: Some(0.9),
+                ..Evidence::default()
+            })
+        };
+        assert_eq!(with("I need a room.", Whole::Known(0.7)), MS(400));
+        assert_eq!(with("I need a room.", Whole::Known(0.2)), MS(940));
+        let between = with("I need a room.", Whole::Known(0.55));
+        assert!((MS(660)..MS(680)).contains(&between), "{between:?}");
+        assert_eq!(
+            with("I need a room.", Whole::Expected),
+            MS(940),
+            "it soon knows"
+        );
+        assert_eq!(with("I need a room.", Whole::Unknown), MS(400));
+        assert_eq!(with("I would like to", Whole::Known(0.01)), MS(1500));
+        assert_eq!(with("Tell me when you open", Whole::Known(0.8)), MS(940));
+        assert_eq!(with("five five", Whole::Known(0.9)), MS(1100));
+        assert_eq!(
+            with("Is my order number 12345?", Whole::Known(0.2)),
+            MS(1100)
+        );
+        assert_eq!(
+            with("Yes, please.", Whole::Known(0.1)),
+            MS(400),
+            "an answer"
+        );
+    }
+
+    #[test]
+    fn what_could_not_be_made_out_is_not_hurried() {
+        assert_eq!(silence(""), MS(940));
+    }
+
+    #[test]
     fn an_end_of_turn_model_overrules_the_words_but_not_digits() {
         let with = |transcript, finished| {
             waits().silence(Evidence {
@@ -369,8 +464,8 @@ mod tests {
                 ..Evidence::default()
             })
         };
-        assert_eq!(with("I would like to", 0.95), MS(400));
-        assert_eq!(with("I need help.", 0.1), MS(800));
+        assert_eq!(with("I would like to", 0.95), MS(940));
+        assert_eq!(with("I need help.", 0.1), MS(940));
         assert_eq!(with("I need help.", 0.5), MS(400));
         assert_eq!(with("five five", 0.95), MS(1100));
     }

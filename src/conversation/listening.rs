@@ -2,10 +2,11 @@
 
 use std::time::{Duration, Instant};
 
+use crate::ids::Generation;
 use crate::record::{Message, Role, TurnLedger};
 
 use super::api::{AudioRange, CallTime, ChatRole, Output, PhraseKind, Progress, SamplePosition};
-use super::endpointing::Evidence;
+use super::endpointing::{self, Evidence, Whole};
 use super::evidence::Verdict;
 use super::hearing::{Heard, samples};
 use super::speech::{Speech, SpeechKind};
@@ -142,7 +143,7 @@ impl Conversation {
         let Some(utterance) = utterance.filter(|it| it.finished == Finished::Unknown) else {
             return;
         };
-        utterance.finished = Finished::Asked;
+        utterance.finished = Finished::Asked(utterance.speech_end);
         let earliest = SamplePosition(end.0.saturating_sub(samples(JUDGED_MS)));
         let (speech_end, start) = (utterance.speech_end, utterance.part_start.max(earliest));
         let range = AudioRange { start, end };
@@ -165,10 +166,19 @@ impl Conversation {
         };
         let finished = match utterance.finished {
             Finished::Known(probability) => Some(probability),
-            Finished::Asked | Finished::Unknown => None,
+            Finished::Asked(_) | Finished::Unknown => None,
+        };
+        let whole = match &utterance.reply {
+            Some(reply) => match utterance.answered.whole {
+                Some(probability) => Whole::Known(probability),
+                None if reply.is_unwritten() && self.engines.llm => Whole::Expected,
+                None => Whole::Unknown,
+            },
+            None => Whole::Unknown,
         };
         self.rules.waits.silence(Evidence {
             transcript,
+            whole,
             finished,
             asked: self.history.last_of(ChatRole::Assistant),
             ways: self.habits.ways(),
@@ -273,8 +283,20 @@ impl Conversation {
             return;
         };
         let usable = self.rules.smart_endpointing && (0.0..=1.0).contains(&finished);
-        if usable && end >= utterance.speech_end {
+        if usable && utterance.finished == Finished::Asked(end) {
             utterance.finished = Finished::Known(finished);
+            self.expect_pause(now);
+        }
+    }
+
+    pub(super) fn sentence_ends(&mut self, of: Generation, probability: f32, now: Instant) {
+        let Some(utterance) = &mut self.utterance else {
+            return;
+        };
+        let reply = utterance.reply.as_ref();
+        let answers = reply.is_some_and(|reply| reply.is_written_by(of));
+        if answers && (0.0..=1.0).contains(&probability) {
+            utterance.answered.whole = Some(probability);
             self.expect_pause(now);
         }
     }
@@ -370,6 +392,7 @@ impl Conversation {
         self.timers.clear(Timer::Floor);
         self.idle_count = 0;
         self.missed = 0;
+        self.habits.turn_over(endpointing::ends_in_number(words));
         let early = utterance
             .as_mut()
             .and_then(|utterance| utterance.reply.take());

@@ -38,6 +38,7 @@ mod closing;
 mod endpointing;
 mod evidence;
 mod failing;
+mod habits;
 mod hearing;
 mod history;
 mod interrupting;
@@ -65,7 +66,7 @@ use crate::ids::{Generation, TurnNumber};
 use crate::record::{EndedBy, EndedReason};
 
 pub use api::*;
-use endpointing::Habits;
+use habits::Habits;
 use hearing::Hearing;
 use history::History;
 use rules::Rules;
@@ -267,7 +268,11 @@ impl Conversation {
             } => {
                 self.transcript(generation, &transcript, now);
             }
-            Input::ReplyText { generation, text } => self.reply_text(generation, &text),
+            Input::SentenceEnds {
+                generation,
+                probability,
+            } => self.sentence_ends(generation, probability, now),
+            Input::ReplyText { generation, text } => self.reply_text(generation, &text, now),
             Input::ReplyDone { generation } => self.reply_done(generation),
             Input::ClauseReady {
                 generation,

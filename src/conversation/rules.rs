@@ -94,6 +94,7 @@ impl Rules {
                 number: time(by_transcript.on_number_seconds, check::TRANSCRIPTION_WAIT),
                 transcript_expected: speculation.enabled,
                 unfinished_words: Waits::default_unfinished_words(),
+                answers: Waits::default_answers(),
             },
             smart_endpointing: start.smart_endpointing_enabled,
             speculation: speculation

@@ -311,7 +311,7 @@ impl Default for TranscriptionEndpointingPlan {
         Self {
             on_punctuation_seconds: 0.1,
             on_no_punctuation_seconds: 1.5,
-            on_number_seconds: 1.1,
+            on_number_seconds: 1.2,
         }
     }
 }

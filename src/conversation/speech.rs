@@ -245,6 +245,18 @@ impl Speech {
         matches!(self.text, Text::Streaming { generation: own, .. } if own == generation)
     }
 
+    /// The model has not begun to write it.
+    pub(super) fn is_unwritten(&self) -> bool {
+        let begun = self
+            .ledger
+            .as_ref()
+            .is_some_and(|ledger| ledger.first_token_ms.is_some());
+        match self.text {
+            Text::Wanted | Text::Streaming { .. } => !begun,
+            Text::Complete => false,
+        }
+    }
+
     /// The clause that is being synthesised under this generation.
     pub(super) fn asked(&mut self, generation: Generation, index: u32) -> Option<&mut Clause> {
         let clause = self.clauses.get_mut(index as usize)?;

@@ -120,7 +120,7 @@ impl Conversation {
         speeches.find(|speech| speech.is_written_by(generation))
     }
 
-    pub(super) fn reply_text(&mut self, of: Generation, piece: &str) {
+    pub(super) fn reply_text(&mut self, of: Generation, piece: &str, now: Instant) {
         if self.summary_text(of, piece) {
             return;
         }
@@ -138,7 +138,12 @@ impl Conversation {
         if speech.clauses.len() >= MOST_CLAUSES {
             speech.text = Text::Complete;
         }
+        let speculative = !speech.committed;
         self.timers.clear(Timer::Engine);
+        if speculative {
+            // A model that writes has said all that it says about the words it answers.
+            self.expect_pause(now);
+        }
     }
 
     pub(super) fn reply_done(&mut self, of: Generation) {

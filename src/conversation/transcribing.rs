@@ -218,8 +218,8 @@ impl Conversation {
                 self.keep_what_is_answered();
             }
         }
-        self.expect_pause(now);
         self.speculate();
+        self.expect_pause(now);
     }
 
     /// The model reads what the caller has said so far.
@@ -276,6 +276,7 @@ impl Conversation {
             utterance.answered = Answered {
                 words,
                 speech: utterance.speech,
+                whole: None,
             };
         }
     }

@@ -46,11 +46,13 @@ pub(super) enum Transcription {
 }
 
 /// The words that a speculative reply answers.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Answered {
     pub(super) words: String,
     /// Samples of speech that they took.
     pub(super) speech: u64,
+    /// How likely they are a whole sentence.
+    pub(super) whole: Option<f32>,
 }
 
 /// The turn was judged to be over.
@@ -64,8 +66,8 @@ pub(super) struct Ended {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Finished {
     Unknown,
-    /// It was asked about the silence that lasts.
-    Asked,
+    /// It was asked about the silence that lasts, after speech that ended here.
+    Asked(SamplePosition),
     /// A probability.
     Known(f32),
 }

@@ -170,6 +170,14 @@ pub enum EngineEvent {
         /// The words, or why there are none.
         result: Result<Transcript, EngineError>,
     },
+    /// How likely the caller's words are a whole sentence; before a reply written ahead, at most
+    /// once.
+    SentenceEnds {
+        /// Of the request.
+        generation: Generation,
+        /// 0 to 1.
+        probability: f32,
+    },
     /// A piece of the reply, in order.
     ReplyText {
         /// Of the request.
@@ -218,6 +226,7 @@ impl EngineEvent {
     pub fn generation(&self) -> Generation {
         match self {
             Self::Transcript { generation, .. }
+            | Self::SentenceEnds { generation, .. }
             | Self::ReplyText { generation, .. }
             | Self::ReplyDone { generation, .. }
             | Self::ReplyFailed { generation, .. }

@@ -3,7 +3,7 @@
 //! ```text
 //!   warm ─────────► worker reads a system prompt once, for all calls
 //!   prefill ──────► worker reads what a caller has said so far, ahead of the reply
-//!   generate ─────► ReplyText, ReplyText, ... ReplyDone | ReplyFailed
+//!   generate ─────► SentenceEnds (ahead only), ReplyText, ... ReplyDone | ReplyFailed
 //!   release ──────► the call's memory in the worker is freed
 //! ```
 //!
@@ -371,7 +371,7 @@ impl Llm {
         )?;
         match responses.done().await? {
             (LlmResponse::End(end), _) => Ok(end),
-            (LlmResponse::Text(_), _) => Ok(LlmEnd::default()),
+            (LlmResponse::Text(_) | LlmResponse::SentenceEnds(_), _) => Ok(LlmEnd::default()),
         }
     }
 
@@ -473,6 +473,17 @@ fn event(generation: Generation, response: Response<LlmResponse>) -> EngineEvent
             body: LlmResponse::Text(text),
             ..
         } => EngineEvent::ReplyText { generation, text },
+        Response::Part {
+            body: LlmResponse::SentenceEnds(probability),
+            ..
+        }
+        | Response::Done {
+            body: LlmResponse::SentenceEnds(probability),
+            ..
+        } => EngineEvent::SentenceEnds {
+            generation,
+            probability,
+        },
         Response::Part {
             body: LlmResponse::End(end),
             ..

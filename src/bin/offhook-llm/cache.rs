@@ -113,7 +113,8 @@ impl Cache {
         }
     }
 
-    /// Finds room for `prompt` and `reply` more tokens.
+    /// Finds room for `prompt` and `reply` more tokens. At least `unread` tokens of the prompt are
+    /// left to be read, since logits are wanted from the first of them on.
     ///
     /// # Errors
     /// [`Refusal`]; nothing was changed then.
@@ -121,6 +122,7 @@ impl Cache {
         &mut self,
         owner: Owner,
         prompt: &[LlamaToken],
+        unread: usize,
         reply: usize,
     ) -> Result<Admission, Refusal> {
         let length = prompt.len() + reply;
@@ -129,11 +131,13 @@ impl Cache {
         }
         let (sequence, mut clear) = self.sequence_for(owner).ok_or(Refusal::Full)?;
         let own = if clear.is_empty() {
-            self.usable(sequence, prompt)
+            self.usable(sequence, prompt, unread)
         } else {
             0
         };
-        let prefix = self.best_prefix(prompt).filter(|&(_, cached)| cached > own);
+        let prefix = self
+            .best_prefix(prompt, unread)
+            .filter(|&(_, cached)| cached > own);
         let shared = match prefix {
             Some(shared) => Some(shared),
             None => self.slots[sequence.0]
@@ -276,13 +280,12 @@ impl Cache {
         Some((oldest, vec![oldest]))
     }
 
-    /// How many tokens of `prompt` the sequence already holds and may keep. At least one is
-    /// left to be read, since its logits are wanted.
-    fn usable(&self, at: Sequence, prompt: &[LlamaToken]) -> usize {
+    /// How many tokens of `prompt` the sequence already holds and may keep, with `unread` left.
+    fn usable(&self, at: Sequence, prompt: &[LlamaToken], unread: usize) -> usize {
         let held = &self.slots[at.0].tokens;
         let common = held.iter().zip(prompt).take_while(|(a, b)| a == b).count();
         if self.size.divisible {
-            common.min(prompt.len() - 1)
+            common.min(prompt.len() - unread.clamp(1, prompt.len()))
         } else if common == held.len() && common < prompt.len() {
             common
         } else {
@@ -290,9 +293,9 @@ impl Cache {
         }
     }
 
-    fn best_prefix(&self, prompt: &[LlamaToken]) -> Option<(Sequence, usize)> {
+    fn best_prefix(&self, prompt: &[LlamaToken], unread: usize) -> Option<(Sequence, usize)> {
         self.prefixes()
-            .map(|at| (at, self.usable(at, prompt)))
+            .map(|at| (at, self.usable(at, prompt, unread)))
             .max_by_key(|&(_, cached)| cached)
     }
 

@@ -21,7 +21,7 @@ fn owner(number: u8) -> Owner {
 
 /// A request from admission to its end: the prompt is read and `written` more tokens.
 fn serve(cache: &mut Cache, number: u8, prompt: &[LlamaToken], written: usize) -> Admission {
-    let admission = cache.admit(owner(number), prompt, written).unwrap();
+    let admission = cache.admit(owner(number), prompt, 1, written).unwrap();
     cache.extend(admission.sequence, &prompt[admission.cached..]);
     cache.extend(admission.sequence, &vec![LlamaToken(-1); written]);
     cache.finish(admission.sequence);
@@ -33,7 +33,7 @@ fn the_second_turn_reads_only_what_is_new() {
     let mut cache = Cache::new(SIZE);
     let first = serve(&mut cache, 1, &tokens(0..20), 0);
     assert_eq!((first.cached, first.copy_from), (0, None));
-    let second = cache.admit(owner(1), &tokens(0..30), 10).unwrap();
+    let second = cache.admit(owner(1), &tokens(0..30), 1, 10).unwrap();
     assert_eq!((second.sequence, second.cached), (first.sequence, 20));
     assert!(second.clear.is_empty());
 }
@@ -44,7 +44,7 @@ fn a_history_cut_by_an_interruption_is_read_again_from_the_cut() {
     serve(&mut cache, 1, &tokens(0..30), 8);
     let mut heard = tokens(0..30);
     heard.extend([LlamaToken(-1), LlamaToken(-1), LlamaToken(99)]);
-    let next = cache.admit(owner(1), &heard, 5).unwrap();
+    let next = cache.admit(owner(1), &heard, 1, 5).unwrap();
     assert_eq!(
         next.cached, 32,
         "the prompt and the two tokens that were heard"
@@ -56,13 +56,16 @@ fn a_history_cut_by_an_interruption_is_read_again_from_the_cut() {
 fn the_same_prompt_again_still_has_one_token_to_be_read() {
     let mut cache = Cache::new(SIZE);
     serve(&mut cache, 1, &tokens(0..20), 0);
-    assert_eq!(cache.admit(owner(1), &tokens(0..20), 5).unwrap().cached, 19);
+    assert_eq!(
+        cache.admit(owner(1), &tokens(0..20), 1, 5).unwrap().cached,
+        19
+    );
 }
 
 #[test]
 fn other_calls_start_with_a_copy_of_the_prefix_that_costs_no_cells() {
     let mut cache = Cache::new(SIZE);
-    let first = cache.admit(owner(1), &tokens(0..50), 0).unwrap();
+    let first = cache.admit(owner(1), &tokens(0..50), 1, 0).unwrap();
     cache.extend(first.sequence, &tokens(0..40));
     assert!(!cache.has_prefix(&tokens(0..40)));
     let prefix = cache.keep_prefix(first.sequence, 40).unwrap();
@@ -73,7 +76,7 @@ fn other_calls_start_with_a_copy_of_the_prefix_that_costs_no_cells() {
 
     let mut other = tokens(0..40);
     other.extend(tokens(70..75));
-    let second = cache.admit(owner(2), &other, 5).unwrap();
+    let second = cache.admit(owner(2), &other, 1, 5).unwrap();
     assert_eq!((second.copy_from, second.cached), (Some(prefix), 40));
     assert_eq!(
         cache.cells_used(),
@@ -85,13 +88,13 @@ fn other_calls_start_with_a_copy_of_the_prefix_that_costs_no_cells() {
 #[test]
 fn a_prefix_that_only_begins_like_the_prompt_is_used_as_far_as_it_goes() {
     let mut cache = Cache::new(SIZE);
-    let warm = cache.admit(Owner::Warming, &tokens(0..40), 0).unwrap();
+    let warm = cache.admit(Owner::Warming, &tokens(0..40), 1, 0).unwrap();
     cache.extend(warm.sequence, &tokens(0..40));
     cache.keep_prefix(warm.sequence, 40).unwrap();
     cache.forget(warm.sequence);
     let mut prompt = tokens(0..25);
     prompt.extend(tokens(60..70));
-    assert_eq!(cache.admit(owner(1), &prompt, 0).unwrap().cached, 25);
+    assert_eq!(cache.admit(owner(1), &prompt, 1, 0).unwrap().cached, 25);
 }
 
 #[test]
@@ -103,13 +106,16 @@ fn a_state_that_cannot_be_cut_is_used_whole_or_not_at_all() {
     serve(&mut cache, 1, &tokens(0..20), 0);
     let mut other = tokens(0..10);
     other.extend(tokens(50..60));
-    assert_eq!(cache.admit(owner(1), &other, 0).unwrap().cached, 0);
+    assert_eq!(cache.admit(owner(1), &other, 1, 0).unwrap().cached, 0);
     let mut cache = Cache::new(CacheSize {
         divisible: false,
         ..SIZE
     });
     serve(&mut cache, 1, &tokens(0..20), 0);
-    assert_eq!(cache.admit(owner(1), &tokens(0..25), 0).unwrap().cached, 20);
+    assert_eq!(
+        cache.admit(owner(1), &tokens(0..25), 1, 0).unwrap().cached,
+        20
+    );
 }
 
 #[test]
@@ -141,13 +147,16 @@ fn cells_run_out_before_sequences_do() {
 #[test]
 fn calls_being_answered_are_never_evicted() {
     let mut cache = Cache::new(SIZE);
-    let first = cache.admit(owner(1), &tokens(0..40), 30).unwrap();
+    let first = cache.admit(owner(1), &tokens(0..40), 1, 30).unwrap();
     cache.extend(first.sequence, &tokens(0..40));
-    assert_eq!(cache.admit(owner(2), &tokens(0..40), 0), Err(Refusal::Full));
+    assert_eq!(
+        cache.admit(owner(2), &tokens(0..40), 1, 0),
+        Err(Refusal::Full)
+    );
     assert_eq!(cache.cells_used(), 70, "a refusal changes nothing");
     cache.finish(first.sequence);
     assert_eq!(
-        cache.admit(owner(2), &tokens(0..90), 0).unwrap().clear,
+        cache.admit(owner(2), &tokens(0..90), 1, 0).unwrap().clear,
         [first.sequence]
     );
 }
@@ -156,24 +165,27 @@ fn calls_being_answered_are_never_evicted() {
 fn more_calls_than_sequences_wait() {
     let mut cache = Cache::new(SIZE);
     for number in 1..=3 {
-        cache.admit(owner(number), &tokens(0..5), 5).unwrap();
+        cache.admit(owner(number), &tokens(0..5), 1, 5).unwrap();
     }
-    assert_eq!(cache.admit(owner(4), &tokens(0..5), 5), Err(Refusal::Full));
+    assert_eq!(
+        cache.admit(owner(4), &tokens(0..5), 1, 5),
+        Err(Refusal::Full)
+    );
 }
 
 #[test]
 fn a_prefix_stays_while_a_call_shares_it_and_goes_when_room_is_needed() {
     let mut cache = Cache::new(SIZE);
-    let first = cache.admit(owner(1), &tokens(0..41), 0).unwrap();
+    let first = cache.admit(owner(1), &tokens(0..41), 1, 0).unwrap();
     cache.extend(first.sequence, &tokens(0..40));
     let prefix = cache.keep_prefix(first.sequence, 40).unwrap();
     cache.extend(first.sequence, &tokens(40..41));
     assert_eq!(
-        cache.admit(owner(2), &tokens(200..270), 0),
+        cache.admit(owner(2), &tokens(200..270), 1, 0),
         Err(Refusal::Full)
     );
     cache.finish(first.sequence);
-    let second = cache.admit(owner(2), &tokens(200..270), 0).unwrap();
+    let second = cache.admit(owner(2), &tokens(200..270), 1, 0).unwrap();
     assert_eq!(second.clear, [first.sequence, prefix]);
 }
 
@@ -183,10 +195,10 @@ fn a_prefix_in_use_is_not_replaced() {
         prefixes: 1,
         ..SIZE
     });
-    let first = cache.admit(owner(1), &tokens(0..20), 0).unwrap();
+    let first = cache.admit(owner(1), &tokens(0..20), 1, 0).unwrap();
     cache.extend(first.sequence, &tokens(0..20));
     cache.keep_prefix(first.sequence, 10).unwrap();
-    let second = cache.admit(owner(2), &tokens(50..70), 0).unwrap();
+    let second = cache.admit(owner(2), &tokens(50..70), 1, 0).unwrap();
     cache.extend(second.sequence, &tokens(50..70));
     assert_eq!(cache.keep_prefix(second.sequence, 10), None);
     cache.finish(first.sequence);
@@ -207,11 +219,11 @@ fn a_released_call_leaves_nothing_behind() {
 fn what_could_never_fit_is_told_apart_from_what_has_to_wait() {
     let mut cache = Cache::new(SIZE);
     assert_eq!(
-        cache.admit(owner(1), &tokens(0..90), 11),
+        cache.admit(owner(1), &tokens(0..90), 1, 11),
         Err(Refusal::TooLong)
     );
-    assert_eq!(cache.admit(owner(1), &[], 5), Err(Refusal::TooLong));
-    assert!(cache.admit(owner(1), &tokens(0..90), 10).is_ok());
+    assert_eq!(cache.admit(owner(1), &[], 1, 5), Err(Refusal::TooLong));
+    assert!(cache.admit(owner(1), &tokens(0..90), 1, 10).is_ok());
 }
 
 #[test]
@@ -227,7 +239,7 @@ fn whatever_happens_no_more_cells_are_promised_than_there_are() {
         prompt.extend(tokens(said..said + rng.random_range(1..30)));
         let number = rng.random_range(0..6);
         let talking = |at: &Sequence| busy.iter().any(|(other, _)| other == at);
-        if let Ok(admission) = cache.admit(owner(number), &prompt, rng.random_range(0..20)) {
+        if let Ok(admission) = cache.admit(owner(number), &prompt, 1, rng.random_range(0..20)) {
             assert!(!talking(&admission.sequence), "given to two at once");
             assert!(
                 !admission.clear.iter().any(talking),

@@ -17,105 +17,27 @@ use llama_cpp_2::DecodeError;
 use llama_cpp_2::context::LlamaContext;
 use llama_cpp_2::llama_batch::LlamaBatch;
 use llama_cpp_2::model::LlamaModel;
-use offhook::engines::llm::{
-    ChatMessage, GenerateSettings, LlmEnd, LlmFinish, LlmProtocol, LlmRequest, LlmResponse,
-};
+use offhook::engines::llm::{LlmEnd, LlmProtocol, LlmRequest, LlmResponse};
 use offhook::engines::worker::{Job, Jobs, Responder};
-use offhook::engines::{EngineError, Priority, ReplyUsage};
+use offhook::engines::{EngineError, Priority};
 use offhook::ids::CallId;
 
 use crate::cache::{Cache, Owner, Refusal, Sequence};
+use crate::ending::Endings;
 use crate::prompt::{Prompt, Reader};
 use crate::reply::{Next, Reply};
+use crate::request::{Active, Purpose, Request, count, milliseconds};
 use crate::schedule::{self, StepSize, Want};
 
 /// How often the server is told that a request is still worked on.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
-
-/// A request whose conversation was read into tokens.
-struct Request {
-    responder: Responder<LlmProtocol>,
-    owner: Owner,
-    prompt: Prompt,
-    purpose: Purpose,
-    /// Nobody waits for it yet.
-    ahead: bool,
-    received: Instant,
-    heard_of: Instant,
-}
-
-enum Purpose {
-    /// Reading the prompt was all.
-    Read,
-    Write {
-        settings: GenerateSettings,
-        seed: u64,
-    },
-}
-
-impl Request {
-    fn reply_tokens(&self) -> usize {
-        match &self.purpose {
-            Purpose::Read => 0,
-            Purpose::Write { settings, .. } => settings.max_tokens as usize,
-        }
-    }
-
-    fn end(&self, finish: Option<LlmFinish>, cached: usize) -> LlmEnd {
-        let usage = ReplyUsage {
-            prompt_tokens: count(self.prompt.tokens.len()),
-            cached_tokens: count(cached),
-            completion_tokens: 0,
-            first_token_ms: 0,
-            total_ms: milliseconds(self.received),
-        };
-        LlmEnd {
-            finish,
-            usage,
-            dropped_messages: count(self.prompt.dropped),
-        }
-    }
-}
-
-/// A request that has a sequence.
-struct Active {
-    request: Request,
-    sequence: Sequence,
-    /// Tokens of the prompt that were in the cache.
-    cached: usize,
-    /// Tokens of the prompt that are in the cache now.
-    read: usize,
-    /// Once the prompt is read.
-    reply: Option<Reply>,
-    first_token_ms: u32,
-    /// The call has ended, or there is none.
-    forget_at_end: bool,
-}
-
-impl Active {
-    fn want(&self) -> Want {
-        let left = self.request.prompt.tokens.len() - self.read;
-        if left == 0 {
-            Want::Decode
-        } else {
-            Want::Prefill {
-                tokens: left,
-                ahead: self.request.ahead,
-            }
-        }
-    }
-
-    /// Whether it is still reading what other calls' conversations begin with too.
-    fn reads_prefix(&self) -> bool {
-        self.read < self.request.prompt.prefix
-    }
-}
 
 /// The engine.
 pub(crate) struct Engine<'model> {
     model: &'model LlamaModel,
     context: LlamaContext<'model>,
     reader: Reader<'model>,
+    endings: Endings,
     batch: LlamaBatch<'static>,
     cache: Cache,
     step_size: StepSize,
@@ -139,6 +61,7 @@ impl<'model> Engine<'model> {
             model,
             context,
             reader,
+            endings: Endings::of(model),
             batch,
             cache,
             step_size,
@@ -190,7 +113,11 @@ impl<'model> Engine<'model> {
                     // A reply is being written already: nothing is left to be done ahead.
                     return responder.done(LlmResponse::End(LlmEnd::default()), &[]);
                 }
-                (Some(call), self.conversation(&messages, 0), Purpose::Read)
+                (
+                    Some(call),
+                    self.reader.conversation(&messages, 0, false),
+                    Purpose::Read,
+                )
             }
             LlmRequest::Generate {
                 call,
@@ -198,7 +125,9 @@ impl<'model> Engine<'model> {
                 settings,
                 seed,
             } => {
-                let prompt = self.conversation(&messages, settings.max_tokens as usize);
+                let reply = settings.max_tokens as usize;
+                // Once the turn is over nobody asks whether it may be.
+                let prompt = self.reader.conversation(&messages, reply, ahead);
                 (Some(call), prompt, Purpose::Write { settings, seed })
             }
         };
@@ -244,10 +173,6 @@ impl<'model> Engine<'model> {
             Ok(()) => self.take_results(&portions),
             Err(error) => self.fail_step(&portions, &error),
         }
-    }
-
-    fn conversation(&self, messages: &[ChatMessage], reply: usize) -> Result<Prompt, EngineError> {
-        self.reader.conversation(messages, reply)
     }
 
     fn has(&self, call: CallId, fits: impl Fn(&Request) -> bool) -> bool {
@@ -326,9 +251,10 @@ impl<'model> Engine<'model> {
                 request.responder.done(LlmResponse::End(end), &[]);
                 continue;
             }
+            let (unread, reply) = (request.unread(), request.reply_tokens());
             let admitted = self
                 .cache
-                .admit(request.owner, &prompt.tokens, request.reply_tokens());
+                .admit(request.owner, &prompt.tokens, unread, reply);
             match admitted {
                 Ok(admission) => {
                     for &sequence in &admission.clear {
@@ -398,12 +324,13 @@ impl<'model> Engine<'model> {
         for (active, &share) in self.active.iter().zip(shares) {
             let begin = self.cache.length(active.sequence);
             let free = room - placed(&self.batch);
-            let tokens = next_tokens(active, share.min(free));
+            let tokens = active.next_tokens(share.min(free));
             let ends_prompt = active.read + tokens.len() == active.request.prompt.tokens.len();
-            let wants_logits = active.reply.is_some() || (ends_prompt && writes(active));
+            let wants_logits = active.reply.is_some() || (ends_prompt && active.writes());
             let count = tokens.len();
+            let last_word = active.last_word(count);
             for (at, &token) in tokens.iter().enumerate() {
-                let logits = wants_logits && at + 1 == count;
+                let logits = wants_logits && at + 1 == count || last_word == Some(at);
                 let position = i32::try_from(begin + at).unwrap_or(i32::MAX);
                 // The batch has n_batch places, and `free` of them were left.
                 let added = self
@@ -426,7 +353,14 @@ impl<'model> Engine<'model> {
                 continue;
             }
             let active = &mut self.active[at];
-            let tokens = next_tokens(active, portion.count).to_vec();
+            let tokens = active.next_tokens(portion.count).to_vec();
+            if let Some(place) = active.last_word(portion.count) {
+                let logits = self.context.get_logits_ith(portion.place(place));
+                if let Some(probability) = self.endings.probability(logits) {
+                    let ending = LlmResponse::SentenceEnds(probability);
+                    active.request.responder.part(ending, &[]);
+                }
+            }
             self.cache.extend(active.sequence, &tokens);
             if active.reply.is_none() {
                 active.read += tokens.len();
@@ -495,23 +429,12 @@ struct Portion {
     last: i32,
 }
 
-fn writes(active: &Active) -> bool {
-    matches!(active.request.purpose, Purpose::Write { .. })
-}
-
-/// The next tokens of `active`, at most `most`. A portion ends where the shared beginning ends,
-/// since the state there is what is kept.
-fn next_tokens(active: &Active, most: usize) -> &[llama_cpp_2::token::LlamaToken] {
-    if let Some(reply) = &active.reply {
-        return &reply.undecoded()[..most.min(1)];
+impl Portion {
+    /// Place in the batch of its token number `at`.
+    fn place(&self, at: usize) -> i32 {
+        // A batch has fewer tokens than fit in an i32.
+        self.last + 1 - self.count as i32 + at as i32
     }
-    let Prompt { tokens, prefix, .. } = &active.request.prompt;
-    let end = if active.read < *prefix {
-        *prefix
-    } else {
-        tokens.len()
-    };
-    &tokens[active.read..end.min(active.read + most)]
 }
 
 /// Once the shared beginning was read, it is kept for other calls.
@@ -576,12 +499,4 @@ fn id(sequence: Sequence) -> i32 {
 
 fn placed(batch: &LlamaBatch<'_>) -> usize {
     usize::try_from(batch.n_tokens()).unwrap_or(0)
-}
-
-fn count(tokens: usize) -> u32 {
-    u32::try_from(tokens).unwrap_or(u32::MAX)
-}
-
-fn milliseconds(since: Instant) -> u32 {
-    u32::try_from(since.elapsed().as_millis()).unwrap_or(u32::MAX)
 }

@@ -1,9 +1,11 @@
 //! The language model's worker: llama.cpp, serving all calls with one decode loop.
 
 mod cache;
+mod ending;
 mod engine;
 mod prompt;
 mod reply;
+mod request;
 mod sampling;
 mod schedule;
 mod template;

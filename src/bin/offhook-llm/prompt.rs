@@ -22,6 +22,8 @@ pub(crate) struct Prompt {
     pub(crate) prefix: usize,
     /// Oldest messages left out.
     pub(crate) dropped: usize,
+    /// How many of the tokens end with the last word of the last message, where that is wanted.
+    pub(crate) words: Option<usize>,
 }
 
 /// Reads conversations for one model.
@@ -46,7 +48,7 @@ impl<'model> Reader<'model> {
     }
 
     /// The whole conversation, or its instructions and latest messages where it is too long with
-    /// `reply` more tokens.
+    /// `reply` more tokens. `judged` asks for [`Prompt::words`].
     ///
     /// # Errors
     /// [`EngineError::BadInput`] where even the instructions and the last message are too long,
@@ -55,6 +57,7 @@ impl<'model> Reader<'model> {
         &self,
         messages: &[ChatMessage],
         reply: usize,
+        judged: bool,
     ) -> Result<Prompt, EngineError> {
         let limit = self.limit.saturating_sub(reply);
         let instructions = leading_instructions(messages);
@@ -75,10 +78,15 @@ impl<'model> Reader<'model> {
                 let tokens = self.tokens(&conversation)?;
                 if tokens.len() <= limit {
                     let prefix = self.prefix_of(kept, &tokens)?;
+                    let words = match judged {
+                        true => self.end_of_words(conversation, &tokens)?,
+                        false => None,
+                    };
                     return Ok(Prompt {
                         tokens,
                         prefix,
                         dropped,
+                        words: words.filter(|&end| end > prefix),
                     });
                 }
             }
@@ -122,7 +130,34 @@ impl<'model> Reader<'model> {
             tokens,
             prefix,
             dropped: 0,
+            words: None,
         })
+    }
+
+    /// How many of the conversation's `tokens` end with the last word of its last message: what two
+    /// other ways to go on after that word have in common with them.
+    fn end_of_words(
+        &self,
+        mut conversation: Vec<ChatMessage>,
+        tokens: &[LlamaToken],
+    ) -> Result<Option<usize>, EngineError> {
+        let Some(last) = conversation.pop() else {
+            return Ok(None);
+        };
+        let words = last
+            .content
+            .trim_end_matches(|letter: char| !letter.is_alphanumeric());
+        if words.is_empty() {
+            return Ok(None);
+        }
+        let mut ways = Vec::new();
+        for way in [",", " and"] {
+            conversation.push(ChatMessage::new(last.role, format!("{words}{way}")));
+            ways.push(self.tokens(&conversation)?);
+            conversation.pop();
+        }
+        let end = common(&ways[0], &ways[1]);
+        Ok((common(&ways[0], tokens) >= end).then_some(end))
     }
 
     fn prefix_of(

@@ -86,6 +86,8 @@ pub(super) struct Call {
     /// The model breaks off after this many words, once.
     pub(super) breaks_off_after: Option<usize>,
     answers: VecDeque<String>,
+    /// How likely the model takes what was said for a whole sentence; `None` where it cannot tell.
+    pub(super) whole: Option<f32>,
     /// What the line sounds like where nobody speaks, dB relative to full scale.
     pub(super) noise_dbfs: f32,
     /// The detector stops working at this time.
@@ -162,6 +164,7 @@ impl Call {
             llm: Behaviour::new(100),
             tts: Behaviour::new(60),
             breaks_off_after: None,
+            whole: Some(0.9),
             answers: VecDeque::new(),
             noise_dbfs: -70.0,
             detector_dies_at: u64::MAX,

@@ -245,6 +245,41 @@ fn a_caller_who_was_cut_short_is_given_more_time_after_that() {
 }
 
 #[test]
+fn a_full_stop_that_the_model_does_not_believe_is_waited_out() {
+    let mut call = quiet_call();
+    call.pass(1000);
+    call.whole = Some(0.1);
+    call.says("Can you help me?", 800);
+    call.pass(800);
+    call.whole = Some(0.8);
+    call.says("With my last order?", 1000);
+    let silence = call.clock;
+    call.pass(3000);
+    assert_eq!(
+        call.transcript_so_far()[0],
+        (User, "Can you help me? With my last order?")
+    );
+    assert_eq!(call.turns().len(), 1);
+    let waited = call.turns()[0].endpoint_ms.unwrap() - silence;
+    assert!((400..480).contains(&waited), "{waited}");
+}
+
+#[test]
+fn a_model_that_cannot_tell_is_waited_for_until_it_writes_and_no_longer() {
+    let mut call = quiet_call();
+    call.pass(1000);
+    call.whole = None;
+    call.llm.delay = 300;
+    call.says("When do you open?", 900);
+    let silence = call.clock;
+    call.pass(3000);
+    let ledger = call.turns()[0];
+    let waited = ledger.endpoint_ms.unwrap() - silence;
+    assert!((400..700).contains(&waited), "{waited}");
+    assert_eq!(ledger.endpoint_ms, ledger.first_token_ms);
+}
+
+#[test]
 fn asked_for_a_number_a_question_that_ends_in_one_is_waited_for() {
     let mut call = Call::new(&settings(
         r#"{"firstMessage": "What is your order number?",

@@ -228,6 +228,7 @@ fn digits_with_pauses_are_one_turn() {
 #[test]
 fn an_unfinished_sentence_is_waited_for() {
     let mut call = quiet_call();
+    call.whole = Some(0.01);
     call.pass(500);
     call.will_say(0, "I want to speak to the", 1300);
     call.will_say(1300 + 1200, "manager.", 500);
@@ -257,18 +258,28 @@ fn a_finished_sentence_with_a_long_pause_after_it_is_a_turn_of_its_own() {
 #[test]
 fn an_end_of_turn_model_can_hold_the_turn_open() {
     let mut call = quiet_call();
+    call.whole = None;
     call.pass(512);
     call.says("I need help.", 800);
-    call.pass(150);
-    let end = SamplePosition::at(CallTime(call.clock));
+    call.pass(200);
+    let (_, end, _) = asked_to_judge(&call)[0];
     call.handle(Input::TurnProbability {
         end,
         probability: 0.05,
     });
-    call.pass(550);
+    call.pass(500);
     assert_eq!(call.messages().len(), 0);
     call.pass(1500);
     assert_eq!(call.transcript_so_far()[0], (User, "I need help."));
+}
+
+/// When the end-of-turn model was asked, about speech up to where, and what it was given.
+fn asked_to_judge(call: &Call) -> Vec<(u64, SamplePosition, AudioRange)> {
+    let asked = |(at, output): &(u64, Output)| match output {
+        Output::JudgeTurn { speech_end, range } => Some((*at, *speech_end, *range)),
+        _ => None,
+    };
+    call.outputs.iter().filter_map(asked).collect()
 }
 
 #[test]
@@ -280,14 +291,7 @@ fn the_end_of_turn_model_is_asked_once_in_every_silence_about_the_last_8_seconds
     call.pass(300);
     call.says("help with my order.", 800);
     call.pass(3000);
-    let asked: Vec<_> = call
-        .outputs
-        .iter()
-        .filter_map(|(at, output)| match output {
-            Output::JudgeTurn { speech_end, range } => Some((*at, *speech_end, *range)),
-            _ => None,
-        })
-        .collect();
+    let asked = asked_to_judge(&call);
     assert_eq!(asked.len(), 2, "{asked:?}");
     let (at, speech_end, range) = asked[0];
     let silence = CallTime(at).millis() * 8 - speech_end.0;

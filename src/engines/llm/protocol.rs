@@ -12,7 +12,8 @@ use crate::ids::CallId;
 /// What a worker is asked.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum LlmRequest {
-    /// Write a reply. Answered by [`LlmResponse::Text`] and [`LlmResponse::End`].
+    /// Write a reply. Answered by [`LlmResponse::SentenceEnds`], [`LlmResponse::Text`] and
+    /// [`LlmResponse::End`].
     Generate {
         /// Whose conversation.
         call: CallId,
@@ -45,6 +46,9 @@ pub enum LlmRequest {
 /// What a worker answers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum LlmResponse {
+    /// How likely the caller's sentence ends with its last word, 0 to 1: before a reply that is
+    /// written ahead, where the model can tell.
+    SentenceEnds(f32),
     /// A piece of the reply, in order.
     Text(String),
     /// The end.

@@ -2,6 +2,9 @@
 
 use super::*;
 
+/// After this the model knows whether what it has read is a whole sentence.
+const PROMPT_READ_MS: u64 = 60;
+
 impl Call {
     pub(super) fn behave(behaviour: &mut Behaviour) -> Option<bool> {
         if behaviour.hangs {
@@ -82,6 +85,13 @@ impl Call {
             .answers
             .pop_front()
             .unwrap_or_else(|| "All right.".to_owned());
+        if let Some(probability) = self.whole {
+            let ends = Input::SentenceEnds {
+                generation,
+                probability,
+            };
+            self.later(llm.delay.min(PROMPT_READ_MS), ends);
+        }
         let mut at = llm.delay;
         for (index, word) in answer.split_inclusive(' ').enumerate() {
             if self.breaks_off_after == Some(index) {
