@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use crate::audio::{SampleRate, Sound};
 use crate::call::Registry;
 use crate::engines::llm::{ChatMessage, ChatRole, GenerateRequest, GenerateSettings, Llm};
-use crate::engines::stt::{Stt, TranscribeRequest};
+use crate::engines::stt::{Effort, Stt, TranscribeRequest};
 use crate::engines::tts::Tts;
 use crate::engines::{EngineError, EngineEvent, Priority};
 use crate::ids::{CallId, Generation};
@@ -115,6 +115,7 @@ async fn hear(stt: &Stt, audio: Sound) -> Result<(), EngineError> {
         priority: Priority::Speculative,
         audio,
         hint: None,
+        effort: Effort::Full,
     };
     let _handle = stt.transcribe(request, events)?;
     while let Some(event) = answers.recv().await {

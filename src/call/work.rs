@@ -11,7 +11,7 @@ use crate::conversation::{
     ChatMessage, ChatRole, ClipId, ClipLength, Engine, PhraseKind, PreparedPhrases, Urgency,
 };
 use crate::engines::llm::{self, GenerateRequest, GenerateSettings, SpeechPrompt};
-use crate::engines::stt::TranscribeRequest;
+use crate::engines::stt::{Effort, TranscribeRequest};
 use crate::engines::supervisor::RequestHandle;
 use crate::engines::tts::SpeakRequest;
 use crate::engines::{EngineError, EngineEvent, Priority};
@@ -95,6 +95,10 @@ impl Work {
             priority: priority(urgency),
             audio,
             hint: None,
+            effort: match urgency {
+                Urgency::Glance => Effort::Glance,
+                Urgency::Spare | Urgency::Speculative | Urgency::Waited => Effort::Full,
+            },
         };
         let handle = self.services.stt.transcribe(request, self.events.clone())?;
         self.keep(generation, handle);
@@ -278,7 +282,7 @@ fn priority(urgency: Urgency) -> Priority {
     match urgency {
         Urgency::Spare => Priority::Spare,
         Urgency::Speculative => Priority::Speculative,
-        Urgency::Waited => Priority::Waiting,
+        Urgency::Glance | Urgency::Waited => Priority::Waiting,
     }
 }
 

@@ -375,6 +375,8 @@ pub enum Urgency {
     Spare,
     /// It may be thrown away; [`Output::Commit`] raises it.
     Speculative,
+    /// The caller waits to be let speak: a first guess will do.
+    Glance,
     /// The caller is waiting.
     Waited,
 }
@@ -481,7 +483,7 @@ pub enum Output {
         /// Start at this sample of it.
         from: u32,
     },
-    /// Play lower by 18 dB, since the caller may be interrupting, or no longer so.
+    /// Play lower by 22 dB, since the caller may be interrupting, or no longer so.
     Duck(bool),
     /// Stop what is playing, at full volume what comes next, fading out over `fade_ms`, and forget every clip asked for. No
     /// [`Input::PlaybackFinished`] for those; late [`Input::Playback`] is welcome.

@@ -32,6 +32,17 @@ const UNDER_WAY_MS: u64 = 60;
 /// The detector takes the silence after a word for speech for at most this long, in ms.
 const TRAIL_MS: u64 = 300;
 
+/// A window above this probability may be the soft beginning of speech.
+const STIRS: f32 = 0.2;
+/// So may be so many frames in a row at a voice's full level, whatever the detector makes of them...
+const STIRRING_FRAMES: u32 = 4;
+/// ... which is this, in dB relative to full scale.
+const FULL_VOICE_DBFS: f32 = -18.0;
+/// Speech is confirmed within this of its soft beginning, in ms.
+const STIRRING_MS: u64 = 300;
+/// On what turned out to be none, beginnings are not believed for so long, in ms.
+const DISBELIEF_MS: u64 = 10_000;
+
 /// What a window changed.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Heard {
@@ -65,6 +76,14 @@ pub(super) struct Hearing {
     /// The last frame that was no pause, of speech and of anything.
     last_sounding: Option<CallTime>,
     last_of_any: CallTime,
+    /// The last loud frame, of speech or not.
+    last_noise: CallTime,
+    /// Frames in a row at a voice's full level.
+    full_voice: u32,
+    /// Since when speech may be beginning.
+    stirred: Option<CallTime>,
+    /// No beginning before this is believed.
+    disbelieves_until: CallTime,
 }
 
 impl Hearing {
@@ -82,11 +101,21 @@ impl Hearing {
             loudest_dbfs: f32::NEG_INFINITY,
             last_sounding: None,
             last_of_any: CallTime::default(),
+            last_noise: CallTime::default(),
+            full_voice: 0,
+            stirred: None,
+            disbelieves_until: CallTime::default(),
         }
     }
 
     /// One window, `samples` long, that ends at `end`.
     pub(super) fn window(&mut self, end: SamplePosition, samples: u32, probability: f32) -> Heard {
+        let heard = self.judge(end, samples, probability);
+        self.stir(end.time(), probability >= STIRS);
+        heard
+    }
+
+    fn judge(&mut self, end: SamplePosition, samples: u32, probability: f32) -> Heard {
         self.heard_to = self.heard_to.max(end);
         let samples = u64::from(samples);
         let was_speech = self.speaking();
@@ -118,6 +147,31 @@ impl Hearing {
         }
     }
 
+    /// Notices what may be the beginning of speech, before it is known.
+    fn stir(&mut self, now: CallTime, like_speech: bool) {
+        let within = |ms: u64, of: CallTime| now.0 <= of.0.saturating_add(ms);
+        match self.stirred {
+            _ if self.speaking() => self.stirred = None,
+            Some(since) if !within(STIRRING_MS, since) => {
+                self.stirred = None;
+                self.disbelieves_until = CallTime(now.0.saturating_add(DISBELIEF_MS));
+            }
+            Some(_) => {}
+            None => {
+                let after_speech = within(TRAIL_MS, self.last_speech.time());
+                let sounds = within(SPEECH_DECAY_MS, self.last_noise);
+                if like_speech && sounds && !after_speech && now >= self.disbelieves_until {
+                    self.stirred = Some(now);
+                }
+            }
+        }
+    }
+
+    /// Speech may be beginning, by signs too weak to stop for.
+    pub(super) fn stirs(&self) -> bool {
+        self.stirred.is_some()
+    }
+
     /// A received frame's level.
     pub(super) fn frame(&mut self, at: CallTime, level_dbfs: f32) {
         self.noise_dbfs = level_dbfs.min(self.noise_dbfs + NOISE_RISE_DB);
@@ -134,8 +188,18 @@ impl Hearing {
                 self.last_sounding = Some(at);
             }
         }
-        if level_dbfs > LOUD_DBFS && self.in_speech(at, decay) {
-            self.last_loud = Some(at);
+        self.full_voice = match level_dbfs > FULL_VOICE_DBFS {
+            true => self.full_voice.saturating_add(1),
+            false => 0,
+        };
+        if level_dbfs > LOUD_DBFS {
+            self.last_noise = at;
+            if self.in_speech(at, decay) {
+                self.last_loud = Some(at);
+            }
+        }
+        if self.full_voice >= STIRRING_FRAMES {
+            self.stir(at, true);
         }
     }
 
@@ -298,6 +362,46 @@ mod tests {
         hear(&mut hearing, &[0.1; 40]);
         hearing.frame(CallTime(21_000), -44.0);
         assert_eq!(hearing.speech_ended(SamplePosition(0)), CallTime(20_480));
+    }
+
+    #[test]
+    fn a_soft_beginning_stirs_at_once_and_is_not_believed_again_where_it_was_none() {
+        let stirs = |hearing: &mut Hearing, at: u64, probability| {
+            hearing.frame(CallTime(at), -30.0);
+            hearing.window(SamplePosition::at(CallTime(at)), 256, probability);
+            hearing.stirs()
+        };
+        let mut hearing = hearing();
+        assert!(!stirs(&mut hearing, 1000, 0.1));
+        assert!(stirs(&mut hearing, 1032, 0.3));
+        assert!(stirs(&mut hearing, 1300, 0.1));
+        assert!(!stirs(&mut hearing, 1350, 0.3), "it was none");
+        assert!(!stirs(&mut hearing, 5000, 0.3));
+        assert!(stirs(&mut hearing, 12_000, 0.3));
+        hearing.window(SamplePosition::at(CallTime(12_032)), 256, 0.9);
+        hearing.window(SamplePosition::at(CallTime(12_064)), 256, 0.9);
+        assert!(!hearing.stirs() && hearing.speaking());
+        for at in [12_096, 12_300] {
+            assert!(!stirs(&mut hearing, at, 0.3), "the end of speech");
+        }
+    }
+
+    #[test]
+    fn a_voice_at_full_level_stirs_whatever_the_detector_says() {
+        let mut hearing = hearing();
+        for at in [1000, 1020, 1040] {
+            hearing.frame(CallTime(at), -12.0);
+        }
+        assert!(!hearing.stirs(), "a click");
+        hearing.frame(CallTime(1060), -12.0);
+        assert!(hearing.stirs());
+    }
+
+    #[test]
+    fn without_a_sound_nothing_stirs() {
+        let mut hearing = hearing();
+        hear(&mut hearing, &[0.3; 20]);
+        assert!(!hearing.stirs());
     }
 
     #[test]

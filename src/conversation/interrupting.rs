@@ -16,6 +16,8 @@ use super::timers::Timer;
 pub(super) const FADE_MS: u32 = 15;
 /// Nobody says "mm-hm" for longer than this, in ms of speech: whoever does, interrupts.
 const SURE_INTERRUPTION_MS: u64 = 1000;
+/// Nor for longer than this where other words were made out, however badly.
+const SURE_WITH_WORDS_MS: u64 = 576;
 /// Who interrupts an answer within this of its beginning had not finished, in ms.
 const CUT_SHORT_MS: u64 = 600;
 /// In so much speech, in ms, a word is heard whole.
@@ -46,6 +48,10 @@ impl Conversation {
             return;
         };
         let speech = utterance.speech;
+        let sure = match utterance.glimpsed {
+            true => SURE_WITH_WORDS_MS,
+            false => SURE_INTERRUPTION_MS,
+        };
         let enough = speech >= self.rules.voice;
         if self.filler.is_some() && self.speech.is_none() && enough {
             self.stop_playback();
@@ -56,7 +62,7 @@ impl Conversation {
         if !self.suspended && self.rules.num_words == 0 && enough {
             self.take_floor();
         }
-        if self.suspended && speech >= samples(SURE_INTERRUPTION_MS) {
+        if self.suspended && speech >= samples(sure) {
             self.confirm_interruption(now);
         }
     }
@@ -66,8 +72,7 @@ impl Conversation {
         let playing = self.speech.as_ref().is_some_and(|speech| speech.sent() > 0);
         let low = playing
             && self.rules.num_words == 0
-            && self.utterance.is_some()
-            && self.hearing.speaking()
+            && (self.utterance.is_some() && self.hearing.speaking() || self.hearing.stirs())
             && self.is_interruptible();
         if low != self.ducked {
             self.ducked = low;
@@ -104,12 +109,18 @@ impl Conversation {
 
     /// The caller, for whom the assistant may have stopped, is still speaking: are the words so far
     /// enough to go by? One word may be the beginning of any other.
-    pub(super) fn judge_first_words(&mut self, verdict: &Verdict, now: Instant) {
+    pub(super) fn judge_first_words(&mut self, verdict: &Verdict, clear: bool, now: Instant) {
         let Verdict::Words(text) = verdict else {
             return;
         };
         if !self.suspended {
             return self.judge_interruption(verdict, now);
+        }
+        if let Some(utterance) = &mut self.utterance {
+            utterance.glimpsed |= !self.rules.acknowledgements.covers(text);
+        }
+        if !clear {
+            return;
         }
         let long = |said: &super::Utterance| said.speech >= samples(WHOLE_WORD_MS);
         let sure = words(text).len() >= SURE_WORDS

@@ -130,8 +130,16 @@ impl Conversation {
         if part >= samples(LONGEST_PART_MS) {
             return Some((Purpose::Part, Urgency::Speculative));
         }
+        if looking && self.suspended {
+            // What it finds is waited for more than the end of what may be no turn.
+            return None;
+        }
         if utterance.paused && (floor_is_free || words_count) {
-            return Some((Purpose::Turn, Urgency::Speculative));
+            let urgency = match self.suspended {
+                true => Urgency::Waited,
+                false => Urgency::Speculative,
+            };
+            return Some((Purpose::Turn, urgency));
         }
         if looking {
             return None;
@@ -140,7 +148,7 @@ impl Conversation {
             (
                 samples(FIRST_LOOK_MS),
                 samples(NEXT_LOOK_MS),
-                Urgency::Waited,
+                Urgency::Glance,
             )
         } else if words_count && !floor_is_free {
             (
@@ -208,9 +216,7 @@ impl Conversation {
             Purpose::Partial => {
                 let clear = transcript.mean_logprob > CLEAR_LOGPROB
                     && transcript.no_speech_probability < 0.5;
-                if clear || !self.suspended {
-                    self.judge_first_words(&verdict, now);
-                }
+                self.judge_first_words(&verdict, clear, now);
                 self.read_ahead(so_far);
             }
             Purpose::Turn => {

@@ -97,6 +97,8 @@ pub(super) struct Utterance {
     pub(super) finished: Finished,
     /// The assistant stopped for it at this time.
     pub(super) took_floor: Option<CallTime>,
+    /// A look at its beginning found words that are no "mm-hm", however unsure of them it was.
+    pub(super) glimpsed: bool,
     /// Speech that the last transcript asked for covers, in samples.
     pub(super) checked: u64,
     /// Failed transcripts since the end of the turn.
@@ -129,6 +131,7 @@ impl Utterance {
             answered: Answered::default(),
             finished: Finished::Unknown,
             took_floor: None,
+            glimpsed: false,
             checked: 0,
             failures: 0,
             holding: None,

@@ -51,6 +51,17 @@ pub struct SttRequest {
     pub sample_rate: u32,
     /// What was said just before, or what the words may be about, as running text.
     pub hint: Option<String>,
+    /// How hard to try.
+    pub effort: Effort,
+}
+
+/// How hard the recogniser tries with what it is unsure of, where somebody waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Effort {
+    /// A first guess will do.
+    Glance,
+    /// A second look, which takes three times as long, is worth it.
+    Full,
 }
 
 /// What the worker says about itself.
@@ -109,6 +120,8 @@ pub struct TranscribeRequest {
     pub audio: Sound,
     /// What was said just before, or what the words may be about, as running text.
     pub hint: Option<String>,
+    /// How hard to try.
+    pub effort: Effort,
 }
 
 /// A handle on the recogniser. Cheap to clone.
@@ -181,6 +194,7 @@ impl Stt {
             body: SttRequest {
                 sample_rate: request.audio.rate.hz(),
                 hint: request.hint,
+                effort: request.effort,
             },
             payload: samples_to_payload(&request.audio.samples),
         })?;

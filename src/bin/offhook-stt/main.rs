@@ -15,7 +15,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use offhook::audio::SampleRate;
 use offhook::engines::ipc::payload_to_samples;
-use offhook::engines::stt::{SttFacts, SttProtocol};
+use offhook::engines::stt::{Effort, SttFacts, SttProtocol};
 use offhook::engines::worker::{self, Job, Jobs, Loaded};
 use offhook::engines::{EngineError, Priority};
 
@@ -104,7 +104,7 @@ fn answer(recogniser: &mut Recogniser, job: Job<SttProtocol>) {
             false => SampleRate::TELEPHONE,
         },
         hint: request.hint.as_deref(),
-        waiting: priority == Priority::Waiting,
+        waiting: priority == Priority::Waiting && request.effort == Effort::Full,
         cancelled: &cancelled,
         // A long stretch takes longer than one sign of life may.
         progress: &|| responder.progress(),

@@ -17,7 +17,7 @@ use tokio::sync::{Notify, mpsc};
 use super::Mailboxes;
 use super::visit::read_message;
 use crate::audio::level::rms;
-use crate::engines::stt::{Stt, TranscribeRequest};
+use crate::engines::stt::{Effort, Stt, TranscribeRequest};
 use crate::engines::{EngineError, EngineEvent, Priority};
 use crate::ids::{Generation, MailboxName};
 use crate::record::{MailboxCounts, Voicemail};
@@ -213,6 +213,7 @@ impl Scribe {
             priority: Priority::Speculative,
             audio: audio.into(),
             hint: None,
+            effort: Effort::Full,
         };
         let _handle = self.stt.transcribe(request, sender)?;
         while let Some(event) = events.recv().await {

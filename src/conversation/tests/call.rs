@@ -222,6 +222,12 @@ impl Call {
         });
     }
 
+    /// The caller says this so that hardly anything can be made out; time passes.
+    pub(super) fn mumbles(&mut self, words: &str, ms: u64) {
+        self.sound(0, words, ms, (0.9, -1.15, 0.1));
+        self.pass(ms);
+    }
+
     pub(super) fn presses(&mut self, keys: &str) {
         for key in keys.chars() {
             self.handle(Input::Digit(key));

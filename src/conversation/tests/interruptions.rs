@@ -168,11 +168,48 @@ fn a_long_interruption_is_one_before_its_words_are_known() {
     let mut call = telling("{}", 1000);
     let began = call.clock;
     call.says("Well let me tell you what I think about all of this.", 3000);
-    let cancelled = call.outputs.iter().find_map(|(at, output)| match output {
-        Output::Progress(Progress::UserInterrupted { .. }) => Some(*at - began),
+    let yielded = yielded_at(&call) - began;
+    assert!(yielded <= 1100, "{yielded}");
+}
+
+/// When it was known that the assistant is interrupted.
+fn yielded_at(call: &Call) -> u64 {
+    let yielded = call.outputs.iter().find_map(|(at, output)| match output {
+        Output::Progress(Progress::UserInterrupted { .. }) => Some(*at),
         _ => None,
     });
-    assert!(cancelled.is_some_and(|at| at <= 1100), "{cancelled:?}");
+    yielded.expect("an interruption")
+}
+
+#[test]
+fn words_that_are_hardly_made_out_interrupt_once_they_are_too_long_for_a_mm_hm() {
+    let mut call = telling("{}", 1000);
+    let began = call.clock;
+    call.mumbles("Well let me tell you what I think.", 2000);
+    let yielded = yielded_at(&call) - began;
+    assert!((576..740).contains(&yielded), "{yielded}");
+}
+
+#[test]
+fn the_first_words_of_an_interruption_are_glanced_at_and_no_breath_breaks_that_off() {
+    let mut call = telling("{}", 1000);
+    call.stt.delay = 400;
+    let began = call.clock;
+    call.says("I,", 300);
+    call.pass(160);
+    call.says("have a question.", 900);
+    let glance = call.outputs.iter().find_map(|(at, output)| match output {
+        Output::Transcribe {
+            generation,
+            urgency: Urgency::Glance,
+            ..
+        } if *at > began => Some(*generation),
+        _ => None,
+    });
+    let generation = glance.expect("a glance");
+    let broken_off = Output::CancelWork { generation };
+    assert!(call.outputs.iter().all(|(_, output)| *output != broken_off));
+    assert!(yielded_at(&call) - began <= 1000);
 }
 
 #[test]

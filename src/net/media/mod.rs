@@ -321,7 +321,7 @@ impl MediaStream {
         self.link.send(Command::Play(self.id, clip, sound, from));
     }
 
-    /// Plays clips lower by 18 dB from now on, or no longer so. [`MediaStream::stop`] ends it, too.
+    /// Plays clips lower by 22 dB from now on, or no longer so. [`MediaStream::stop`] ends it, too.
     pub fn duck(&self, lower: bool) {
         self.link.send(Command::Duck(self.id, lower));
     }

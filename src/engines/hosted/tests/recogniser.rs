@@ -8,7 +8,7 @@ use tokio_tungstenite::tungstenite::handshake::server::{Request, Response};
 use super::*;
 use crate::audio::{SampleRate, Sound};
 use crate::engines::Priority;
-use crate::engines::stt::TranscribeRequest;
+use crate::engines::stt::{Effort, TranscribeRequest};
 
 type Socket = WebSocketStream<TcpStream>;
 
@@ -36,6 +36,7 @@ fn speech() -> TranscribeRequest {
             samples: vec![1000i16; 8000].into(),
         },
         hint: None,
+        effort: Effort::Full,
     }
 }
 
