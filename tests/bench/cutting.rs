@@ -14,6 +14,8 @@ const PAUSES: Range<usize> = 4..14;
 const MARGIN: usize = 160;
 /// Steps that are quiet at a cut.
 const CUT: usize = 4;
+/// Steps of the shortest pause at a comma.
+const SPOKEN_PAUSE: usize = 5;
 /// No half of a sentence is shorter than this, in samples.
 const SHORTEST_HALF: usize = 4000;
 
@@ -91,6 +93,21 @@ pub(crate) fn halves(samples: &[i16]) -> Option<(Vec<i16>, Vec<i16>)> {
     Some((cut(samples, whole.start..at), cut(samples, at..whole.end)))
 }
 
+/// What is said in two halves, cut in the pause that is nearest to where the first one should end,
+/// as a share of the whole; `None` where there is no pause.
+pub(crate) fn at_pause(samples: &[i16], share: f64) -> Option<(Vec<i16>, Vec<i16>)> {
+    let all = stretches(samples, SPOKEN_PAUSE);
+    let (start, end) = (all.first()?.start, all.last()?.end);
+    let expected = start as f64 + share * (end - start) as f64;
+    let pauses = all.windows(2).map(|pair| pair[0].end..pair[1].start);
+    let away = |pause: &Range<usize>| ((pause.start + pause.end) as f64 / 2.0 - expected).abs();
+    let pause = pauses.min_by(|a, b| away(a).total_cmp(&away(b)))?;
+    Some((
+        cut(samples, start..pause.start),
+        cut(samples, pause.end..end),
+    ))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -117,6 +134,15 @@ mod tests {
         assert_eq!(digits[1].len(), six.len() + 2 * MARGIN);
         assert!(super::digits(&string, 7).is_none());
         assert_eq!(longest_pause(&string), 150);
+    }
+
+    #[test]
+    fn a_sentence_comes_apart_at_the_comma_that_is_nearest() {
+        let sentence = [tone(4000), pause(80), tone(8000), pause(90), tone(4000)].concat();
+        let (first, second) = at_pause(&sentence, 0.7).expect("two");
+        assert!(first.len().abs_diff(12_640 + MARGIN) <= 2 * STEP);
+        assert!(second.len().abs_diff(4000 + MARGIN) <= 2 * STEP);
+        assert!(at_pause(&tone(8000), 0.5).is_none());
     }
 
     #[test]

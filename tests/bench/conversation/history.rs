@@ -2,7 +2,7 @@
 //! recording, written down by the recogniser.
 
 use offhook::audio::Sound;
-use offhook::engines::stt::{Stt, SttConfig, TranscribeRequest};
+use offhook::engines::stt::{Effort, Stt, SttConfig, TranscribeRequest};
 use offhook::engines::supervisor::find_executable;
 use offhook::engines::worker::Scheduling;
 use offhook::engines::{EngineEvent, Priority};
@@ -158,6 +158,7 @@ fn transcribe(model: &str, sounds: Vec<Vec<i16>>) -> Result<Vec<String>> {
                 priority: Priority::Waiting,
                 audio: Sound::from(sound),
                 hint: None,
+                effort: Effort::Full,
             };
             let _handle = stt.transcribe(request, events)?;
             match answers.recv().await {

@@ -14,7 +14,7 @@ use crate::Result;
 use crate::cutting::{self, pause};
 use crate::options::Options;
 use crate::speech::{self, Kind, Line};
-use crate::voices::Voices;
+use crate::voices::{Speaker, Voices};
 use crate::words;
 
 /// So often at most a recorded sentence is cut: few say little, and where they are cut is chance.
@@ -24,7 +24,7 @@ const LONGEST_PAUSE: u64 = 900;
 /// The shortest that tries a policy.
 const SHORTEST_PAUSE: u64 = 300;
 
-/// Sentences with the place of the pause. The first half cannot stand for itself.
+/// Sentences with the place of the pause. The words of the first half cannot stand for themselves.
 const BROKEN_OFF: [&str; 20] = [
     "I would like to book a room for | the second of March.",
     "Could you tell me whether | the pool is open today?",
@@ -280,11 +280,7 @@ pub(super) fn sentences(
                 // Another speaker each time the same sentence comes.
                 let speaker = number / 2 / texts.len() + number / 2;
                 let speaker = voices.speakers()[speaker % voices.speakers().len()].clone();
-                let mut pieces = Vec::new();
-                for half in text.split(" | ") {
-                    pieces.push(voices.say(&speaker, half)?);
-                }
-                (kind, text.to_owned(), pieces)
+                (kind, text.to_owned(), halves(voices, &speaker, text)?)
             }
         };
         let (sound, pause_ms) = with_pauses(&mut random, pieces);
@@ -296,6 +292,24 @@ pub(super) fn sentences(
         });
     }
     Ok(cases)
+}
+
+/// A sentence in its two halves, said in one breath: people who pause inside a sentence do not say
+/// its first half as if it were all.
+fn halves(voices: &mut Voices, speaker: &Speaker, text: &str) -> Result<Vec<Vec<i16>>> {
+    let (first, second) = text.split_once(" | ").ok_or("a sentence without a pause")?;
+    let first = first.trim_end_matches(',');
+    let whole = voices.say(speaker, &format!("{first}, {second}"))?;
+    let share = first.len() as f64 / text.len() as f64;
+    let (first, second) = match cutting::at_pause(&whole, share) {
+        Some(halves) => halves,
+        // A voice that makes no pause at a comma.
+        None => (
+            voices.say(speaker, &format!("{first},"))?,
+            voices.say(speaker, second)?,
+        ),
+    };
+    Ok(vec![first, second])
 }
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ use std::time::Instant;
 use clap::Parser;
 use offhook::audio::codec::through;
 use offhook::audio::{Codec, SampleRate, Sound, mix, resample, wav};
-use offhook::engines::stt::{Stt, SttConfig, TranscribeRequest};
+use offhook::engines::stt::{Effort, Stt, SttConfig, TranscribeRequest};
 use offhook::engines::supervisor::find_executable;
 use offhook::engines::worker::Scheduling;
 use offhook::engines::{EngineEvent, Priority, Transcript};
@@ -187,6 +187,7 @@ async fn transcribe(
         priority: Priority::Waiting,
         audio: utterance.audio.clone(),
         hint: arguments.hint.clone(),
+        effort: Effort::Full,
     };
     let _handle = stt.transcribe(request, events)?;
     match arrived.recv().await {
