@@ -131,3 +131,52 @@ impl Generation {
 )]
 #[serde(transparent)]
 pub struct TurnNumber(pub u32);
+
+/// Names a language as ISO 639 does: `en`, or three letters where there is no code of two.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct LanguageCode(String);
+
+/// A text that is no [`LanguageCode`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no ISO 639 code of two or three lower-case letters")]
+pub struct NoLanguageCode(String);
+
+impl LanguageCode {
+    /// The code.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for LanguageCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl TryFrom<String> for LanguageCode {
+    type Error = NoLanguageCode;
+
+    fn try_from(code: String) -> Result<Self, Self::Error> {
+        let letters = code.bytes().all(|byte| byte.is_ascii_lowercase());
+        match letters && (2..=3).contains(&code.len()) {
+            true => Ok(Self(code)),
+            false => Err(NoLanguageCode(code)),
+        }
+    }
+}
+
+impl FromStr for LanguageCode {
+    type Err = NoLanguageCode;
+
+    fn from_str(code: &str) -> Result<Self, Self::Err> {
+        Self::try_from(code.to_owned())
+    }
+}
+
+impl From<LanguageCode> for String {
+    fn from(code: LanguageCode) -> Self {
+        code.0
+    }
+}

@@ -116,6 +116,7 @@ async fn hear(stt: &Stt, audio: Sound) -> Result<(), EngineError> {
         audio,
         hint: None,
         effort: Effort::Full,
+        language: None,
     };
     let _handle = stt.transcribe(request, events)?;
     while let Some(event) = answers.recv().await {

@@ -104,6 +104,7 @@ impl Driver {
             events,
             call.phrases.clone(),
             call.settings.voice.speed as f32,
+            call.settings.transcriber.language.parse().ok(),
         );
         let conversation = Conversation::new(&call.settings, work.prepared());
         let machine = MachineWatch::new(&call.settings, call.record.call_type);

@@ -15,7 +15,7 @@ use crate::engines::stt::{Effort, TranscribeRequest};
 use crate::engines::supervisor::RequestHandle;
 use crate::engines::tts::SpeakRequest;
 use crate::engines::{EngineError, EngineEvent, Priority};
-use crate::ids::{CallId, Generation};
+use crate::ids::{CallId, Generation, LanguageCode};
 use crate::net::media::ClipKey;
 
 use super::Services;
@@ -39,6 +39,8 @@ pub(super) struct Work {
     beside: Option<(Generation, CallId)>,
     next_key: u64,
     speed: f32,
+    /// What the caller is expected to speak.
+    language: Option<LanguageCode>,
     pub(super) speculations: Speculations,
 }
 
@@ -57,6 +59,7 @@ impl Work {
         events: mpsc::Sender<EngineEvent>,
         phrases: HashMap<PhraseKind, Sound>,
         speed: f32,
+        language: Option<LanguageCode>,
     ) -> Self {
         Self {
             call,
@@ -71,6 +74,7 @@ impl Work {
             beside: None,
             next_key: 0,
             speed,
+            language,
             speculations: Speculations::default(),
         }
     }
@@ -99,6 +103,7 @@ impl Work {
                 Urgency::Glance => Effort::Glance,
                 Urgency::Spare | Urgency::Speculative | Urgency::Waited => Effort::Full,
             },
+            language: self.language.clone(),
         };
         let handle = self.services.stt.transcribe(request, self.events.clone())?;
         self.keep(generation, handle);

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::hosted::HostedError;
 use crate::audio::Sound;
-use crate::ids::Generation;
+use crate::ids::{Generation, LanguageCode};
 
 /// Why an engine did not do what was asked. The texts hold no words of a caller.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
@@ -127,10 +127,25 @@ pub struct Transcript {
     pub no_speech_probability: f32,
     /// The decode repeated itself and was cut there.
     pub repetition_cut: bool,
+    /// In which language it was said; `None` where the recogniser cannot tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub language: Option<SpokenLanguage>,
     /// Length of the audio in ms.
     pub audio_ms: u32,
     /// Time in the recogniser in ms, without queueing.
     pub decode_ms: u32,
+}
+
+/// Whether the caller spoke the language that was expected. Whatever they spoke, the words are
+/// written as if they had.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SpokenLanguage {
+    /// Probability of the language that was expected, among all that the recogniser knows.
+    pub expected_probability: f32,
+    /// The likeliest of the others.
+    pub other: LanguageCode,
+    /// Its probability.
+    pub other_probability: f32,
 }
 
 /// Why a reply ended.

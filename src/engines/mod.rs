@@ -28,5 +28,5 @@ pub mod turn;
 pub mod vad;
 pub mod worker;
 
-pub use event::{EngineError, EngineEvent, FinishReason, ReplyUsage, Transcript};
+pub use event::{EngineError, EngineEvent, FinishReason, ReplyUsage, SpokenLanguage, Transcript};
 pub use ipc::Priority;

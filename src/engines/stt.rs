@@ -25,7 +25,7 @@ use super::supervisor::{
 use super::worker::Scheduling;
 use super::{EngineError, EngineEvent, Priority, Transcript};
 use crate::audio::Sound;
-use crate::ids::{CallId, Generation};
+use crate::ids::{CallId, Generation, LanguageCode};
 
 /// A transcript may wait longer than a restart of the worker takes.
 const LIMITS: Limits = Limits {
@@ -53,6 +53,8 @@ pub struct SttRequest {
     pub hint: Option<String>,
     /// How hard to try.
     pub effort: Effort,
+    /// What the caller is expected to speak; the worker's own where absent or unknown to it.
+    pub language: Option<LanguageCode>,
 }
 
 /// How hard the recogniser tries with what it is unsure of, where somebody waits.
@@ -122,6 +124,9 @@ pub struct TranscribeRequest {
     pub hint: Option<String>,
     /// How hard to try.
     pub effort: Effort,
+    /// What the caller is expected to speak; [`SttConfig::language`] where absent or unknown to
+    /// the model.
+    pub language: Option<LanguageCode>,
 }
 
 /// A handle on the recogniser. Cheap to clone.
@@ -195,6 +200,7 @@ impl Stt {
                 sample_rate: request.audio.rate.hz(),
                 hint: request.hint,
                 effort: request.effort,
+                language: request.language,
             },
             payload: samples_to_payload(&request.audio.samples),
         })?;

@@ -12,6 +12,7 @@
 //! is told to it: a segment that closes where the speech ends is the last one, and no timestamp
 //! lies beyond it.
 
+use crate::language::Languages;
 use crate::whisper::{SpecialTokens, Token, Whisper, WhisperError};
 
 /// Longest phrase, in tokens, that is looked for twice in a row.
@@ -170,6 +171,8 @@ pub(crate) struct Decoded {
     pub(crate) mean_log_probability: f32,
     /// Probability that there is no speech at all.
     pub(crate) no_speech_probability: f32,
+    /// In which language it was said.
+    pub(crate) languages: Languages,
     /// Why it ended.
     pub(crate) ending: Ending,
 }
@@ -184,14 +187,15 @@ pub(crate) fn decode(
     cancelled: &dyn Fn() -> bool,
 ) -> Result<Decoded, WhisperError> {
     let mut search = Search::new(vocabulary, rules);
-    // Whether there is speech is said right behind the start, before language and task, which an
-    // English-only model does not have.
+    // Whether there is speech, and in which language, is said right behind the start, before
+    // language and task, which an English-only model does not have.
     let start = prompt
         .iter()
         .position(|token| *token == vocabulary.special.start);
     let (head, task) = prompt.split_at(start.map_or(prompt.len(), |at| at + 1));
     let logits = model.next_token(head, 0)?;
     search.no_speech = probability_of(logits, vocabulary.special.no_speech);
+    search.languages = Languages::of(logits, &vocabulary.special.languages);
     let mut past = head.len();
     let mut feed = task.to_vec();
     let mut token = task.is_empty().then(|| search.pick(logits));
@@ -219,6 +223,7 @@ struct Search<'a> {
     tokens: Vec<Token>,
     scores: Vec<f32>,
     no_speech: f32,
+    languages: Languages,
 }
 
 impl<'a> Search<'a> {
@@ -230,6 +235,7 @@ impl<'a> Search<'a> {
             tokens: Vec::new(),
             scores: Vec::new(),
             no_speech: 0.0,
+            languages: Languages::default(),
         }
     }
 
@@ -351,6 +357,7 @@ impl<'a> Search<'a> {
             tokens: self.tokens,
             mean_log_probability: mean,
             no_speech_probability: self.no_speech,
+            languages: self.languages,
             ending,
         }
     }
@@ -389,7 +396,7 @@ fn maximum(logits: &[f32]) -> (usize, f32) {
     best.map_or((0, FORBIDDEN), |(at, logit)| (at, *logit))
 }
 
-fn log_sum_exp(logits: &[f32]) -> f32 {
+pub(crate) fn log_sum_exp(logits: &[f32]) -> f32 {
     let highest = logits.iter().copied().fold(FORBIDDEN, f32::max);
     if highest == FORBIDDEN {
         return FORBIDDEN;

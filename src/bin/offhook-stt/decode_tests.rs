@@ -1,4 +1,5 @@
 use super::*;
+use crate::whisper::Language;
 
 /// `[a b c d e f 1 2 3 , ♪ (space)]`, then the special ones, then ten seconds of timestamps.
 const PIECES: [&str; 12] = [
@@ -14,7 +15,11 @@ fn special() -> SpecialTokens {
         previous: 14,
         no_speech: 15,
         first_timestamp: FIRST_TIMESTAMP,
-        task: vec![16, 17],
+        transcribe: 17,
+        languages: vec![Language {
+            code: "en".parse().unwrap(),
+            token: 16,
+        }],
     }
 }
 

@@ -5,6 +5,7 @@
 //! ```
 
 mod decode;
+mod language;
 mod speech;
 mod transcribe;
 mod whisper;
@@ -18,6 +19,7 @@ use offhook::engines::ipc::payload_to_samples;
 use offhook::engines::stt::{Effort, SttFacts, SttProtocol};
 use offhook::engines::worker::{self, Job, Jobs, Loaded};
 use offhook::engines::{EngineError, Priority};
+use offhook::ids::LanguageCode;
 
 use transcribe::{Order, Recogniser, Settings};
 use whisper::Whisper;
@@ -28,9 +30,9 @@ struct Arguments {
     /// Whisper model (ggml)
     #[arg(long)]
     model: PathBuf,
-    /// Language that callers speak, as a code of two letters
+    /// Language that callers speak where a request names none, as a code of two letters
     #[arg(long, default_value = "en")]
-    language: String,
+    language: LanguageCode,
     /// Threads that compute
     #[arg(long, default_value_t = 2)]
     threads: usize,
@@ -57,7 +59,7 @@ fn load(arguments: &Arguments) -> Result<Loaded<SttProtocol, Recogniser>, Engine
         let detail = format!("{}: {error}", path.display());
         EngineError::ModelUnusable { detail }
     };
-    let whisper = Whisper::load(path, &arguments.language, arguments.threads).map_err(unusable)?;
+    let whisper = Whisper::load(path, arguments.threads).map_err(unusable)?;
     let facts = SttFacts {
         multilingual: whisper.is_multilingual(),
     };
@@ -65,7 +67,8 @@ fn load(arguments: &Arguments) -> Result<Loaded<SttProtocol, Recogniser>, Engine
         margin: arguments.margin,
         ..Settings::default()
     };
-    let mut recogniser = Recogniser::new(whisper, settings).map_err(unusable)?;
+    let mut recogniser =
+        Recogniser::new(whisper, settings, &arguments.language).map_err(unusable)?;
     // The first pass allocates; nobody should wait for that.
     recogniser.warm().map_err(unusable)?;
     Ok(Loaded {
@@ -104,6 +107,7 @@ fn answer(recogniser: &mut Recogniser, job: Job<SttProtocol>) {
             false => SampleRate::TELEPHONE,
         },
         hint: request.hint.as_deref(),
+        language: request.language.as_ref(),
         waiting: priority == Priority::Waiting && request.effort == Effort::Full,
         cancelled: &cancelled,
         // A long stretch takes longer than one sign of life may.

@@ -15,11 +15,15 @@
 use std::time::Instant;
 
 use offhook::audio::{SampleRate, resample};
-use offhook::engines::Transcript;
+use offhook::engines::{SpokenLanguage, Transcript};
+use offhook::ids::LanguageCode;
 
 use crate::decode::{Alphabet, Decoded, Ending, Rules, Vocabulary, decode};
+use crate::language::Languages;
 use crate::speech::{TELEPHONE_RATE, audible, pieces};
-use crate::whisper::{FULL_CONTEXT, POSITIONS_PER_SECOND, RATE, Token, Whisper, WhisperError};
+use crate::whisper::{
+    FULL_CONTEXT, Language, POSITIONS_PER_SECOND, RATE, Token, Whisper, WhisperError,
+};
 
 /// Most tokens of a hint; the latest ones count.
 const LONGEST_HINT: usize = 64;
@@ -66,6 +70,8 @@ pub(crate) struct Order<'a> {
     pub(crate) rate: SampleRate,
     /// What was said before, or what the words may be about.
     pub(crate) hint: Option<&'a str>,
+    /// What the words are to be written in; the recogniser's own where it does not know it.
+    pub(crate) language: Option<&'a LanguageCode>,
     /// Somebody waits for it: worth a second look at the full context.
     pub(crate) waiting: bool,
     /// Asked between tokens.
@@ -83,6 +89,8 @@ pub(crate) struct Recogniser {
     vocabulary: Vocabulary,
     settings: Settings,
     figures_hint: Vec<Token>,
+    /// `None` where the model knows only one.
+    language: Option<Language>,
 }
 
 /// One decode, with what is needed to compare it with another.
@@ -97,6 +105,11 @@ impl Candidate {
         self.rushed || matches!(self.decoded.ending, Ending::Repetition | Ending::Limit)
     }
 
+    /// How much it counts beside other pieces of a stretch.
+    fn weight(&self) -> f32 {
+        self.text.len().max(1) as f32
+    }
+
     fn score(&self) -> f32 {
         let penalty = if self.is_broken() { 1.0 } else { 0.0 };
         self.decoded.mean_log_probability - penalty
@@ -104,15 +117,24 @@ impl Candidate {
 }
 
 impl Recogniser {
-    /// Uses a loaded model.
-    pub(crate) fn new(whisper: Whisper, settings: Settings) -> Result<Self, WhisperError> {
+    /// Uses a loaded model, for callers who speak `language` where nothing else is asked.
+    pub(crate) fn new(
+        whisper: Whisper,
+        settings: Settings,
+        language: &LanguageCode,
+    ) -> Result<Self, WhisperError> {
         let vocabulary = Vocabulary::new(whisper.special(), whisper.pieces());
+        let own = find(language, &whisper.special().languages).cloned();
+        if own.is_none() && whisper.is_multilingual() {
+            return Err(WhisperError::Language(language.clone()));
+        }
         let figures_hint = whisper.tokenize(FIGURES_HINT)?;
         Ok(Self {
             whisper,
             vocabulary,
             settings,
             figures_hint,
+            language: own,
         })
     }
 
@@ -139,6 +161,7 @@ impl Recogniser {
             (order.progress)();
         }
         let mut transcript = join(&heard);
+        transcript.language = self.spoken(&heard, order);
         transcript.audio_ms = milliseconds(order.samples.len() / scale);
         transcript.decode_ms = u32::try_from(started.elapsed().as_millis()).unwrap_or(u32::MAX);
         Ok(Some(transcript))
@@ -206,7 +229,13 @@ impl Recogniser {
         Ok(figures.map(|figures| {
             let likelier = figures.score() > words.score();
             if likelier && !figures.text.is_empty() {
-                figures
+                // Its hint speaks for the hint's language.
+                let languages = words.decoded.languages;
+                let decoded = Decoded {
+                    languages,
+                    ..figures.decoded
+                };
+                Candidate { decoded, ..figures }
             } else {
                 words
             }
@@ -227,7 +256,9 @@ impl Recogniser {
             prompt.extend_from_slice(hint);
         }
         prompt.push(special.start);
-        prompt.extend_from_slice(&special.task);
+        if let Some(language) = self.language(order) {
+            prompt.extend([language.token, special.transcribe]);
+        }
         let room = self.whisper.text_context() / 2;
         let rules = Rules {
             speech_end: seconds,
@@ -256,6 +287,25 @@ impl Recogniser {
         }))
     }
 
+    /// The language in which an order's words are written.
+    fn language(&self, order: &Order<'_>) -> Option<&Language> {
+        let languages = &self.vocabulary.special().languages;
+        let asked = order.language.and_then(|code| find(code, languages));
+        asked.or(self.language.as_ref())
+    }
+
+    /// Whether they were said in it, where that can be told.
+    fn spoken(&self, heard: &[Candidate], order: &Order<'_>) -> Option<SpokenLanguage> {
+        // Behind a hint the model expects its language.
+        if heard.is_empty() || order.hint.is_some() {
+            return None;
+        }
+        let language = self.language(order)?;
+        let wanted = order.language.unwrap_or(&language.code);
+        let pieces = heard.iter().map(|it| (&it.decoded.languages, it.weight()));
+        Languages::mean(pieces).beside(wanted, &self.vocabulary.special().languages)
+    }
+
     fn hint(&self, hint: Option<&str>) -> Result<Vec<Token>, WhisperError> {
         let Some(hint) = hint.map(str::trim).filter(|hint| !hint.is_empty()) else {
             return Ok(Vec::new());
@@ -266,6 +316,10 @@ impl Recogniser {
         tokens.drain(..tokens.len().saturating_sub(LONGEST_HINT));
         Ok(tokens)
     }
+}
+
+fn find<'a>(code: &LanguageCode, languages: &'a [Language]) -> Option<&'a Language> {
+    languages.iter().find(|language| language.code == *code)
 }
 
 /// Samples as Whisper wants them; those at 16 kHz are so already.
@@ -318,10 +372,7 @@ fn join(heard: &[Candidate]) -> Transcript {
         .map(|piece| piece.text.as_str())
         .filter(|text| !text.is_empty());
     let text = texts.collect::<Vec<_>>().join(" ");
-    let weights: Vec<f32> = heard
-        .iter()
-        .map(|piece| piece.text.len().max(1) as f32)
-        .collect();
+    let weights: Vec<f32> = heard.iter().map(Candidate::weight).collect();
     let total: f32 = weights.iter().sum();
     let mean = |value: fn(&Decoded) -> f32| {
         let sum: f32 = heard
@@ -389,6 +440,7 @@ mod tests {
             tokens: Vec::new(),
             mean_log_probability,
             no_speech_probability: 0.1,
+            languages: Languages::default(),
             ending,
         };
         Candidate {

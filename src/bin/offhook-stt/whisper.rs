@@ -11,6 +11,7 @@ use std::ffi::{CStr, CString, c_char, c_void};
 use std::path::Path;
 use std::ptr::{self, NonNull};
 
+use offhook::ids::LanguageCode;
 use whisper_rs::whisper_rs_sys as sys;
 
 /// Number of a token in the model's vocabulary.
@@ -43,6 +44,9 @@ pub(crate) enum WhisperError {
     /// More tokens than the text context holds.
     #[error("the text context of {0} tokens is full")]
     TextContextFull(usize),
+    /// The model does not know it.
+    #[error("the model does not know the language {0:?}")]
+    Language(LanguageCode),
     /// Text or path that C cannot take.
     #[error("a NUL byte in the text")]
     Nul,
@@ -61,8 +65,19 @@ pub(crate) struct SpecialTokens {
     pub(crate) no_speech: Token,
     /// `<|0.00|>`; each later token is 20 ms later.
     pub(crate) first_timestamp: Token,
-    /// What follows `start`: language and task, where the model knows several.
-    pub(crate) task: Vec<Token>,
+    /// `<|transcribe|>`, which follows the language.
+    pub(crate) transcribe: Token,
+    /// The languages that the model tells apart; none for an English-only model, which is told
+    /// neither language nor task.
+    pub(crate) languages: Vec<Language>,
+}
+
+/// A language that the model knows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Language {
+    pub(crate) code: LanguageCode,
+    /// Stands for it behind `start`.
+    pub(crate) token: Token,
 }
 
 /// A loaded model with its state. Not `Sync`; may be moved to the thread that uses it.
@@ -100,12 +115,10 @@ impl Drop for State {
 unsafe impl Send for Whisper {}
 
 impl Whisper {
-    /// Loads a ggml model file for transcribing `language` (a code such as `en`; an English-only
-    /// model ignores it) on `threads` threads.
-    pub(crate) fn load(path: &Path, language: &str, threads: usize) -> Result<Self, WhisperError> {
+    /// Loads a ggml model file, to run on `threads` threads.
+    pub(crate) fn load(path: &Path, threads: usize) -> Result<Self, WhisperError> {
         let path =
             CString::new(path.as_os_str().as_encoded_bytes()).map_err(|_| WhisperError::Nul)?;
-        let language = CString::new(language).map_err(|_| WhisperError::Nul)?;
         // SAFETY: the callback is a function that lives as long as the process and takes no data.
         unsafe { sys::whisper_log_set(Some(log), ptr::null_mut()) };
         // SAFETY: no arguments, returns a plain struct.
@@ -119,8 +132,8 @@ impl Whisper {
         // SAFETY: the context is alive.
         let state = unsafe { sys::whisper_init_state(context.0.as_ptr()) };
         let state = State(NonNull::new(state).ok_or(WhisperError::State)?);
-        let special = special_tokens(&context, &language)?;
         let pieces = pieces(&context);
+        let special = special_tokens(&context, &pieces);
         // SAFETY: the context is alive.
         let text_context = unsafe { sys::whisper_n_text_ctx(context.0.as_ptr()) };
         let text_context = usize::try_from(text_context).unwrap_or(0);
@@ -143,7 +156,7 @@ impl Whisper {
 
     /// Whether it knows more than English.
     pub(crate) fn is_multilingual(&self) -> bool {
-        !self.special.task.is_empty()
+        !self.special.languages.is_empty()
     }
 
     /// All tokens' bytes, in order; a character may be spread over several.
@@ -271,35 +284,38 @@ fn check(call: &'static str, status: i32) -> Result<(), WhisperError> {
     }
 }
 
-fn special_tokens(context: &Context, language: &CStr) -> Result<SpecialTokens, WhisperError> {
+fn special_tokens(context: &Context, pieces: &[Vec<u8>]) -> SpecialTokens {
     let context = context.0.as_ptr();
     let of = |function: unsafe extern "C" fn(*mut sys::whisper_context) -> Token| {
         // SAFETY: the context is alive; these functions only read the vocabulary.
         unsafe { function(context) }
     };
-    let mut task = Vec::new();
-    // SAFETY: as above.
-    if unsafe { sys::whisper_is_multilingual(context) } != 0 {
-        // SAFETY: `language` is NUL-terminated.
-        let id = unsafe { sys::whisper_lang_id(language.as_ptr()) };
-        if id < 0 {
-            return Err(WhisperError::Call {
-                call: "whisper_lang_id",
-                status: id,
-            });
-        }
-        // SAFETY: the context is alive.
-        task.push(unsafe { sys::whisper_token_lang(context, id) });
-        task.push(of(sys::whisper_token_transcribe));
-    }
-    Ok(SpecialTokens {
+    // An English-only model has tokens for languages as well, and never learnt their meaning.
+    let languages = match of(sys::whisper_is_multilingual) != 0 {
+        true => languages(pieces),
+        false => Vec::new(),
+    };
+    SpecialTokens {
         end: of(sys::whisper_token_eot),
         start: of(sys::whisper_token_sot),
         previous: of(sys::whisper_token_prev),
         no_speech: of(sys::whisper_token_nosp),
         first_timestamp: of(sys::whisper_token_beg),
-        task,
-    })
+        transcribe: of(sys::whisper_token_transcribe),
+        languages,
+    }
+}
+
+/// The languages by the names that whisper.cpp gives to their tokens: `[_LANG_en]`.
+fn languages(pieces: &[Vec<u8>]) -> Vec<Language> {
+    let language = |(at, piece): (usize, &Vec<u8>)| {
+        let code = piece.strip_prefix(b"[_LANG_")?.strip_suffix(b"]")?;
+        Some(Language {
+            code: std::str::from_utf8(code).ok()?.parse().ok()?,
+            token: Token::try_from(at).ok()?,
+        })
+    };
+    pieces.iter().enumerate().filter_map(language).collect()
 }
 
 fn pieces(context: &Context) -> Vec<Vec<u8>> {
@@ -326,5 +342,21 @@ unsafe extern "C" fn log(level: sys::ggml_log_level, text: *const c_char, _: *mu
         sys::ggml_log_level_GGML_LOG_LEVEL_ERROR => tracing::error!("{text}"),
         sys::ggml_log_level_GGML_LOG_LEVEL_WARN => tracing::warn!("{text}"),
         _ => tracing::trace!("{text}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn languages_are_known_by_their_tokens_names() {
+        let pieces = [" en", "[_SOT_]", "[_LANG_en]", "[_LANG_haw]", "[_LANG_]"];
+        let found = languages(&pieces.map(|piece| piece.as_bytes().to_vec()));
+        let expected = [("en", 2), ("haw", 3)].map(|(code, token)| Language {
+            code: code.parse().unwrap(),
+            token,
+        });
+        assert_eq!(found, expected);
     }
 }

@@ -214,6 +214,7 @@ impl Scribe {
             audio: audio.into(),
             hint: None,
             effort: Effort::Full,
+            language: None,
         };
         let _handle = self.stt.transcribe(request, sender)?;
         while let Some(event) = events.recv().await {

@@ -290,6 +290,7 @@ impl Recogniser {
             text,
             mean_log_probability,
             repetition_cut: false,
+            language: None,
             audio_ms: millis(samples.len() as u128 * 1000 / u128::from(RATE)),
             decode_ms: millis(started.elapsed().as_millis()),
         })

@@ -159,6 +159,7 @@ fn transcribe(model: &str, sounds: Vec<Vec<i16>>) -> Result<Vec<String>> {
                 audio: Sound::from(sound),
                 hint: None,
                 effort: Effort::Full,
+                language: None,
             };
             let _handle = stt.transcribe(request, events)?;
             match answers.recv().await {

@@ -188,6 +188,7 @@ async fn transcribe(
         audio: utterance.audio.clone(),
         hint: arguments.hint.clone(),
         effort: Effort::Full,
+        language: None,
     };
     let _handle = stt.transcribe(request, events)?;
     match arrived.recv().await {

@@ -37,6 +37,7 @@ fn speech() -> TranscribeRequest {
         },
         hint: None,
         effort: Effort::Full,
+        language: None,
     }
 }
 
