@@ -2,7 +2,7 @@
 
 use super::driver::Driver;
 use super::work::engine_name;
-use crate::conversation::{Engine, Input, Transcript, Work as Failing};
+use crate::conversation::{Engine, Input, SpokenLanguage, Transcript, Work as Failing};
 use crate::engines::hosted::HostedError;
 use crate::engines::{EngineError, EngineEvent, Transcript as Heard};
 use crate::ids::Generation;
@@ -98,5 +98,9 @@ fn transcript(heard: Heard) -> Transcript {
         mean_logprob: heard.mean_log_probability,
         no_speech_probability: heard.no_speech_probability,
         repeated: heard.repetition_cut,
+        language: heard.language.map(|spoken| SpokenLanguage {
+            expected_probability: spoken.expected_probability,
+            other_probability: spoken.other_probability,
+        }),
     }
 }

@@ -68,6 +68,8 @@ pub enum PhraseKind {
     Holding,
     /// "Sorry, I missed that."
     Missed,
+    /// "I'm sorry, I only understand English."
+    OtherLanguage,
     /// The turn failed, the call goes on.
     Apology,
     /// The call ends because the engines keep failing.
@@ -152,6 +154,18 @@ pub struct Transcript {
     pub no_speech_probability: f32,
     /// The decode was stopped or cut because it repeated itself.
     pub repeated: bool,
+    /// In which language it was said; `None` where the recogniser cannot tell.
+    pub language: Option<SpokenLanguage>,
+}
+
+/// Whether the caller spoke the language of `transcriber.language`. Whatever they spoke, the words
+/// are written as if they had.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct SpokenLanguage {
+    /// Probability of that language, among all that the recogniser knows.
+    pub expected_probability: f32,
+    /// Probability of the likeliest of the others.
+    pub other_probability: f32,
 }
 
 /// One engine.

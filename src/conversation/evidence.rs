@@ -1,4 +1,5 @@
-//! Whether a transcript is what somebody said: recognisers invent words for noise.
+//! Whether a transcript is what somebody said: recognisers invent words for noise, and for speech
+//! in a language that they were not told to expect.
 
 use std::time::Duration;
 
@@ -30,6 +31,16 @@ const INVENTED: &[&str] = &[
 /// Nobody says more in one stretch.
 const MOST_LETTERS: usize = 4000;
 
+/// So much speech tells its language; a single word is often taken for another one's.
+const ENOUGH_FOR_LANGUAGE: Duration = Duration::from_millis(1000);
+/// Another language is spoken from this probability on.
+const OTHER_LANGUAGE: f32 = 0.75;
+/// And where the expected one has no more than this: noisy, cut and soft English has four times as
+/// much.
+const EXPECTED_LANGUAGE: f32 = 0.1;
+/// Noise has a language as well, from this probability on that nobody spoke.
+const NOBODY_SPOKE: f32 = 0.5;
+
 /// What the voice activity detector says about the stretch.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct SpeechEvidence {
@@ -37,6 +48,8 @@ pub(super) struct SpeechEvidence {
     pub(super) speech: Duration,
     /// Mean probability of the windows that were.
     pub(super) mean_probability: f32,
+    /// Length of what was transcribed, which may be less than the speech: only its last part.
+    pub(super) transcribed: Duration,
 }
 
 impl SpeechEvidence {
@@ -51,16 +64,35 @@ impl SpeechEvidence {
 pub(super) enum Verdict {
     /// Words that were said.
     Words(String),
+    /// Somebody spoke another language, and was heard as these words.
+    OtherLanguage(String),
     /// Somebody spoke, but nothing can be made out.
     Unclear,
     /// Nobody spoke.
     Noise,
 }
 
+/// What becomes of speech in a language that is not expected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum OtherLanguages {
+    /// It is not understood, whatever words were made of it.
+    Refused,
+    /// Those words are what was said.
+    AsHeard,
+}
+
 /// Judges a transcript of a stretch.
-pub(super) fn judge(transcript: &Transcript, heard: SpeechEvidence) -> Verdict {
+pub(super) fn judge(
+    transcript: &Transcript,
+    heard: SpeechEvidence,
+    others: OtherLanguages,
+) -> Verdict {
     let text = without_annotations(&transcript.text);
     let count = words(&text).len();
+    let refusable = others == OtherLanguages::Refused && has_words(&text);
+    if refusable && is_other_language(transcript, heard) {
+        return Verdict::OtherLanguage(text);
+    }
     if count > 0 && is_credible(transcript, &text, count, heard) {
         return Verdict::Words(text);
     }
@@ -69,6 +101,26 @@ pub(super) fn judge(transcript: &Transcript, heard: SpeechEvidence) -> Verdict {
     } else {
         Verdict::Noise
     }
+}
+
+/// Whether there is more than figures, which sound alike in many languages.
+fn has_words(text: &str) -> bool {
+    let is_word = |word: &String| word.chars().all(|letter| !letter.is_numeric());
+    words(text).iter().any(is_word)
+}
+
+/// Whether another language was spoken, for certain: whoever is refused by mistake cannot help it.
+/// How likely the words are says nothing: a recogniser that expects another language may translate.
+fn is_other_language(transcript: &Transcript, heard: SpeechEvidence) -> bool {
+    let Some(spoken) = transcript.language else {
+        return false;
+    };
+    let enough = heard.speech.min(heard.transcribed) >= ENOUGH_FOR_LANGUAGE;
+    enough
+        && heard.is_strong()
+        && transcript.no_speech_probability < NOBODY_SPOKE
+        && spoken.other_probability >= OTHER_LANGUAGE
+        && spoken.expected_probability <= EXPECTED_LANGUAGE
 }
 
 fn is_credible(transcript: &Transcript, text: &str, count: usize, heard: SpeechEvidence) -> bool {
@@ -124,6 +176,8 @@ fn without_annotations(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::api::SpokenLanguage;
+    use super::OtherLanguages::{AsHeard, Refused};
     use super::*;
 
     fn transcript(text: &str, mean_logprob: f32, no_speech_probability: f32) -> Transcript {
@@ -132,16 +186,19 @@ mod tests {
             mean_logprob,
             no_speech_probability,
             repeated: false,
+            language: None,
         }
     }
 
     const STRONG: SpeechEvidence = SpeechEvidence {
         speech: Duration::from_millis(900),
         mean_probability: 0.92,
+        transcribed: Duration::from_millis(1200),
     };
     const WEAK: SpeechEvidence = SpeechEvidence {
         speech: Duration::from_millis(160),
         mean_probability: 0.6,
+        transcribed: Duration::from_millis(300),
     };
 
     #[test]
@@ -151,7 +208,7 @@ mod tests {
             ("When do you open?", STRONG),
             ("Thank you.", WEAK),
         ] {
-            let said = judge(&transcript(text, -0.2, 0.02), heard);
+            let said = judge(&transcript(text, -0.2, 0.02), heard, Refused);
             assert_eq!(said, Verdict::Words(text.to_owned()));
         }
     }
@@ -167,12 +224,12 @@ mod tests {
             "\u{266A}",
         ] {
             assert_eq!(
-                judge(&transcript(text, -0.3, 0.9), WEAK),
+                judge(&transcript(text, -0.3, 0.9), WEAK, Refused),
                 Verdict::Noise,
                 "{text}"
             );
             assert_eq!(
-                judge(&transcript(text, -0.3, 0.9), STRONG),
+                judge(&transcript(text, -0.3, 0.9), STRONG, Refused),
                 Verdict::Unclear,
                 "{text}"
             );
@@ -183,7 +240,7 @@ mod tests {
     fn inventions_are_refused() {
         let refused = |text, logprob, silence, heard| {
             assert_ne!(
-                judge(&transcript(text, logprob, silence), heard),
+                judge(&transcript(text, logprob, silence), heard, Refused),
                 Verdict::Words(text.to_owned()),
                 "{text}"
             );
@@ -202,7 +259,52 @@ mod tests {
             repeated: true,
             ..transcript("no no no", -0.9, 0.1)
         };
-        assert_eq!(judge(&looped, STRONG), Verdict::Unclear);
+        assert_eq!(judge(&looped, STRONG, Refused), Verdict::Unclear);
+    }
+
+    #[test]
+    fn another_language_is_one_only_for_certain() {
+        let long = SpeechEvidence {
+            speech: Duration::from_millis(1500),
+            ..STRONG
+        };
+        let figures = Transcript {
+            language: Some(SpokenLanguage {
+                expected_probability: 0.02,
+                other_probability: 0.9,
+            }),
+            ..transcript("29, 29.", -0.3, 0.1)
+        };
+        let number = Verdict::Words("29, 29.".to_owned());
+        assert_eq!(judge(&figures, long, Refused), number);
+        let judged = |expected_probability, other_probability, silence, heard, others| {
+            let language = Some(SpokenLanguage {
+                expected_probability,
+                other_probability,
+            });
+            let transcript = Transcript {
+                language,
+                ..transcript("Good in Tag", -0.3, silence)
+            };
+            judge(&transcript, heard, others)
+        };
+        let heard = "Good in Tag".to_owned();
+        let refused = judged(0.02, 0.9, 0.1, long, Refused);
+        assert_eq!(refused, Verdict::OtherLanguage(heard.clone()));
+        let short_part = SpeechEvidence {
+            transcribed: Duration::from_millis(700),
+            ..long
+        };
+        for (name, said) in [
+            ("an accent", judged(0.2, 0.78, 0.1, long, Refused)),
+            ("no language", judged(0.05, 0.2, 0.1, long, Refused)),
+            ("a word", judged(0.02, 0.9, 0.1, STRONG, Refused)),
+            ("the last word", judged(0.02, 0.9, 0.1, short_part, Refused)),
+            ("noise", judged(0.02, 0.9, 0.65, long, Refused)),
+            ("nothing to say", judged(0.02, 0.9, 0.1, long, AsHeard)),
+        ] {
+            assert_eq!(said, Verdict::Words(heard.clone()), "{name}");
+        }
     }
 
     #[test]
@@ -210,6 +312,7 @@ mod tests {
         let said = judge(
             &transcript("[noise] Hello (laughs) there (I think", -0.2, 0.0),
             STRONG,
+            Refused,
         );
         assert_eq!(said, Verdict::Words("Hello there I think".to_owned()));
     }

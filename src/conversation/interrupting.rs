@@ -110,7 +110,7 @@ impl Conversation {
     /// The caller, for whom the assistant may have stopped, is still speaking: are the words so far
     /// enough to go by? One word may be the beginning of any other.
     pub(super) fn judge_first_words(&mut self, verdict: &Verdict, clear: bool, now: Instant) {
-        let Verdict::Words(text) = verdict else {
+        let (Verdict::Words(text) | Verdict::OtherLanguage(text)) = verdict else {
             return;
         };
         if !self.suspended {
@@ -146,18 +146,23 @@ impl Conversation {
             .is_some_and(super::Speech::is_nearly_said);
         let acknowledges = |text: &str| !answers && self.rules.acknowledgements.covers(text);
         match verdict {
-            Verdict::Words(text) if took_floor && !acknowledges(text) => {
+            Verdict::Words(text) | Verdict::OtherLanguage(text)
+                if took_floor && !acknowledges(text) =>
+            {
                 self.confirm_interruption(now);
             }
-            Verdict::Words(text) if self.rules.num_words > 0 && self.words_interrupt(text) => {
+            Verdict::Words(text) | Verdict::OtherLanguage(text)
+                if self.rules.num_words > 0 && self.words_interrupt(text) =>
+            {
                 self.take_floor();
                 self.confirm_interruption(now);
             }
             // "Mm-hm", or nobody at all.
-            Verdict::Words(_) | Verdict::Unclear | Verdict::Noise if self.suspended => {
-                self.resume_speech();
+            Verdict::Words(_) | Verdict::OtherLanguage(_) | Verdict::Unclear | Verdict::Noise => {
+                if self.suspended {
+                    self.resume_speech();
+                }
             }
-            Verdict::Words(_) | Verdict::Unclear | Verdict::Noise => {}
         }
     }
 

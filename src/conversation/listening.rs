@@ -159,7 +159,8 @@ impl Conversation {
     fn silence_wanted(&self, utterance: &Utterance) -> Duration {
         let verdict = utterance.verdict();
         let transcript = match &verdict {
-            Some(Verdict::Words(words)) => Some(words.as_str()),
+            // People who speak another language end their sentences no later.
+            Some(Verdict::Words(words) | Verdict::OtherLanguage(words)) => Some(words.as_str()),
             // Nothing to go by, and nothing more to wait for.
             Some(Verdict::Unclear | Verdict::Noise) => Some(""),
             None => None,
@@ -345,8 +346,13 @@ impl Conversation {
                 };
                 self.commit(&words, ended, utterance, now);
             }
-            Verdict::Unclear if self.missed < MOST_MISSED => self.say_missed(ended),
-            Verdict::Unclear | Verdict::Noise => self.drop_utterance(),
+            Verdict::OtherLanguage(_) if self.missed < MOST_MISSED => {
+                self.say_missed(PhraseKind::OtherLanguage, ended);
+            }
+            Verdict::Unclear if self.missed < MOST_MISSED => {
+                self.say_missed(PhraseKind::Missed, ended);
+            }
+            Verdict::OtherLanguage(_) | Verdict::Unclear | Verdict::Noise => self.drop_utterance(),
         }
         self.expect_pause(now);
         Some(true)
@@ -439,14 +445,14 @@ impl Conversation {
         reply
     }
 
-    /// Somebody spoke, and nothing could be made out.
-    fn say_missed(&mut self, ended: Ended) {
+    /// Somebody spoke, and was not understood: `kind` says why.
+    fn say_missed(&mut self, kind: PhraseKind, ended: Ended) {
         self.missed += 1;
         let utterance = self.utterance.take();
         let ledger = self.ledger(ended, utterance.as_ref());
         self.timers.clear(Timer::Floor);
         self.idle_count = 0;
-        let mut speech = self.phrase(PhraseKind::Missed);
+        let mut speech = self.phrase(kind);
         speech.turn = ledger.turn;
         speech.ledger = Some(ledger);
         self.speech = Some(speech);

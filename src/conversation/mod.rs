@@ -17,6 +17,7 @@
 //!             │                  └──── speech: drop them ────┘                 judged (evidence)
 //!             ├── noise: forgotten ◄──────────────────────────────────────────────┤
 //!             ├── hopeless: "Sorry, I missed that" ◄──────────────────────────────┤
+//!             ├── another language: "I only understand English" ◄─────────────────┤
 //!             └── words: COMMIT, a turn: remembered, answered ◄───────────────────┘
 //!
 //!  reply    Thinking ──clause──► Speaking ──all played──► Done: remembered, ledger out

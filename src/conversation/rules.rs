@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::api::{ChatMessage, PhraseKind};
 use super::endpointing::Waits;
+use super::evidence::OtherLanguages;
 use super::hearing::samples;
 use super::phrases::PhraseSet;
 use super::settings::{AssistantSettings, FirstMessageMode, Range, check, seconds};
@@ -14,6 +15,7 @@ use super::transferring::Trigger;
 #[derive(Debug)]
 pub(super) struct Rules {
     pub(super) language: String,
+    pub(super) other_languages: OtherLanguages,
     pub(super) prompt: Vec<ChatMessage>,
     pub(super) max_tokens: u32,
     pub(super) temperature: f32,
@@ -74,8 +76,13 @@ impl Rules {
         let keypad = &settings.keypad_input_plan;
         let start_threshold = check::START_THRESHOLD.nearest(detection.start_threshold);
         let end_threshold = check::END_THRESHOLD.nearest(detection.end_threshold);
+        let phrases: BTreeMap<_, _> = settings.phrases().into_iter().collect();
         Self {
             language: settings.transcriber.language.clone(),
+            other_languages: match phrases.contains_key(&PhraseKind::OtherLanguage) {
+                true => OtherLanguages::Refused,
+                false => OtherLanguages::AsHeard,
+            },
             prompt: settings.prompt(),
             max_tokens: settings.model.max_tokens.clamp(1, 10_000),
             temperature: check::TEMPERATURE.nearest(settings.model.temperature) as f32,
@@ -130,7 +137,7 @@ impl Rules {
             end_threshold: end_threshold.min(start_threshold) as f32,
             min_speech: sample_count(detection.min_speech_seconds, check::MIN_SPEECH),
             pre_roll: sample_count(detection.pre_roll_seconds, check::PRE_ROLL),
-            phrases: settings.phrases().into_iter().collect(),
+            phrases,
         }
     }
 }

@@ -6,6 +6,7 @@
 
 mod call_control;
 pub(super) mod check;
+mod languages;
 mod server;
 
 use std::collections::BTreeMap;
@@ -22,6 +23,7 @@ pub use call_control::{
     TransferFailurePlan, TransferMode, TransferPlan, VoicemailDetection, VoicemailDetectionPlan,
 };
 pub use check::Range;
+use languages::only_understands;
 use server::SERVER_MESSAGES;
 pub use server::{
     AnalysisPlan, Backoff, BackoffPlan, Rubric, Server, ServerSecret, StructuredDataPlan,
@@ -407,6 +409,9 @@ pub struct FailurePlan {
     pub holding_message: String,
     /// The caller spoke, but nothing could be made out.
     pub missed_message: String,
+    /// The caller spoke another language than `transcriber.language`. Names that language where
+    /// absent; where empty, such turns are answered as they were heard.
+    pub other_language_message: Option<String>,
     /// The turn failed for good; the call goes on.
     pub apology_message: String,
     /// Turns keep failing; the call ends.
@@ -425,6 +430,7 @@ impl Default for FailurePlan {
         Self {
             holding_message: "One moment, please.".to_owned(),
             missed_message: "Sorry, I missed that. Could you say it again?".to_owned(),
+            other_language_message: None,
             apology_message: "I'm sorry, something went wrong. Could you say that again?"
                 .to_owned(),
             trouble_message: "I'm sorry, I am having technical trouble. Please call back later."
@@ -498,6 +504,7 @@ impl AssistantSettings {
         let mut phrases = vec![
             (PhraseKind::Holding, failure.holding_message.clone()),
             (PhraseKind::Missed, failure.missed_message.clone()),
+            (PhraseKind::OtherLanguage, self.other_language_message()),
             (PhraseKind::Apology, failure.apology_message.clone()),
             (PhraseKind::Trouble, failure.trouble_message.clone()),
             (PhraseKind::Hold, self.hold_plan.message.clone()),
@@ -527,6 +534,11 @@ impl AssistantSettings {
         phrases.extend(idle.map(|(text, index)| (PhraseKind::Idle(index), text.clone())));
         phrases.retain(|(_, text)| !text.trim().is_empty());
         phrases
+    }
+
+    fn other_language_message(&self) -> String {
+        let own = self.failure_plan.other_language_message.clone();
+        own.unwrap_or_else(|| only_understands(&self.transcriber.language))
     }
 
     fn transfer_phrases(&self) -> Vec<(PhraseKind, String)> {

@@ -188,11 +188,11 @@ impl Conversation {
             return;
         }
         self.timers.clear(Timer::Engine);
-        let verdict = judge(transcript, utterance.evidence());
+        let verdict = judge(transcript, utterance.evidence(), self.rules.other_languages);
         let refused = !words(&transcript.text).is_empty() && !matches!(verdict, Verdict::Words(_));
         let so_far = match &verdict {
             Verdict::Words(words) => Some(utterance.with_parts(words)),
-            Verdict::Unclear | Verdict::Noise => None,
+            Verdict::OtherLanguage(_) | Verdict::Unclear | Verdict::Noise => None,
         };
         match purpose {
             Purpose::Part => utterance.close_part(verdict.clone(), covers),
@@ -251,7 +251,7 @@ impl Conversation {
         };
         let same = match utterance.verdict() {
             Some(Verdict::Words(said)) => words(&said) == words(&utterance.answered.words),
-            Some(Verdict::Unclear | Verdict::Noise) => false,
+            Some(Verdict::OtherLanguage(_) | Verdict::Unclear | Verdict::Noise) => false,
             None => return,
         };
         if !same {

@@ -83,6 +83,8 @@ pub(super) struct Utterance {
     /// Audio from here on is not in `parts`.
     pub(super) part_start: SamplePosition,
     parts: Vec<String>,
+    /// What a part that was said in another language was heard as.
+    other_language: Option<String>,
     pub(super) transcription: Transcription,
     /// When the transcript that is known came.
     pub(super) transcript_at: Option<CallTime>,
@@ -123,6 +125,7 @@ impl Utterance {
             windows: 1,
             part_start: audio_start,
             parts: Vec::new(),
+            other_language: None,
             transcription: Transcription::Unknown,
             transcript_at: None,
             paused: false,
@@ -188,9 +191,11 @@ impl Utterance {
     }
 
     pub(super) fn evidence(&self) -> SpeechEvidence {
+        let part = self.speech_end.0.saturating_sub(self.part_start.0);
         SpeechEvidence {
             speech: Duration::from_millis(self.speech / SAMPLES_PER_MS),
             mean_probability: (self.probabilities / f64::from(self.windows.max(1))) as f32,
+            transcribed: Duration::from_millis(part / SAMPLES_PER_MS),
         }
     }
 
@@ -199,19 +204,30 @@ impl Utterance {
         let last = match &self.transcription {
             Transcription::Known { verdict, covers } if *covers >= self.speech_end => verdict,
             // The last part ended where the caller stopped.
-            _ if self.speech_end <= self.part_start && !self.parts.is_empty() => &Verdict::Noise,
+            _ if self.speech_end <= self.part_start && self.has_parts() => &Verdict::Noise,
             Transcription::Known { .. } | Transcription::Asked { .. } | Transcription::Unknown => {
                 return None;
             }
         };
         Some(match last {
             Verdict::Words(words) => Verdict::Words(self.with_parts(words)),
-            Verdict::Unclear | Verdict::Noise if !self.parts.is_empty() => {
+            // What was understood is answered.
+            Verdict::OtherLanguage(_) | Verdict::Unclear | Verdict::Noise
+                if !self.parts.is_empty() =>
+            {
                 Verdict::Words(self.parts.join(" "))
+            }
+            Verdict::OtherLanguage(heard) => Verdict::OtherLanguage(heard.clone()),
+            Verdict::Unclear | Verdict::Noise if let Some(heard) = &self.other_language => {
+                Verdict::OtherLanguage(heard.clone())
             }
             Verdict::Unclear => Verdict::Unclear,
             Verdict::Noise => Verdict::Noise,
         })
+    }
+
+    fn has_parts(&self) -> bool {
+        !self.parts.is_empty() || self.other_language.is_some()
     }
 
     /// The words of earlier parts and these.
@@ -222,11 +238,15 @@ impl Utterance {
 
     /// The words up to `covers` are final; what follows is decoded on its own.
     pub(super) fn close_part(&mut self, verdict: Verdict, covers: SamplePosition) {
-        if let Verdict::Words(words) = verdict {
-            if self.parts.len() >= MOST_PARTS {
-                self.parts.remove(0);
+        match verdict {
+            Verdict::Words(words) => {
+                if self.parts.len() >= MOST_PARTS {
+                    self.parts.remove(0);
+                }
+                self.parts.push(words);
             }
-            self.parts.push(words);
+            Verdict::OtherLanguage(heard) => self.other_language = Some(heard),
+            Verdict::Unclear | Verdict::Noise => {}
         }
         self.part_start = covers;
         self.transcription = Transcription::Unknown;

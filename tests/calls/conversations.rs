@@ -49,6 +49,29 @@ fn a_recorded_caller_is_greeted_and_answered_and_all_of_it_can_be_read_and_heard
     people_can_read_it(&server, &record);
 }
 
+#[test]
+fn a_caller_in_another_language_is_told_so_and_understood_in_english() {
+    let _peace = in_peace();
+    let server = OFFICE.take();
+    let lines = ["french", "help_me"].map(speech);
+    let (report, record) = server.record_of(|| call(&server, "reception", &lines, &[]));
+
+    assert!(report.unanswered().is_empty(), "{:#}", report.0);
+    let bot = record.said_by("bot");
+    assert_eq!(bot[1].text, "I'm sorry, I only understand English.");
+    let user = record.words_of_user();
+    let said = "Can you help me with something?";
+    assert!(share_understood(said, &user) >= UNDERSTOOD, "{user:?}");
+    let made_up = ["volume", "participants"].map(str::to_owned);
+    assert!(made_up.iter().all(|word| !user.contains(word)), "{user:?}");
+    let turns = record.turns();
+    let refused = turns
+        .iter()
+        .find(|turn| turn["turn"] == 1)
+        .expect("its turn");
+    assert!(refused["holdingPacketMs"].is_number(), "{refused:#}");
+}
+
 fn the_words_are_kept(record: &Record) {
     assert_eq!(record.reason(), ("customer-ended-call", "customer"));
     assert_eq!(record.text("type"), "inboundPhoneCall");

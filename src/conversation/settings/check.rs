@@ -459,6 +459,9 @@ fn check_messages(settings: &AssistantSettings, report: &mut Report) {
     let failure = &settings.failure_plan;
     report.spoken("failurePlan.holdingMessage", &failure.holding_message);
     report.spoken("failurePlan.missedMessage", &failure.missed_message);
+    if let Some(text) = &failure.other_language_message {
+        report.text("failurePlan.otherLanguageMessage", text, MOST_MESSAGE);
+    }
     report.spoken("failurePlan.apologyMessage", &failure.apology_message);
     report.spoken("failurePlan.troubleMessage", &failure.trouble_message);
     report.number(

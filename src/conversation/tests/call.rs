@@ -31,6 +31,7 @@ pub(super) struct Sound {
     pub(super) probability: f32,
     pub(super) mean_logprob: f32,
     pub(super) no_speech_probability: f32,
+    pub(super) language: Option<SpokenLanguage>,
 }
 
 /// What the caller heard of one clip, on the call's clock.
@@ -219,6 +220,7 @@ impl Call {
             probability: judged.0,
             mean_logprob: judged.1,
             no_speech_probability: judged.2,
+            language: None,
         });
     }
 
@@ -226,6 +228,15 @@ impl Call {
     pub(super) fn mumbles(&mut self, words: &str, ms: u64) {
         self.sound(0, words, ms, (0.9, -1.15, 0.1));
         self.pass(ms);
+    }
+
+    /// The caller says something in such a language, from `after` ms from now on, and is heard as
+    /// these words of the expected one.
+    pub(super) fn is_heard_as(&mut self, after: u64, words: &str, ms: u64, said: SpokenLanguage) {
+        self.sound(after, words, ms, (0.95, -0.8, 0.02));
+        if let Some(sound) = self.sounds.last_mut() {
+            sound.language = Some(said);
+        }
     }
 
     pub(super) fn presses(&mut self, keys: &str) {

@@ -5,6 +5,7 @@ mod endings;
 mod failures;
 mod hearing;
 mod interruptions;
+mod languages;
 mod random;
 mod transfers;
 mod turns;

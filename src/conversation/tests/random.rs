@@ -14,6 +14,11 @@ use crate::record::{EndedBy, EndedReason, Role};
 const CALL_MS: u64 = 20_000;
 const CALLS_A_TEST: u64 = 500;
 
+const ANOTHER_LANGUAGE: SpokenLanguage = SpokenLanguage {
+    expected_probability: 0.02,
+    other_probability: 0.9,
+};
+
 const LINES: &[&str] = &[
     "When do you open?",
     "Yes.",
@@ -57,7 +62,11 @@ fn disturb(call: &mut Call, random: &mut StdRng) {
         0..=7 => {
             let line = LINES[random.random_range(0..LINES.len())];
             let ms = random.random_range(100..2500);
-            call.will_say(random.random_range(0..600), line, ms);
+            let after = random.random_range(0..600);
+            match random.random_bool(0.2) {
+                true => call.is_heard_as(after, line, ms, ANOTHER_LANGUAGE),
+                false => call.will_say(after, line, ms),
+            }
         }
         8 => call.noise(0, "Thank you.", random.random_range(40..900), 0.6),
         9 => call.stt.failures = random.random_range(0..3),
@@ -143,6 +152,7 @@ fn stale(call: &mut Call, random: &mut StdRng) {
         mean_logprob: 0.0,
         no_speech_probability: 0.0,
         repeated: false,
+        language: None,
     };
     let length = ClipLength {
         samples: 8000,

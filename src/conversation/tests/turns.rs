@@ -522,6 +522,7 @@ fn results_of_an_old_generation_change_nothing() {
             mean_logprob: 0.0,
             no_speech_probability: 0.0,
             repeated: false,
+            language: None,
         };
         call.handle(Input::Transcript {
             generation,

@@ -54,6 +54,7 @@ impl Call {
         let (from, to) = (range.start.time().0, range.end.time().0);
         let mut text = Vec::new();
         let (mut mean_logprob, mut no_speech_probability) = (-0.1, 0.9);
+        let mut language = None;
         for sound in &self.sounds {
             let words: Vec<&str> = sound.words.split_whitespace().collect();
             let each = (sound.to - sound.from) as f64 / words.len().max(1) as f64;
@@ -63,6 +64,7 @@ impl Call {
                     text.push(*word);
                     mean_logprob = sound.mean_logprob;
                     no_speech_probability = sound.no_speech_probability;
+                    language = sound.language;
                 }
             }
         }
@@ -71,6 +73,7 @@ impl Call {
             mean_logprob,
             no_speech_probability,
             repeated: false,
+            language,
         }
     }
 
