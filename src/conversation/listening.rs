@@ -169,13 +169,17 @@ impl Conversation {
             Finished::Known(probability) => Some(probability),
             Finished::Asked(_) | Finished::Unknown => None,
         };
-        let whole = match &utterance.reply {
-            Some(reply) => match utterance.answered.whole {
-                Some(probability) => Whole::Known(probability),
-                None if reply.is_unwritten() && self.engines.llm => Whole::Expected,
-                None => Whole::Unknown,
-            },
-            None => Whole::Unknown,
+        let reply = utterance.reply.as_ref();
+        let whole = match (reply, utterance.answered.whole) {
+            (Some(_), Some(probability)) if self.rules.smart_endpointing => {
+                Whole::Known(probability)
+            }
+            (Some(reply), None)
+                if self.rules.smart_endpointing && self.engines.llm && reply.is_unwritten() =>
+            {
+                Whole::Expected
+            }
+            (Some(_) | None, _) => Whole::Unknown,
         };
         self.rules.waits.silence(Evidence {
             transcript,

@@ -279,7 +279,8 @@ impl Default for VoiceSettings {
 pub struct StartSpeakingPlan {
     /// The assistant never speaks sooner than this after the caller's last sound; 0 to 5.
     pub wait_seconds: f64,
-    /// Let an end-of-turn model have a say, where the server has one.
+    /// Let the language model say how likely the caller's words are a whole sentence, or an
+    /// end-of-turn model, where the server has one.
     pub smart_endpointing_enabled: bool,
     /// Waits by what the transcript looks like.
     pub transcription_endpointing_plan: TranscriptionEndpointingPlan,

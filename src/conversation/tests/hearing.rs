@@ -265,6 +265,19 @@ fn a_full_stop_that_the_model_does_not_believe_is_waited_out() {
 }
 
 #[test]
+fn without_smart_endpointing_every_full_stop_is_believed() {
+    let plan = r#"{"startSpeakingPlan": {"smartEndpointingEnabled": false}}"#;
+    let mut call = Call::new(&settings(plan));
+    call.pass(1000);
+    call.whole = Some(0.1);
+    call.says("Can you help me?", 800);
+    let silence = call.clock;
+    call.pass(3000);
+    let waited = call.turns()[0].endpoint_ms.unwrap() - silence;
+    assert!((400..480).contains(&waited), "{waited}");
+}
+
+#[test]
 fn a_model_that_cannot_tell_is_waited_for_until_it_writes_and_no_longer() {
     let mut call = quiet_call();
     call.pass(1000);
