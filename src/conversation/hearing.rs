@@ -38,8 +38,10 @@ const STIRS: f32 = 0.2;
 const STIRRING_FRAMES: u32 = 4;
 /// ... which is this, in dB relative to full scale.
 const FULL_VOICE_DBFS: f32 = -18.0;
-/// Speech is confirmed within this of its soft beginning, in ms.
-const STIRRING_MS: u64 = 300;
+/// A beginning is none where no more signs of it follow for so long, in ms...
+const STIRRING_MS: u64 = 200;
+/// ... or speech is not confirmed within this.
+const LONGEST_STIRRING_MS: u64 = 600;
 /// On what turned out to be none, beginnings are not believed for so long, in ms.
 const DISBELIEF_MS: u64 = 10_000;
 
@@ -80,8 +82,8 @@ pub(super) struct Hearing {
     last_noise: CallTime,
     /// Frames in a row at a voice's full level.
     full_voice: u32,
-    /// Since when speech may be beginning.
-    stirred: Option<CallTime>,
+    /// When speech may have begun, and the last sign of it.
+    stirred: Option<(CallTime, CallTime)>,
     /// No beginning before this is believed.
     disbelieves_until: CallTime,
 }
@@ -110,9 +112,17 @@ impl Hearing {
 
     /// One window, `samples` long, that ends at `end`.
     pub(super) fn window(&mut self, end: SamplePosition, samples: u32, probability: f32) -> Heard {
+        let stirred = self.stirred;
         let heard = self.judge(end, samples, probability);
         self.stir(end.time(), probability >= STIRS);
-        heard
+        match (heard, stirred) {
+            // It began softly.
+            (Heard::Began { start, end }, Some((since, _))) => Heard::Began {
+                start: start.min(SamplePosition::at(since)),
+                end,
+            },
+            (heard, _) => heard,
+        }
     }
 
     fn judge(&mut self, end: SamplePosition, samples: u32, probability: f32) -> Heard {
@@ -152,16 +162,19 @@ impl Hearing {
         let within = |ms: u64, of: CallTime| now.0 <= of.0.saturating_add(ms);
         match self.stirred {
             _ if self.speaking() => self.stirred = None,
-            Some(since) if !within(STIRRING_MS, since) => {
+            Some((began, sign))
+                if !(within(STIRRING_MS, sign) && within(LONGEST_STIRRING_MS, began)) =>
+            {
                 self.stirred = None;
                 self.disbelieves_until = CallTime(now.0.saturating_add(DISBELIEF_MS));
             }
+            Some((began, _)) if like_speech => self.stirred = Some((began, now)),
             Some(_) => {}
             None => {
                 let after_speech = within(TRAIL_MS, self.last_speech.time());
                 let sounds = within(SPEECH_DECAY_MS, self.last_noise);
                 if like_speech && sounds && !after_speech && now >= self.disbelieves_until {
-                    self.stirred = Some(now);
+                    self.stirred = Some((now, now));
                 }
             }
         }
@@ -374,15 +387,35 @@ mod tests {
         let mut hearing = hearing();
         assert!(!stirs(&mut hearing, 1000, 0.1));
         assert!(stirs(&mut hearing, 1032, 0.3));
-        assert!(stirs(&mut hearing, 1300, 0.1));
-        assert!(!stirs(&mut hearing, 1350, 0.3), "it was none");
+        assert!(stirs(&mut hearing, 1200, 0.1));
+        assert!(!stirs(&mut hearing, 1240, 0.3), "it was none");
         assert!(!stirs(&mut hearing, 5000, 0.3));
         assert!(stirs(&mut hearing, 12_000, 0.3));
-        hearing.window(SamplePosition::at(CallTime(12_032)), 256, 0.9);
-        hearing.window(SamplePosition::at(CallTime(12_064)), 256, 0.9);
-        assert!(!hearing.stirs() && hearing.speaking());
-        for at in [12_096, 12_300] {
-            assert!(!stirs(&mut hearing, at, 0.3), "the end of speech");
+        for at in [12_150, 12_300, 12_450, 12_600] {
+            assert!(stirs(&mut hearing, at, 0.3), "signs keep coming");
+        }
+        assert!(!stirs(&mut hearing, 12_650, 0.3), "but no speech");
+    }
+
+    #[test]
+    fn speech_that_began_softly_is_heard_from_its_beginning() {
+        let mut hearing = hearing();
+        let mut window = |at: u64, probability| {
+            hearing.frame(CallTime(at), -30.0);
+            let heard = hearing.window(SamplePosition::at(CallTime(at)), 256, probability);
+            (heard, hearing.stirs())
+        };
+        assert!(window(1000, 0.3).1);
+        assert!(window(1032, 0.1).1);
+        assert!(window(1064, 0.9).1);
+        let (heard, stirs) = window(1096, 0.9);
+        let expected = Heard::Began {
+            start: SamplePosition(8000),
+            end: SamplePosition(8768),
+        };
+        assert_eq!((heard, stirs), (expected, false));
+        for at in [1128, 1332] {
+            assert!(!window(at, 0.3).1, "the end of speech");
         }
     }
 

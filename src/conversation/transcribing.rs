@@ -32,11 +32,11 @@ const LONGEST_PART_MS: u64 = 28_000;
 /// Speech between two looks at the words of somebody who speaks while the assistant does, in ms.
 const WORD_CHECK_MS: u64 = 400;
 /// Speech before the words of somebody for whom the assistant fell silent are looked at, in ms.
-const FIRST_LOOK_MS: u64 = 240;
+const FIRST_LOOK_MS: u64 = 200;
 /// Half a sentence is gone by only if its words are likelier than this.
 const CLEAR_LOGPROB: f32 = -1.1;
 /// And between two looks, in ms.
-const NEXT_LOOK_MS: u64 = 160;
+const NEXT_LOOK_MS: u64 = 96;
 
 impl Conversation {
     /// Asks for the transcript that is wanted next, if any.

@@ -53,7 +53,7 @@ fn a_recorded_caller_is_greeted_and_answered_and_all_of_it_can_be_read_and_heard
 fn a_caller_in_another_language_is_told_so_and_understood_in_english() {
     let _peace = in_peace();
     let server = OFFICE.take();
-    let lines = ["french", "help_me"].map(speech);
+    let lines = ["other-languages/french", "help_me"].map(speech);
     let (report, record) = server.record_of(|| call(&server, "reception", &lines, &[]));
 
     assert!(report.unanswered().is_empty(), "{:#}", report.0);
