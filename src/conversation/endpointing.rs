@@ -98,11 +98,11 @@ const MOST_CUT_INS: u32 = 3;
 const SURELY_FINISHED: f32 = 0.8;
 /// Below this it is sure that they have not.
 const SURELY_UNFINISHED: f32 = 0.2;
-/// From here on the language model takes words for a whole sentence: of sentences with a pause
-/// inside few are above it at the pause, and half at their end.
-const WHOLE: f32 = 0.7;
-/// Up to here it doubts them: most are below at a pause, and a fifth at their end.
-const DOUBTED: f32 = 0.4;
+/// The language model takes words for a whole statement from the second probability on, and doubts
+/// them up to the first: hardly any are above at a pause inside, and a third at their end.
+const STATEMENT: (f32, f32) = (0.5, 0.8);
+/// Likewise for a question: a recogniser writes its mark where it hears one, too.
+const QUESTION: (f32, f32) = (0.2, 0.5);
 /// Whole in themselves, whatever might follow.
 const ANSWERS: &[&str] = &[
     "yes",
@@ -120,6 +120,9 @@ const ANSWERS: &[&str] = &[
     "hello",
     "hi",
     "hey",
+    "how are you",
+    "hi how are you",
+    "hello how are you",
     "good morning",
     "good afternoon",
     "good evening",
@@ -167,21 +170,25 @@ impl Waits {
             // Models of sentences are at a loss with digits.
             Ending::Number => self.number.max(usual(ways.in_numbers)),
             Ending::NumberInQuestion => match evidence.whole() {
-                Some(whole) => between(whole, least, self.number),
+                Some(whole) => between(whole, QUESTION, least, self.number),
                 None => (self.finished + self.number) / 2,
             },
             Ending::Nothing => self.doubtful(),
             Ending::Answer => self.finished,
             Ending::Finished => {
                 // A recogniser writes a full stop wherever it can.
+                let bounds = match transcript.trim_end().ends_with('?') {
+                    true => QUESTION,
+                    false => STATEMENT,
+                };
                 let wait = match evidence.whole() {
-                    Some(whole) => between(whole, least, self.doubtful()),
+                    Some(whole) => between(whole, bounds, least, self.doubtful()),
                     None => self.finished,
                 };
                 wait.max(in_sentences.min(self.doubtful()))
             }
             Ending::Unfinished => match evidence.whole() {
-                Some(WHOLE..) => self.doubtful(),
+                Some(whole) if whole >= STATEMENT.1 => self.doubtful(),
                 Some(_) | None => self.unfinished.max(in_sentences),
             },
         };
@@ -226,9 +233,14 @@ impl Waits {
     }
 }
 
-/// The wait for words that are so likely whole.
-fn between(whole: f32, least: Duration, most: Duration) -> Duration {
-    let doubt = ((WHOLE - whole) / (WHOLE - DOUBTED)).clamp(0.0, 1.0);
+/// The wait for words that are so likely whole, where `doubted` is the most and `whole` the least.
+fn between(
+    probability: f32,
+    (doubted, whole): (f32, f32),
+    least: Duration,
+    most: Duration,
+) -> Duration {
+    let doubt = ((whole - probability) / (whole - doubted)).clamp(0.0, 1.0);
     least + most.saturating_sub(least) * (1000.0 * doubt) as u32 / 1000
 }
 
@@ -257,7 +269,7 @@ pub(super) fn ends_in_number(text: &str) -> bool {
 }
 
 /// How many digits or letters the word reads out: "12345." five, "five" one, "B" one, "five-oh"
-/// two, "order" none, "10:30" none.
+/// and "B2" two, "order" none, "10:30" none.
 fn read_out_symbols(word: &str) -> usize {
     let word = word.trim_matches(|letter: char| matches!(letter, '.' | ',' | '!' | '?' | '-'));
     if word.is_empty() {
@@ -267,9 +279,14 @@ fn read_out_symbols(word: &str) -> usize {
     for part in word.split(['-', '.', ',']) {
         let digits = part.chars().all(|letter| letter.is_ascii_digit());
         let letter = part.len() == 1 && part.chars().all(|c| c.is_ascii_uppercase() && c != 'I');
+        // "B2", as a plate or a postcode has it.
+        let code = part.chars().any(|c| c.is_ascii_digit())
+            && part
+                .chars()
+                .all(|c| c.is_ascii_digit() || c.is_ascii_uppercase());
         let lower = part.to_lowercase();
         symbols += match lower.as_str() {
-            _ if digits => part.len(),
+            _ if digits || code => part.len(),
             _ if letter => 1,
             "zero" | "oh" | "one" | "two" | "three" | "four" | "five" | "six" | "seven"
             | "eight" | "nine" | "double" | "triple" => 1,
@@ -343,6 +360,7 @@ mod tests {
             "Five",
             "Nine-one-one.",
             "555-1234",
+            "178094-B2",
             "double seven",
         ] {
             assert_eq!(silence(text), MS(1100), "{text}");
@@ -426,10 +444,12 @@ mod tests {
                 ..Evidence::default()
             })
         };
-        assert_eq!(with("I need a room.", Whole::Known(0.7)), MS(400));
+        assert_eq!(with("I need a room.", Whole::Known(0.85)), MS(400));
         assert_eq!(with("I need a room.", Whole::Known(0.2)), MS(940));
-        let between = with("I need a room.", Whole::Known(0.55));
+        let between = with("I need a room.", Whole::Known(0.65));
         assert!((MS(660)..MS(680)).contains(&between), "{between:?}");
+        assert_eq!(with("Is it far?", Whole::Known(0.6)), MS(400));
+        assert_eq!(with("Is it?", Whole::Known(0.1)), MS(940));
         assert_eq!(
             with("I need a room.", Whole::Expected),
             MS(940),

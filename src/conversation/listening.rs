@@ -28,8 +28,9 @@ const DETECTOR_PATIENCE_MS: u64 = 500;
 /// Of a silence this short on a clear line the detector is not asked, in ms: it takes a while to
 /// forget speech.
 const SOUND_SUFFICES_MS: u64 = 200;
-/// How soon after a sound the detector has said whether it is speech, in ms.
-const SOUND_DECIDES_MS: u64 = 80;
+/// A sound in the last so manieth of a silence may be the first of more speech: the detector has
+/// not said yet what it is, or misses a single soft word.
+const SOUND_DECIDES: u64 = 5;
 /// A television in the caller's room is not asked to repeat itself for ever.
 const MOST_MISSED: u32 = 2;
 
@@ -161,7 +162,7 @@ impl Conversation {
         let transcript = match &verdict {
             // People who speak another language end their sentences no later.
             Some(Verdict::Words(words) | Verdict::OtherLanguage(words)) => Some(words.as_str()),
-            // Nothing to go by, and nothing more to wait for.
+            // Nothing to go by.
             Some(Verdict::Unclear | Verdict::Noise) => Some(""),
             None => None,
         };
@@ -212,14 +213,10 @@ impl Conversation {
             < due;
         let waiting = self.clock().0 < due.saturating_add(DETECTOR_PATIENCE_MS);
         let early = self.clock().0 < due;
-        // It may be the first sound of more speech.
-        let sounds = self.clock().0
-            < self
-                .hearing
-                .last_sound_of_any()
-                .0
-                .saturating_add(SOUND_DECIDES_MS)
-            && self.clock().0 < due.saturating_add(4 * SOUND_DECIDES_MS);
+        let decides = silence / SOUND_DECIDES;
+        let last_sound = self.hearing.last_sound_of_any().0;
+        let sounds = self.clock().0 < last_sound.saturating_add(decides)
+            && self.clock().0 < due.saturating_add(4 * decides);
         early || sounds || (behind || self.hearing.may_be_speaking()) && waiting
     }
 

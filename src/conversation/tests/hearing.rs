@@ -293,6 +293,21 @@ fn a_model_that_cannot_tell_is_waited_for_until_it_writes_and_no_longer() {
 }
 
 #[test]
+fn a_soft_digit_that_the_detector_misses_does_not_end_the_number() {
+    let mut call = quiet_call();
+    call.pass(1000);
+    call.will_say(0, "four five six", 1200);
+    call.noise(2100, "", 200, 0.3);
+    call.will_say(2450, "eight nine", 700);
+    call.pass(6000);
+    assert_eq!(
+        call.transcript_so_far()[0],
+        (User, "four five six eight nine")
+    );
+    assert_eq!(call.turns().len(), 1);
+}
+
+#[test]
 fn asked_for_a_number_a_question_that_ends_in_one_is_waited_for() {
     let mut call = Call::new(&settings(
         r#"{"firstMessage": "What is your order number?",
