@@ -323,7 +323,8 @@ async fn reply(
             EngineEvent::ReplyText { text, .. } => answer.push_str(&text),
             EngineEvent::ReplyDone { usage, .. } => return Ok((answer, usage)),
             EngineEvent::ReplyFailed { error, .. } => return Err(error.into()),
-            EngineEvent::Transcript { .. }
+            EngineEvent::SentenceEnds { .. }
+            | EngineEvent::Transcript { .. }
             | EngineEvent::Speech { .. }
             | EngineEvent::FellBack { .. } => {}
         }

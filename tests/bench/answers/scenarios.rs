@@ -100,7 +100,8 @@ async fn ask(llm: &Llm, request: GenerateRequest) -> Result<Reply, EngineError> 
             }
             Some(EngineEvent::ReplyFailed { error, .. }) => return Err(error),
             Some(
-                EngineEvent::Transcript { .. }
+                EngineEvent::SentenceEnds { .. }
+                | EngineEvent::Transcript { .. }
                 | EngineEvent::Speech { .. }
                 | EngineEvent::FellBack { .. },
             ) => {}
