@@ -14,6 +14,8 @@ pub(super) struct Evidence<'a> {
     pub(super) ways: Ways,
     /// The words up to the pause, where they are there already.
     pub(super) transcript: Option<&'a str>,
+    /// They are the best that could be made of what was heard.
+    pub(super) guessed: bool,
     /// Whether the language model takes the words for a whole sentence.
     pub(super) whole: Whole,
     /// An end-of-turn model's probability that the caller has finished.
@@ -175,6 +177,7 @@ impl Waits {
             },
             Ending::Nothing => self.doubtful(),
             Ending::Answer => self.finished,
+            Ending::Finished if evidence.guessed => self.doubtful().max(in_sentences),
             Ending::Finished => {
                 // A recogniser writes a full stop wherever it can.
                 let bounds = match transcript.trim_end().ends_with('?') {
@@ -473,6 +476,17 @@ mod tests {
     #[test]
     fn what_could_not_be_made_out_is_not_hurried() {
         assert_eq!(silence(""), MS(940));
+        let guessed = |transcript| {
+            waits().silence(Evidence {
+                transcript: Some(transcript),
+                guessed: true,
+                whole: Whole::Known(0.95),
+                ..Evidence::default()
+            })
+        };
+        assert_eq!(guessed("Why?"), MS(940));
+        assert_eq!(guessed("five five"), MS(1100));
+        assert_eq!(guessed("Yes."), MS(400));
     }
 
     #[test]

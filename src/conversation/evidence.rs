@@ -40,6 +40,10 @@ const OTHER_LANGUAGE: f32 = 0.75;
 const EXPECTED_LANGUAGE: f32 = 0.1;
 /// Noise has a language as well, from this probability on that nobody spoke.
 const NOBODY_SPOKE: f32 = 0.5;
+/// Whisper's own bound for silence.
+const SILENCE: f32 = 0.6;
+/// Sentences are likelier than this on the telephone; words made of half heard digits are not.
+const SURE_LOGPROB: f32 = -0.85;
 
 /// What the voice activity detector says about the stretch.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -55,7 +59,12 @@ pub(super) struct SpeechEvidence {
 impl SpeechEvidence {
     /// Somebody spoke for certain, so that they deserve an answer.
     pub(super) fn is_strong(&self) -> bool {
-        self.speech >= Duration::from_millis(400) && self.mean_probability >= 0.75
+        self.is_long() && self.mean_probability >= 0.75
+    }
+
+    /// Too long for a cough.
+    fn is_long(&self) -> bool {
+        self.speech >= Duration::from_millis(400)
     }
 }
 
@@ -96,11 +105,18 @@ pub(super) fn judge(
     if count > 0 && is_credible(transcript, &text, count, heard) {
         return Verdict::Words(text);
     }
-    if heard.is_strong() {
+    // Soft words are speech to the recogniser where the detector is in doubt.
+    let spoken = count > 0 && transcript.no_speech_probability < SILENCE;
+    if heard.is_strong() || spoken && heard.is_long() {
         Verdict::Unclear
     } else {
         Verdict::Noise
     }
+}
+
+/// The recogniser is sure of the words: if not, they do not tell whether more will come.
+pub(super) fn is_sure(transcript: &Transcript) -> bool {
+    transcript.mean_logprob >= SURE_LOGPROB
 }
 
 /// Whether there is more than figures, which sound alike in many languages.
@@ -234,6 +250,19 @@ mod tests {
                 "{text}"
             );
         }
+    }
+
+    #[test]
+    fn soft_words_that_nobody_can_make_out_are_unclear() {
+        let soft = SpeechEvidence {
+            speech: Duration::from_millis(864),
+            mean_probability: 0.737,
+            ..WEAK
+        };
+        let guessed = |silence| transcript("Oh, I'm getting full.", -1.49, silence);
+        assert_eq!(judge(&guessed(0.36), soft, Refused), Verdict::Unclear);
+        assert_eq!(judge(&guessed(0.66), soft, Refused), Verdict::Noise);
+        assert_eq!(judge(&guessed(0.36), WEAK, Refused), Verdict::Noise);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use super::evidence::Verdict;
 use super::hearing::{Heard, samples};
 use super::speech::{Speech, SpeechKind};
 use super::timers::Timer;
-use super::utterance::{Ended, Finished, Purpose, Utterance};
+use super::utterance::{Ended, Finished, Purpose, Transcription, Utterance};
 use super::{Conversation, Phase};
 
 /// How much more may be said before a reply to what was said before it is given up, in ms of
@@ -184,6 +184,10 @@ impl Conversation {
         };
         self.rules.waits.silence(Evidence {
             transcript,
+            guessed: matches!(
+                utterance.transcription,
+                Transcription::Known { sure: false, .. }
+            ),
             whole,
             finished,
             asked: self.history.last_of(ChatRole::Assistant),

@@ -18,7 +18,7 @@ use crate::record::TurnLedger;
 
 use super::Conversation;
 use super::api::{AudioRange, ChatRole, Output, Progress, SamplePosition, Transcript, Urgency};
-use super::evidence::{Verdict, judge};
+use super::evidence::{Verdict, is_sure, judge};
 use super::hearing::samples;
 use super::phrases::words;
 use super::speech::{Speech, SpeechKind};
@@ -201,6 +201,7 @@ impl Conversation {
                 utterance.transcription = Transcription::Known {
                     verdict: verdict.clone(),
                     covers,
+                    sure: is_sure(transcript),
                 };
                 utterance.transcript_at = Some(clock);
             }

@@ -42,6 +42,8 @@ pub(super) enum Transcription {
     Known {
         verdict: Verdict,
         covers: SamplePosition,
+        /// The recogniser is sure of the words.
+        sure: bool,
     },
 }
 
@@ -165,7 +167,10 @@ impl Utterance {
     /// Speech goes on at `start` after a pause. What was said before it and is known is a part of
     /// its own, where that is long enough for that.
     pub(super) fn close_long_part(&mut self, start: SamplePosition) {
-        let Transcription::Known { verdict, covers } = &self.transcription else {
+        let Transcription::Known {
+            verdict, covers, ..
+        } = &self.transcription
+        else {
             return;
         };
         let part = covers.0.saturating_sub(self.part_start.0);
@@ -202,7 +207,9 @@ impl Utterance {
     /// What was said, where all of it is known.
     pub(super) fn verdict(&self) -> Option<Verdict> {
         let last = match &self.transcription {
-            Transcription::Known { verdict, covers } if *covers >= self.speech_end => verdict,
+            Transcription::Known {
+                verdict, covers, ..
+            } if *covers >= self.speech_end => verdict,
             // The last part ended where the caller stopped.
             _ if self.speech_end <= self.part_start && self.has_parts() => &Verdict::Noise,
             Transcription::Known { .. } | Transcription::Asked { .. } | Transcription::Unknown => {

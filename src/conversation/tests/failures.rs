@@ -354,6 +354,15 @@ fn a_phrase_that_cannot_even_be_synthesised_is_given_up() {
 }
 
 #[test]
+fn soft_words_that_cannot_be_made_out_are_asked_for_again() {
+    let mut call = quiet_call();
+    call.pass(500);
+    call.sound(0, "Oh, I'm getting full.", 900, (0.7, -1.5, 0.4));
+    call.pass(6000);
+    assert_eq!(call.texts_heard(), [MISSED]);
+}
+
+#[test]
 fn a_noise_that_never_stops_is_not_asked_to_repeat_itself_for_ever() {
     let mut call = quiet_call();
     call.pass(500);

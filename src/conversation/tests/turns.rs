@@ -394,6 +394,16 @@ fn only_a_few_clauses_are_synthesised_ahead() {
 }
 
 #[test]
+fn half_heard_words_are_not_taken_for_all() {
+    let mut call = quiet_call();
+    call.pass(500);
+    call.sound(0, "Why?", 700, (0.9, -1.0, 0.1));
+    call.will_say(1500, "6 5", 700);
+    call.pass(6000);
+    assert_eq!(call.transcript_so_far()[0], (User, "Why? 6 5"));
+}
+
+#[test]
 fn keys_are_a_turn_when_the_delimiter_comes() {
     let mut call = quiet_call();
     call.pass(500);
