@@ -16,6 +16,8 @@ const MARGIN: usize = 160;
 const CUT: usize = 4;
 /// Steps of the shortest pause at a comma.
 const SPOKEN_PAUSE: usize = 5;
+/// How far from where it is expected a comma may be, as a share of the whole.
+const NEAR: f64 = 0.2;
 /// No half of a sentence is shorter than this, in samples.
 const SHORTEST_HALF: usize = 4000;
 
@@ -93,15 +95,19 @@ pub(crate) fn halves(samples: &[i16]) -> Option<(Vec<i16>, Vec<i16>)> {
     Some((cut(samples, whole.start..at), cut(samples, at..whole.end)))
 }
 
-/// What is said in two halves, cut in the pause that is nearest to where the first one should end,
-/// as a share of the whole; `None` where there is no pause.
+/// What is said in two halves, cut in the longest pause near to where the first one should end, as a
+/// share of the whole: a comma is longer than the silence within a consonant. `None` where there is
+/// no pause.
 pub(crate) fn at_pause(samples: &[i16], share: f64) -> Option<(Vec<i16>, Vec<i16>)> {
     let all = stretches(samples, SPOKEN_PAUSE);
     let (start, end) = (all.first()?.start, all.last()?.end);
-    let expected = start as f64 + share * (end - start) as f64;
+    let length = (end - start) as f64;
+    let expected = start as f64 + share * length;
     let pauses = all.windows(2).map(|pair| pair[0].end..pair[1].start);
-    let away = |pause: &Range<usize>| ((pause.start + pause.end) as f64 / 2.0 - expected).abs();
-    let pause = pauses.min_by(|a, b| away(a).total_cmp(&away(b)))?;
+    let near = |pause: &Range<usize>| {
+        ((pause.start + pause.end) as f64 / 2.0 - expected).abs() <= NEAR * length
+    };
+    let pause = pauses.filter(near).max_by_key(Range::len)?;
     Some((
         cut(samples, start..pause.start),
         cut(samples, pause.end..end),
@@ -137,10 +143,18 @@ mod tests {
     }
 
     #[test]
-    fn a_sentence_comes_apart_at_the_comma_that_is_nearest() {
-        let sentence = [tone(4000), pause(80), tone(8000), pause(90), tone(4000)].concat();
-        let (first, second) = at_pause(&sentence, 0.7).expect("two");
-        assert!(first.len().abs_diff(12_640 + MARGIN) <= 2 * STEP);
+    fn a_sentence_comes_apart_at_its_comma_and_not_within_a_consonant() {
+        let sentence = [
+            tone(4000),
+            pause(200),
+            tone(6000),
+            pause(60),
+            tone(2000),
+            pause(90),
+            tone(4000),
+        ];
+        let (first, second) = at_pause(&sentence.concat(), 0.65).expect("two");
+        assert!(first.len().abs_diff(14_080 + MARGIN) <= 2 * STEP);
         assert!(second.len().abs_diff(4000 + MARGIN) <= 2 * STEP);
         assert!(at_pause(&tone(8000), 0.5).is_none());
     }
