@@ -101,10 +101,12 @@ const SURELY_FINISHED: f32 = 0.8;
 /// Below this it is sure that they have not.
 const SURELY_UNFINISHED: f32 = 0.2;
 /// The language model takes words for a whole statement from the second probability on, and doubts
-/// them up to the first: hardly any are above at a pause inside, and a third at their end.
-const STATEMENT: (f32, f32) = (0.5, 0.8);
+/// them up to the first: one in twenty is above it at a pause inside, and half at their end.
+const STATEMENT: (f32, f32) = (0.6, 0.9);
 /// Likewise for a question: a recogniser writes its mark where it hears one, too.
-const QUESTION: (f32, f32) = (0.2, 0.5);
+const QUESTION: (f32, f32) = (0.3, 0.7);
+/// Said after a request, and seldom before the rest of it.
+const POLITE_ENDINGS: &[&str] = &[", please", ", thanks", ", thank you"];
 /// Whole in themselves, whatever might follow.
 const ANSWERS: &[&str] = &[
     "yes",
@@ -178,6 +180,7 @@ impl Waits {
             Ending::Nothing => self.doubtful(),
             Ending::Answer => self.finished,
             Ending::Finished if evidence.guessed => self.doubtful().max(in_sentences),
+            Ending::Finished if ends_politely(transcript) => in_sentences.min(self.patient()),
             Ending::Finished => {
                 // A recogniser writes a full stop wherever it can.
                 let bounds = match transcript.trim_end().ends_with('?') {
@@ -188,7 +191,7 @@ impl Waits {
                     Some(whole) => between(whole, bounds, least, self.doubtful()),
                     None => self.finished,
                 };
-                wait.max(in_sentences.min(self.doubtful()))
+                wait.max(in_sentences.min(self.patient()))
             }
             Ending::Unfinished => match evidence.whole() {
                 Some(whole) if whole >= STATEMENT.1 => self.doubtful(),
@@ -201,6 +204,11 @@ impl Waits {
     /// Where it can be either: longer than most people pause.
     fn doubtful(&self) -> Duration {
         (self.finished * 2 + self.unfinished * 3) / 5
+    }
+
+    /// For who pauses in their sentences, after what looks like a whole one.
+    fn patient(&self) -> Duration {
+        (self.finished + self.unfinished * 3) / 4
     }
 
     fn ending(&self, transcript: &str, asked: Option<&str>) -> Ending {
@@ -245,6 +253,11 @@ fn between(
 ) -> Duration {
     let doubt = ((whole - probability) / (whole - doubted)).clamp(0.0, 1.0);
     least + most.saturating_sub(least) * (1000.0 * doubt) as u32 / 1000
+}
+
+fn ends_politely(text: &str) -> bool {
+    let text = text.trim_end_matches(['.', '!', '?']).to_lowercase();
+    POLITE_ENDINGS.iter().any(|ending| text.ends_with(ending))
 }
 
 /// The assistant wants something that is read out.
@@ -406,7 +419,7 @@ mod tests {
         assert_eq!(with("I need help.", 450, 0), MS(750));
         assert_eq!(
             with("I need help.", 1300, 0),
-            MS(940),
+            MS(1150),
             "but they have, it seems"
         );
         assert_eq!(with("Yes.", 1300, 0), MS(400));
@@ -447,11 +460,13 @@ mod tests {
                 ..Evidence::default()
             })
         };
-        assert_eq!(with("I need a room.", Whole::Known(0.85)), MS(400));
+        assert_eq!(with("I need a room.", Whole::Known(0.9)), MS(400));
         assert_eq!(with("I need a room.", Whole::Known(0.2)), MS(940));
-        let between = with("I need a room.", Whole::Known(0.65));
+        let between = with("I need a room.", Whole::Known(0.75));
         assert!((MS(660)..MS(680)).contains(&between), "{between:?}");
-        assert_eq!(with("Is it far?", Whole::Known(0.6)), MS(400));
+        assert_eq!(with("A room, please.", Whole::Known(0.2)), MS(400));
+        assert_eq!(with("Could you please.", Whole::Known(0.2)), MS(940));
+        assert_eq!(with("Is it far?", Whole::Known(0.7)), MS(400));
         assert_eq!(with("Is it?", Whole::Known(0.1)), MS(940));
         assert_eq!(
             with("I need a room.", Whole::Expected),
@@ -460,7 +475,7 @@ mod tests {
         );
         assert_eq!(with("I need a room.", Whole::Unknown), MS(400));
         assert_eq!(with("I would like to", Whole::Known(0.01)), MS(1500));
-        assert_eq!(with("Tell me when you open", Whole::Known(0.8)), MS(940));
+        assert_eq!(with("Tell me when you open", Whole::Known(0.9)), MS(940));
         assert_eq!(with("five five", Whole::Known(0.9)), MS(1100));
         assert_eq!(
             with("Is my order number 12345?", Whole::Known(0.2)),
