@@ -33,6 +33,7 @@
 //! Every request to an engine carries a new [`Generation`]; an answer
 //! that names one that is not waited for any more is dropped at the door.
 
+mod agreement;
 pub mod answering_machine;
 mod api;
 mod closing;

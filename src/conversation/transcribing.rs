@@ -194,6 +194,7 @@ impl Conversation {
             Verdict::Words(words) => Some(utterance.with_parts(words)),
             Verdict::OtherLanguage(_) | Verdict::Unclear | Verdict::Noise => None,
         };
+        let stable = so_far.as_deref().map(|text| utterance.agreement.hear(text));
         match purpose {
             Purpose::Part => utterance.close_part(verdict.clone(), covers),
             Purpose::Partial => utterance.transcription = Transcription::Unknown,
@@ -218,7 +219,7 @@ impl Conversation {
                 let clear = transcript.mean_logprob > CLEAR_LOGPROB
                     && transcript.no_speech_probability < 0.5;
                 self.judge_first_words(&verdict, clear, now);
-                self.read_ahead(so_far);
+                self.read_ahead(stable.filter(|words| !words.is_empty()));
             }
             Purpose::Turn => {
                 self.judge_interruption(&verdict, now);

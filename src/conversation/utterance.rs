@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::ids::Generation;
 
+use super::agreement::Agreement;
 use super::api::{CallTime, SAMPLES_PER_MS, SamplePosition, Urgency};
 use super::evidence::{SpeechEvidence, Verdict};
 use super::hearing::samples;
@@ -87,6 +88,8 @@ pub(super) struct Utterance {
     parts: Vec<String>,
     /// What a part that was said in another language was heard as.
     other_language: Option<String>,
+    /// Over the decodes so far.
+    pub(super) agreement: Agreement,
     pub(super) transcription: Transcription,
     /// When the transcript that is known came.
     pub(super) transcript_at: Option<CallTime>,
@@ -128,6 +131,7 @@ impl Utterance {
             part_start: audio_start,
             parts: Vec::new(),
             other_language: None,
+            agreement: Agreement::default(),
             transcription: Transcription::Unknown,
             transcript_at: None,
             paused: false,

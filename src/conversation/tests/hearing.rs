@@ -59,8 +59,8 @@ fn the_words_so_far_are_known_while_the_caller_speaks_and_the_model_reads_them()
     assert_eq!(asked(&call).iter().filter(spare).count(), 3, "one a second");
     assert_eq!(partials(&call)[0], "one two three");
     let read = read_ahead(&call);
-    assert_eq!(read[0].1, "one two three", "{read:?}");
-    assert!(read[1].1.starts_with("one two three four"), "{read:?}");
+    let stable: Vec<&str> = read.iter().map(|(_, words)| words.as_str()).collect();
+    assert_eq!(stable, ["one two", "one two three"]);
     assert_eq!(call.generates(), 0, "nothing is answered before a pause");
 }
 
