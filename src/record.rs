@@ -227,6 +227,9 @@ pub struct TurnLedger {
     /// Replies that were begun for nothing, because the caller went on, since the turn before.
     #[serde(default)]
     pub speculations_dropped: u32,
+    /// How long those had been in the making when they were given up, in ms.
+    #[serde(default)]
+    pub speculations_wasted_ms: u64,
     /// Where the local engine served because a hosted one failed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub fallbacks: Vec<Fallback>,

@@ -26,7 +26,7 @@ impl Driver {
             }),
             Progress::Resumed { .. }
             | Progress::TranscriptRefused
-            | Progress::SpeculationDropped
+            | Progress::SpeculationDropped { .. }
             | Progress::SpeculationKept => {}
         }
     }

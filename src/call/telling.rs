@@ -30,8 +30,13 @@ impl Driver {
     /// A turn is final.
     pub(super) fn turn(&mut self, mut ledger: TurnLedger) {
         ledger.fallbacks = std::mem::take(&mut self.fallbacks);
-        let Speculations { kept, dropped } = std::mem::take(&mut self.work.speculations);
+        let Speculations {
+            kept,
+            dropped,
+            wasted,
+        } = std::mem::take(&mut self.work.speculations);
         (ledger.speculations_kept, ledger.speculations_dropped) = (kept, dropped);
+        ledger.speculations_wasted_ms = u64::try_from(wasted.as_millis()).unwrap_or(u64::MAX);
         let assistant = &self.call.record.assistant;
         self.call.services.metrics.turn(assistant, &ledger);
         self.notify_turn(&ledger);
@@ -82,7 +87,10 @@ impl Driver {
         self.notify_progress(&progress);
         match progress {
             Progress::SpeculationKept => self.work.speculations.kept += 1,
-            Progress::SpeculationDropped => self.work.speculations.dropped += 1,
+            Progress::SpeculationDropped { wasted } => {
+                self.work.speculations.dropped += 1;
+                self.work.speculations.wasted += wasted;
+            }
             _ => {}
         }
         tracing::debug!(call = %self.call.record.id, ?progress, "progress");
@@ -102,7 +110,7 @@ impl Driver {
             Progress::UserInterrupted { turn } => LiveEvent::UserInterrupted { turn },
             Progress::Resumed { .. }
             | Progress::TranscriptRefused
-            | Progress::SpeculationDropped
+            | Progress::SpeculationDropped { .. }
             | Progress::SpeculationKept => return,
         };
         self.call.line.tell(event);

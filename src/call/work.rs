@@ -1,6 +1,7 @@
 //! What a call has asked of the engines, and the audio that came back.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use rand::RngExt;
 use tokio::sync::mpsc;
@@ -50,6 +51,7 @@ pub(super) struct Work {
 pub(super) struct Speculations {
     pub(super) kept: u32,
     pub(super) dropped: u32,
+    pub(super) wasted: Duration,
 }
 
 impl Work {

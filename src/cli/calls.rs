@@ -244,8 +244,8 @@ async fn latency(command: Latency) -> Result<(), Failure> {
         for assistant in &found {
             let (kept, dropped) = (assistant.speculations_kept, assistant.speculations_dropped);
             print::line(&format!(
-                "{}: {kept} replies begun early were used, {dropped} were begun for nothing",
-                assistant.assistant
+                "{}: {kept} replies begun early were used, {dropped} were begun for nothing ({} ms)",
+                assistant.assistant, assistant.speculations_wasted_ms
             ));
         }
     }
@@ -446,7 +446,7 @@ fn begun_early(turn: &TurnLedger) -> String {
     };
     let dropped = match turn.speculations_dropped {
         0 => String::new(),
-        count => format!("{count} dropped"),
+        count => format!("{count} dropped ({} ms)", turn.speculations_wasted_ms),
     };
     let both: Vec<&str> = [used, &dropped]
         .into_iter()

@@ -420,7 +420,10 @@ pub enum Progress {
     /// A transcript was refused for lack of evidence that anybody spoke.
     TranscriptRefused,
     /// A speculation was thrown away because the caller went on.
-    SpeculationDropped,
+    SpeculationDropped {
+        /// How long it had been in the making.
+        wasted: Duration,
+    },
     /// A speculation was used.
     SpeculationKept,
 }

@@ -99,13 +99,14 @@ impl Conversation {
     }
 
     pub(super) fn drop_speculation(&mut self) {
-        let reply = self
-            .utterance
-            .as_mut()
-            .and_then(|utterance| utterance.reply.take());
-        if let Some(reply) = reply {
+        let Some(utterance) = &mut self.utterance else {
+            return;
+        };
+        let since = utterance.answered.since;
+        if let Some(reply) = utterance.reply.take() {
             self.cancel(&reply);
-            self.emit(Output::Progress(Progress::SpeculationDropped));
+            let wasted = Duration::from_millis(self.clock().0.saturating_sub(since.0));
+            self.emit(Output::Progress(Progress::SpeculationDropped { wasted }));
         }
     }
 

@@ -267,6 +267,7 @@ impl Conversation {
             return;
         }
         let turn = TurnNumber(self.last_turn.0.saturating_add(1));
+        let since = self.clock();
         let Some(utterance) = &mut self.utterance else {
             return;
         };
@@ -284,6 +285,7 @@ impl Conversation {
             utterance.answered = Answered {
                 words,
                 speech: utterance.speech,
+                since,
                 whole: None,
             };
         }

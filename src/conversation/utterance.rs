@@ -54,6 +54,8 @@ pub(super) struct Answered {
     pub(super) words: String,
     /// Samples of speech that they took.
     pub(super) speech: u64,
+    /// When it was begun.
+    pub(super) since: CallTime,
     /// How likely they are a whole sentence.
     pub(super) whole: Option<f32>,
 }

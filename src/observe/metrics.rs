@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use prometheus_client::encoding::{EncodeLabelSet, text::encode};
@@ -47,6 +48,11 @@ struct Part {
 struct Speculation {
     assistant: String,
     outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfAssistant {
+    assistant: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -154,6 +160,7 @@ pub struct Metrics {
     webhooks: Family<Outcome, Counter>,
     turns: Family<Part, Histogram, fn() -> Histogram>,
     speculations: Family<Speculation, Counter>,
+    wasted: Family<OfAssistant, Counter<f64, AtomicU64>>,
     assistants: Arc<Mutex<BTreeSet<String>>>,
     interruptions: Counter,
     scraped: Family<Name, Gauge>,
@@ -212,6 +219,12 @@ impl Default for Metrics {
             "Replies begun before it was known that the caller had finished: kept or dropped",
             speculations.clone(),
         );
+        let wasted = Family::default();
+        registry.register(
+            "speculation_wasted_seconds",
+            "How long replies had been in the making that were begun for nothing",
+            wasted.clone(),
+        );
         let interruptions = Counter::default();
         registry.register(
             "interruptions",
@@ -253,6 +266,7 @@ impl Default for Metrics {
             webhooks,
             turns,
             speculations,
+            wasted,
             assistants: Arc::default(),
             interruptions,
             scraped,
@@ -340,6 +354,13 @@ impl Metrics {
                 counter.inc_by(u64::from(count));
             }
         }
+        if turn.speculations_wasted_ms > 0 {
+            let label = OfAssistant {
+                assistant: assistant.clone(),
+            };
+            let seconds = turn.speculations_wasted_ms as f64 / 1000.0;
+            self.wasted.get_or_create(&label).inc_by(seconds);
+        }
         if turn.interrupted_ms.is_some() {
             self.interruptions.inc();
         }
@@ -406,6 +427,7 @@ mod tests {
             first_packet_ms: Some(1550),
             speculations_kept: 1,
             speculations_dropped: 2,
+            speculations_wasted_ms: 500,
             ..TurnLedger::default()
         };
         metrics.turn(&AssistantId::new("demo"), &ledger);
@@ -435,6 +457,7 @@ mod tests {
             "offhook_turn_seconds_bucket{le=\"0.6\",assistant=\"demo\",part=\"voice_to_voice\"} 1",
             "offhook_speculations_total{assistant=\"demo\",outcome=\"kept\"} 1",
             "offhook_speculations_total{assistant=\"demo\",outcome=\"dropped\"} 2",
+            "offhook_speculation_wasted_seconds_total{assistant=\"demo\"} 0.5",
             "offhook_call_mos_bucket{le=\"4.2\",direction=\"heard\"} 1",
             "offhook_call_missing_ratio_sum{direction=\"heard\"} 0.01",
             "offhook_call_jitter_seconds_count{direction=\"heard\"} 1",

@@ -91,6 +91,8 @@ pub struct AssistantLatency {
     pub speculations_kept: u64,
     /// Replies that were begun for nothing because the caller went on.
     pub speculations_dropped: u64,
+    /// How long those had been in the making, in ms.
+    pub speculations_wasted_ms: u64,
     /// Parts that any turn came to.
     pub parts: Vec<PartLatency>,
 }
@@ -116,6 +118,7 @@ pub fn latencies(
                 .iter()
                 .map(|turn| u64::from(turn.speculations_dropped))
                 .sum(),
+            speculations_wasted_ms: turns.iter().map(|turn| turn.speculations_wasted_ms).sum(),
             parts: TurnPart::ALL
                 .into_iter()
                 .filter_map(|part| distribution(part, &turns))
@@ -153,6 +156,7 @@ mod tests {
             first_packet_ms,
             speculations_kept: 1,
             speculations_dropped: 2,
+            speculations_wasted_ms: 300,
             ..TurnLedger::default()
         }
     }
@@ -179,6 +183,7 @@ mod tests {
         assert_eq!((&found[0].assistant, found[0].turns), (&a, 3));
         assert_eq!(found[0].speculations_kept, 2);
         assert_eq!(found[0].speculations_dropped, 4);
+        assert_eq!(found[0].speculations_wasted_ms, 600);
         let part = |part, p50_ms, max_ms, turns| PartLatency {
             part,
             turns,

@@ -86,6 +86,12 @@ pub(crate) struct Turn {
     pub(crate) first_packet_ms: Option<i64>,
     pub(crate) holding_packet_ms: Option<i64>,
     pub(crate) retries: u32,
+    #[serde(default)]
+    pub(crate) speculations_kept: u32,
+    #[serde(default)]
+    pub(crate) speculations_dropped: u32,
+    #[serde(default)]
+    pub(crate) speculations_wasted_ms: u64,
 }
 
 impl Kept {

@@ -150,7 +150,7 @@ fn a_click_after_the_words_keeps_the_reply_that_was_begun() {
     call.pass(4000);
     assert_eq!(call.generates(), 1, "nothing was thrown away");
     assert!(call.saw(&Progress::SpeculationKept));
-    assert!(!call.saw(&Progress::SpeculationDropped));
+    assert_eq!(call.wasted(), None);
     assert_eq!(
         call.transcript_so_far(),
         [(User, "When do you open?"), (Bot, "All right.")]
@@ -167,7 +167,7 @@ fn a_word_more_throws_the_reply_away_that_was_begun() {
     call.will_say(260, "Sunday?", 320);
     call.pass(4000);
     assert_eq!(call.texts_heard(), ["At ten."]);
-    assert!(call.saw(&Progress::SpeculationDropped));
+    assert!(call.wasted().is_some());
     assert_eq!(
         call.transcript_so_far()[0],
         (User, "When do you open? Sunday?")

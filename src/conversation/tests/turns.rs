@@ -175,7 +175,7 @@ fn speculation_on_half_a_sentence_is_cancelled_and_leaves_no_trace() {
         call.transcript_so_far(),
         [(User, "I like pies. I want two."), (Bot, "You want two.")]
     );
-    assert!(call.saw(&Progress::SpeculationDropped));
+    assert!(call.wasted().is_some());
     assert!(call.count(|output| matches!(output, Output::CancelWork { .. })) > 0);
 }
 

@@ -60,6 +60,8 @@ impl Exchange {
             "holdingMs": self.holding,
             "ledger": parts.collect::<serde_json::Map<_, _>>(),
             "retries": self.turn.as_ref().map(|turn| turn.retries),
+            "speculationsKept": self.turn.as_ref().map(|turn| turn.speculations_kept),
+            "speculationsWastedMs": self.turn.as_ref().map(|turn| turn.speculations_wasted_ms),
             "heard": self.heard,
             "answer": self.answer,
         })
@@ -170,6 +172,20 @@ impl Calls {
         (!each.is_empty()).then(list)
     }
 
+    /// How often thinking ahead paid, and what it cost where it did not.
+    fn speculation(&self) -> String {
+        let turns = || self.exchanges.iter().filter_map(|it| it.turn.as_ref());
+        let kept: u32 = turns().map(|turn| turn.speculations_kept).sum();
+        let dropped: u32 = turns().map(|turn| turn.speculations_dropped).sum();
+        let wasted: u64 = turns().map(|turn| turn.speculations_wasted_ms).sum();
+        format!(
+            "{}: {kept} of {} replies were begun early and used, {dropped} begun for nothing \
+             ({wasted} ms)",
+            self.variant.name,
+            turns().count(),
+        )
+    }
+
     fn summary(&self) -> String {
         let differences = self.sample(Exchange::difference);
         let agreeing =
@@ -233,6 +249,7 @@ pub(super) fn run(bench: &mut Bench<'_>) -> Result<Findings> {
     for calls in &all {
         calls.rows(&mut table);
         findings.note(calls.summary());
+        findings.note(calls.speculation());
         findings.notes(calls.disagreements().into_iter().collect());
         let exchanges = calls
             .exchanges

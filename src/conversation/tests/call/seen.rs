@@ -77,6 +77,16 @@ impl Call {
         self.count(|output| matches!(output, Output::Transcribe { .. }))
     }
 
+    /// How long replies were in the making that were begun for nothing, where there were any.
+    pub(in crate::conversation::tests) fn wasted(&self) -> Option<Duration> {
+        let outputs = self.outputs.iter();
+        let wasted = outputs.filter_map(|(_, output)| match output {
+            Output::Progress(Progress::SpeculationDropped { wasted }) => Some(*wasted),
+            _ => None,
+        });
+        wasted.reduce(|all, more| all + more)
+    }
+
     pub(in crate::conversation::tests) fn saw(&self, progress: &Progress) -> bool {
         self.count(|output| matches!(output, Output::Progress(seen) if seen == progress)) > 0
     }
