@@ -7,6 +7,7 @@
 pub mod beep;
 pub mod codec;
 pub mod dtmf;
+pub mod echo;
 mod frame;
 pub mod g722;
 pub mod gain;

@@ -19,14 +19,15 @@ use super::timeline::Timeline;
 use super::voicemail::{Errand, ToMailbox, Visit};
 use super::work::Work;
 use crate::audio::dtmf::Detector;
-use crate::audio::{Frame, SampleRate, Sound};
+use crate::audio::echo::EchoWatch;
+use crate::audio::{FRAME_SAMPLES, Frame, SampleRate, Sound};
 use crate::conversation::settings::AssistantSettings;
 use crate::conversation::{
     CallTime, Control, Conversation, Engine, Input, PhraseKind, SamplePosition,
 };
 use crate::engines::EngineEvent;
 use crate::engines::turn::TurnStream;
-use crate::engines::vad::{VadStream, WINDOW_SAMPLES};
+use crate::engines::vad::{SpeechProbability, VadStream, WINDOW_SAMPLES};
 use crate::ids::MailboxName;
 use crate::net::media::{TICK_MS, Tick};
 use crate::record::{CallRecord, CallStatus, EndedBy, EndedReason, Fallback, VoicemailReason};
@@ -39,6 +40,9 @@ const ENGINE_EVENTS: usize = 256;
 
 /// Lost ticks that are made up for with silence: a minute.
 const MOST_LOST: u64 = 3000;
+
+/// Below this probability nobody's speech begins.
+const MAYBE_SPEECH: f32 = 0.2;
 
 /// Everything that setting up a call produced.
 pub(super) struct Answered {
@@ -89,6 +93,7 @@ pub(super) struct Driver {
     left_by_peer: bool,
     /// Where keys come as tones.
     pub(super) tones: Option<Detector>,
+    echo: EchoWatch,
     /// In calls of ours that look for answering machines.
     pub(super) machine: Option<MachineWatch>,
     /// The message for one, while it is synthesised.
@@ -130,6 +135,7 @@ impl Driver {
             end: None,
             left_by_peer: false,
             tones,
+            echo: EchoWatch::default(),
             machine,
             word: None,
         }
@@ -176,7 +182,7 @@ impl Driver {
                 let input = Input::Vad {
                     end: SamplePosition(window.end),
                     samples: WINDOW_SAMPLES as u32,
-                    probability: window.probability,
+                    probability: self.callers(&window),
                 };
                 self.handle(input);
             }
@@ -225,6 +231,8 @@ impl Driver {
             None => (&tick.heard.samples()[..], SampleRate::TELEPHONE),
         };
         self.timeline.push(tick.index, samples, rate);
+        let position = tick.index * FRAME_SAMPLES as u64;
+        self.echo.push(position, &tick.heard, &tick.spoken);
         self.timeline.forget_before(self.conversation.asks_from());
         self.listen(tick);
         if let Some(tape) = &self.call.tape {
@@ -253,6 +261,15 @@ impl Driver {
         }
         self.watch_engines();
         self.watch_media(tick.at);
+    }
+
+    /// How likely it is that the caller spoke: the assistant's voice, come back, is none of theirs.
+    fn callers(&mut self, window: &SpeechProbability) -> f32 {
+        let echo = window.probability >= MAYBE_SPEECH && self.echo.is_echo(window.end);
+        match echo {
+            true => 0.0,
+            false => window.probability,
+        }
     }
 
     /// Gives the detector the tick's samples, and silence for ticks that were lost.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::support::phone::Phone;
 use crate::support::process::run_well;
 use crate::support::record::{Record, share_understood};
 use crate::support::server::{Server, offhook};
@@ -70,6 +71,26 @@ fn a_caller_in_another_language_is_told_so_and_understood_in_english() {
         .find(|turn| turn["turn"] == 1)
         .expect("its turn");
     assert!(refused["holdingPacketMs"].is_number(), "{refused:#}");
+}
+
+#[test]
+fn an_assistant_that_hears_itself_from_a_loudspeaker_speaks_to_the_end() {
+    let _peace = in_peace();
+    let server = OFFICE.take();
+    let (_, record) = server.record_of(|| {
+        let options = ["--loudspeaker", "15", "--hang-up-at", "14"];
+        let phone = Phone::new("loud").options(&options);
+        phone.dial(&server.uri("talker")).finish()
+    });
+    assert_eq!(record.reason(), ("customer-ended-call", "customer"));
+    assert_eq!(record.words_of_user(), Vec::<String>::new());
+    let said = record.said_by("bot");
+    assert_eq!(said.len(), 1, "{said:#?}");
+    let text = &said[0].text;
+    assert!(text.ends_with("What would you like?"), "{text}");
+    let recording = server.recording(&record);
+    let shares = [0, 1].map(|side| recording.audible_share(side, 500..8000));
+    assert!(shares.iter().all(|share| *share > 0.4), "{shares:?}");
 }
 
 fn the_words_are_kept(record: &Record) {

@@ -68,6 +68,12 @@ static OFFICE: Shared = Shared::new(|| {
         systemPrompt = "You are the receptionist of a small shop. Answer with one short sentence."
         maxTokens = 30
 
+        [assistants.talker]
+        firstMessage = "Hello, this is the bakery in Station Road. We are open from Tuesday to Saturday, from six in the morning until two. Bread and cakes can be ordered by telephone until noon. What would you like?"
+        firstMessageInterruptionsEnabled = true
+        [assistants.talker.messagePlan]
+        idleMessages = []
+
         [assistants.brief]
         firstMessage = "Hello there."
         maxDurationSeconds = 10

@@ -28,6 +28,8 @@ def arguments():
     parser.add_argument("--ring", type=float, default=0.3, help="seconds until then")
     parser.add_argument("--early", action="store_true", help="media before the answer (183)")
     parser.add_argument("--play")
+    parser.add_argument("--loudspeaker", type=float, metavar="DB",
+                        help="sends back what it hears, so much lower")
     parser.add_argument("--record")
     parser.add_argument("--hold-at", type=float)
     parser.add_argument("--resume-at", type=float)
@@ -106,6 +108,10 @@ class Call(pj.Call):
                 self.player.startTransmit(audio)
             if self.recorder is not None:
                 audio.startTransmit(self.recorder)
+            if ARGS.loudspeaker is not None:
+                lower = pj.AudioMediaTransmitParam()
+                lower.level = 10 ** (-ARGS.loudspeaker / 20)
+                audio.startTransmit2(audio, lower)
 
     def onDtmfDigit(self, prm):
         tell("key", call=self.number, key=prm.digit)
