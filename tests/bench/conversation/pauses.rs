@@ -34,6 +34,8 @@ struct Outcome {
     /// From the end of the speech to the decision that it was over.
     endpoint_ms: Option<i64>,
     voice_to_voice_ms: Option<i64>,
+    /// "Sorry, I missed that" was the answer.
+    asked_again: bool,
     heard: String,
 }
 
@@ -51,6 +53,7 @@ impl Outcome {
             "heardEarly": self.heard_early,
             "endpointMs": self.endpoint_ms,
             "voiceToVoiceMs": self.voice_to_voice_ms,
+            "askedAgain": self.asked_again,
             "heard": self.heard,
         })
     }
@@ -197,6 +200,8 @@ fn judge(case: &Case, said: Said, early: Option<i64>, reply: Option<i64>, kept: 
         heard_early: !late && early.is_some_and(|at| while_speaking.contains(&at)),
         endpoint_ms: since_end(turn.and_then(|turn| turn.endpoint_ms)),
         voice_to_voice_ms: since_end(reply_of(reply, turn)),
+        asked_again: turn
+            .is_some_and(|it| it.holding_packet_ms.is_some() && it.first_packet_ms.is_none()),
         heard: kept
             .said("user", began_ms - 500, ended_ms + 500)
             .join(" / "),
@@ -221,12 +226,13 @@ fn samples(outcomes: &[Outcome]) -> (Sample, Sample) {
     )
 }
 
-fn head(first: &'static str) -> [&'static str; 9] {
+fn head(first: &'static str) -> [&'static str; 10] {
     [
         first,
         "CASES",
         "CUT INTO",
         "OF THEM HEARD",
+        "ASKED AGAIN",
         "UNANSWERED",
         "ENDPOINT P50",
         "ENDPOINT P95",
@@ -244,9 +250,13 @@ fn row(name: &str, outcomes: &[Outcome]) -> Vec<String> {
         .iter()
         .filter(|outcome| outcome.heard_early)
         .count();
+    let again = outcomes
+        .iter()
+        .filter(|outcome| outcome.asked_again)
+        .count();
     let unanswered = outcomes
         .iter()
-        .filter(|outcome| outcome.voice_to_voice_ms.is_none())
+        .filter(|outcome| outcome.voice_to_voice_ms.is_none() && !outcome.asked_again)
         .count();
     let (endpoint, voice) = samples(outcomes);
     vec![
@@ -254,6 +264,7 @@ fn row(name: &str, outcomes: &[Outcome]) -> Vec<String> {
         outcomes.len().to_string(),
         format!("{cut} ({})", percent(cut, outcomes.len())),
         heard.to_string(),
+        again.to_string(),
         unanswered.to_string(),
         whole(endpoint.percentile(0.5)),
         whole(endpoint.percentile(0.95)),
@@ -336,5 +347,17 @@ mod tests {
         );
         let outcome = judge(&case(), SAID, None, Some(16_020), &kept);
         assert_eq!(outcome.voice_to_voice_ms, Some(4000));
+        assert!(!outcome.asked_again);
+    }
+
+    #[test]
+    fn who_is_asked_again_is_neither_answered_nor_left_in_silence() {
+        let kept = kept(
+            r#"[{"turn": 1, "speechEndedMs": 13000, "endpointMs": 13900, "holdingPacketMs": 13950,
+                 "retries": 0}]"#,
+        );
+        let outcome = judge(&case(), SAID, None, Some(13_960), &kept);
+        assert!(outcome.asked_again);
+        assert_eq!(outcome.voice_to_voice_ms, None);
     }
 }
