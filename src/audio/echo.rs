@@ -33,8 +33,8 @@ pub struct EchoWatch {
     spoken: Vec<i16>,
     /// One past the last sample of both, on the call's clock.
     end: u64,
-    /// How late the last echo was, in samples.
-    late: usize,
+    /// How late the last echo was, in samples, where there was one.
+    late: Option<usize>,
 }
 
 impl EchoWatch {
@@ -71,12 +71,22 @@ impl EchoWatch {
             let most = (strength * strengths[at].max(least)).sqrt();
             product(&heard, &spoken[at..at + PIECE]).abs() >= LIKE * most
         };
-        let before = self.late.saturating_sub(DRIFT)..=(self.late + DRIFT).min(latest);
-        match before.chain(0..=latest).find(|late| like(*late)) {
-            Some(late) => self.late = late,
-            None => return false,
+        let before = self.late.is_some_and(|late| {
+            let near = late.saturating_sub(DRIFT)..=(late + DRIFT).min(latest);
+            near.into_iter().any(&like)
+        });
+        // A first syllable is like some other one: all of the piece must tell.
+        let first_half = &heard[..PIECE / 2];
+        let spread = product(first_half, first_half) >= strength / 8.0;
+        let late = || (0..=latest).find(|late| like(*late));
+        if !before
+            && spread
+            && let Some(late) = late()
+        {
+            self.late = Some(late);
+            return true;
         }
-        true
+        before
     }
 }
 
@@ -162,9 +172,12 @@ mod tests {
             }
         }
         let heard: Vec<i16> = heard.into_iter().map(|sample| sample as i16).collect();
-        let mut watch = EchoWatch::default();
-        let mut position = 0;
-        for (heard, spoken) in frames(&heard).iter().zip(&frames(spoken)) {
+        pushed(&mut EchoWatch::default(), 0, &heard, spoken)
+    }
+
+    /// More of both sides; the last of what is heard is judged.
+    fn pushed(watch: &mut EchoWatch, mut position: u64, heard: &[i16], spoken: &[i16]) -> bool {
+        for (heard, spoken) in frames(heard).iter().zip(&frames(spoken)) {
             watch.push(position, heard, spoken);
             position += FRAME_SAMPLES as u64;
         }
@@ -197,6 +210,18 @@ mod tests {
         assert!(!judged(&spoken, &[(&other, 0.5, 0)]));
         assert!(!judged(&spoken, &[(&voice(55, 3), 0.5, 0)]));
         assert!(!judged(&spoken, &[(&spoken, 0.1, 800), (&other, 0.6, 0)]));
+    }
+
+    #[test]
+    fn a_first_syllable_is_none_before_there_was_an_echo() {
+        let spoken = voice(70, 1);
+        let mut watch = EchoWatch::default();
+        let silence = vec![0; spoken.len() - 480];
+        let heard = [&silence, &spoken[..480]].concat();
+        assert!(!pushed(&mut watch, 0, &heard, &spoken));
+        assert!(pushed(&mut watch, 4000, &spoken, &spoken));
+        let spoken = [&silence, &spoken[..480]].concat();
+        assert!(pushed(&mut watch, 8000, &spoken, &spoken));
     }
 
     #[test]
