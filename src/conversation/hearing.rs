@@ -86,6 +86,8 @@ pub(super) struct Hearing {
     stirred: Option<(CallTime, CallTime)>,
     /// No beginning before this is believed.
     disbelieves_until: CallTime,
+    /// The assistant is speaking, so that a beginning that is none costs something.
+    beneath: bool,
 }
 
 impl Hearing {
@@ -107,6 +109,7 @@ impl Hearing {
             full_voice: 0,
             stirred: None,
             disbelieves_until: CallTime::default(),
+            beneath: false,
         }
     }
 
@@ -166,7 +169,9 @@ impl Hearing {
                 if !(within(STIRRING_MS, sign) && within(LONGEST_STIRRING_MS, began)) =>
             {
                 self.stirred = None;
-                self.disbelieves_until = CallTime(now.0.saturating_add(DISBELIEF_MS));
+                if self.beneath {
+                    self.disbelieves_until = CallTime(now.0.saturating_add(DISBELIEF_MS));
+                }
             }
             Some((began, _)) if like_speech => self.stirred = Some((began, now)),
             Some(_) => {}
@@ -178,6 +183,11 @@ impl Hearing {
                 }
             }
         }
+    }
+
+    /// Whether the assistant is speaking from now on.
+    pub(super) fn is_beneath(&mut self, speech: bool) {
+        self.beneath = speech;
     }
 
     /// Speech may be beginning, by signs too weak to stop for.
@@ -385,6 +395,9 @@ mod tests {
             hearing.stirs()
         };
         let mut hearing = hearing();
+        assert!(stirs(&mut hearing, 400, 0.3));
+        assert!(!stirs(&mut hearing, 700, 0.1), "while nobody spoke");
+        hearing.is_beneath(true);
         assert!(!stirs(&mut hearing, 1000, 0.1));
         assert!(stirs(&mut hearing, 1032, 0.3));
         assert!(stirs(&mut hearing, 1200, 0.1));

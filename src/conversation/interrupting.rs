@@ -70,6 +70,7 @@ impl Conversation {
     /// Plays low while the caller has begun to speak and it is not known yet what it is.
     pub(super) fn duck(&mut self) {
         let playing = self.speech.as_ref().is_some_and(|speech| speech.sent() > 0);
+        self.hearing.is_beneath(playing);
         let low = playing
             && self.rules.num_words == 0
             && (self.utterance.is_some() && self.hearing.speaking() || self.hearing.stirs())
