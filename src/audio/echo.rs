@@ -146,7 +146,7 @@ mod tests {
         let mut noise = seed;
         let mut random = move || {
             noise = noise.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            (noise >> 16) as f64 / 32_768.0 - 1.0
+            f64::from(noise >> 16) / 32_768.0 - 1.0
         };
         let (mut a, mut b) = (0.0, 0.0);
         let sample = |at: usize| {

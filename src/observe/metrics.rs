@@ -355,9 +355,7 @@ impl Metrics {
             }
         }
         if turn.speculations_wasted_ms > 0 {
-            let label = OfAssistant {
-                assistant: assistant.clone(),
-            };
+            let label = OfAssistant { assistant };
             let seconds = turn.speculations_wasted_ms as f64 / 1000.0;
             self.wasted.get_or_create(&label).inc_by(seconds);
         }
