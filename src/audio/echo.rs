@@ -33,6 +33,8 @@ pub struct EchoWatch {
     spoken: Vec<i16>,
     /// One past the last sample of both, on the call's clock.
     end: u64,
+    /// One past the last tick in which anything was spoken.
+    spoken_until: u64,
     /// How late the last echo was, in samples, where there was one.
     late: Option<usize>,
 }
@@ -47,11 +49,17 @@ impl EchoWatch {
         keep(&mut self.heard, heard, PIECE + BEHIND);
         keep(&mut self.spoken, spoken, PIECE + LATEST + BEHIND);
         self.end = position + FRAME_SAMPLES as u64;
+        if spoken.samples().iter().any(|sample| *sample != 0) {
+            self.spoken_until = self.end;
+        }
     }
 
     /// Whether what was heard up to the sample `end` of the call is an echo. False where that is
     /// not known any more. Takes a third of a millisecond where somebody else speaks.
     pub fn is_echo(&mut self, end: u64) -> bool {
+        if end.saturating_sub(self.spoken_until) > (PIECE + LATEST) as u64 {
+            return false;
+        }
         let back = usize::try_from(self.end.saturating_sub(end)).unwrap_or(usize::MAX);
         let (Some(heard), Some(spoken)) = (
             last(&self.heard, back, PIECE),

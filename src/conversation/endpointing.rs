@@ -101,7 +101,7 @@ const SURELY_FINISHED: f32 = 0.8;
 /// Below this it is sure that they have not.
 const SURELY_UNFINISHED: f32 = 0.2;
 /// The language model takes words for a whole statement from the second probability on, and doubts
-/// them up to the first: one in twenty is above it at a pause inside, and half at their end.
+/// them up to the first: few are above that at a pause inside, and about half at their end.
 const STATEMENT: (f32, f32) = (0.6, 0.9);
 /// Likewise for a question: a recogniser writes its mark where it hears one, too.
 const QUESTION: (f32, f32) = (0.3, 0.7);
